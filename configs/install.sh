@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Makes .venv and installs the project into it: configs/install.sh {cpu|cuda}.
+set -euo pipefail
+extra="${1:-cpu}"
+python="${PYTHON:-python3.11}"
+command -v "$python" >/dev/null || python=python3
+"$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || {
+    echo "setup: expected Python 3.11, found $("$python" --version 2>&1); set PYTHON=/path/to/python3.11" >&2
+    exit 2
+}
+[ -x .venv/bin/python ] || "$python" -m venv .venv
+pip() { .venv/bin/python -m pip --disable-pip-version-check -q "$@"; }
+
+if [ "$extra" = cpu ]; then
+    # The CPU wheel of torch: from the configured sources if they have it, else from PyTorch's own index.
+    pip install "torch==2.13.0+cpu" 2>/dev/null ||
+        pip install "torch==2.13.0+cpu" --extra-index-url https://download.pytorch.org/whl/cpu
+fi
+pip install -e ".[$extra,iqa,dev]"
+# Sound libraries that come with vLLM: CUDA builds, never used here, and transformers imports them when present.
+pip uninstall -y torchaudio torchcodec >/dev/null 2>&1 || true
+# torchvision's compiled operators cannot load beside a CPU torch; see the file for the cure.
+site="$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+cp configs/torchvision_schemas.py "$site/duvlm_torchvision_schemas.py"
+echo 'import duvlm_torchvision_schemas' > "$site/duvlm_torchvision_schemas.pth"

@@ -1,0 +1,117 @@
+"""Every setting there is, typed, with a sentence each. Importable without torch.
+
+One `Config` serves all jobs; `configs.load` merges it with a track's YAML and `key=value` overrides, and checks both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+
+def _(default: Any, help: str, low: float | None = None, high: float | None = None, choices: tuple = ()) -> Any:
+    metadata = {"help": help, "low": low, "high": high, "choices": choices}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class World:
+    size: int = _(128, "Working resolution of policy and prior, pixels a side.", 32, 1024)
+    camera: bool = _(False, "Low light has its 3x3 camera matrix as a key.")
+    transmission_grid: int = _(1, "Transmission is a g x g grid; 1 is a scalar.", 1, 8)
+    step_scale: float = _(1.0, "Multiplies every non-integer grid step (Figure 7).", 0.1, 100)
+    views: list[str] = _(["image", "fft", "edge"], "Views the policy sees, of image, fft and edge.")
+    rationale: bool = _(True, "Answers begin with the severity in words.")
+
+
+@dataclass
+class Rollout:
+    actors: int = _(1, "vLLM engines, one per Ray actor.", 1, 1024)
+    gpus: float = _(0.0, "GPUs per engine.", 0, 64)
+    tensor_parallel: int = _(1, "GPUs one engine is spread over.", 1, 64)
+    dtype: str = _("float32", "Engine precision.", choices=("float32", "bfloat16", "float16"))
+    group_size: int = _(8, "Completions sampled per prompt (G).", 2, 1024)
+    temperature: float = _(1.0, "Sampling temperature of rollouts.", 0.0, 2.0)
+    max_tokens: int = _(64, "Longest completion, tokens.", 8, 4096)
+    kv_cache_gb: float = _(0.5, "KV cache per engine on CPU, GiB.", 0.05, 1024)
+    gpu_memory_share: float = _(0.85, "Share of GPU memory the engine takes.", 0.05, 1)
+
+
+@dataclass
+class Reward:
+    actors: int = _(2, "Reward actors at start.", 1, 4096)
+    gpus: float = _(0.0, "GPUs per reward actor, fractions allowed.", 0, 1)
+    restorer: str = _("fast", "How a picture is restored.", choices=("ddnm", "ddnm_plus", "fast", "closed_form"))
+    prior: str = _("shipped", "`shipped`, `gaussian`, or the folder of a diffusers UNet2DModel.")
+    steps: int = _(0, "Denoiser steps; 0 is the restorer's own number.", 0, 1000)
+    eta: float = _(-1.0, "Share of fresh noise per step; -1 is the restorer's own.", -1, 1)
+    batch: int = _(16, "Rows that step together in one actor.", 1, 1024)
+    memo: int = _(20000, "Scores remembered, at most.", 0, 100_000_000)
+    scorer: str = _("mse", "What a restoration is worth.", choices=("mse", "psnr", "ssim", "niqe_local", "consistency"))
+    penalty: float = _(-1.0, "Reward of a gated answer.", -100, 0)
+    timeout: float = _(120.0, "Seconds one restoration may take before its actor counts as dead.", 1, 86400)
+    max_restarts: int = _(20, "Restarts of one reward actor.", 0, 1_000_000)
+
+
+@dataclass
+class Learner:
+    ranks: int = _(2, "DeepSpeed ranks, one Ray actor each.", 1, 4096)
+    gpus: float = _(0.0, "GPUs per rank.", 0, 1)
+    zero: int = _(2, "DeepSpeed ZeRO stage.", 0, 3)
+    dtype: str = _("float32", "Training precision.", choices=("float32", "bfloat16"))
+    lr: float = _(1e-3, "Peak learning rate (AdamW).", 0, 1)
+    warmup: int = _(50, "Steps of linear warm-up.", 0, 1_000_000)
+    schedule: str = _("cosine", "Learning rate after warm-up.", choices=("cosine", "constant"))
+    weight_decay: float = _(0.01, "AdamW weight decay.", 0, 1)
+    grad_clip: float = _(1.0, "Gradient norm clip.", 0, 1000)
+    batch: int = _(32, "SFT samples per optimiser step, all ranks together.", 1, 65536)
+    micro_batch: int = _(16, "Sequences per forward pass of a rank.", 1, 4096)
+    smooth: float = _(0.0, "Ordinal targets: width of the Gaussian over neighbouring value bins, in bins; 0 is plain.", 0, 100)
+    checkpoint_every: int = _(100, "Optimiser steps between checkpoints.", 1, 1_000_000)
+    keep: int = _(2, "Checkpoints kept.", 1, 1000)
+
+
+@dataclass
+class Grpo:
+    prompts: int = _(8, "Prompts per optimiser step.", 1, 65536)
+    max_staleness: int = _(1, "Steps by which sampling weights may lag; 0 is strictly on-policy.", 0, 16)
+    scale_by_spread: bool = _(True, "Divide advantages by the group's standard deviation.")
+    clip_low: float = _(0.2, "Lower clip of the probability ratio.", 0, 1)
+    clip_high: float = _(0.2, "Upper clip of the probability ratio.", 0, 10)
+    kl: float = _(0.01, "Weight of the KL (k3) to the warm start.", 0, 100)
+    importance_cap: float = _(2.0, "Truncation of the rollout/learner importance weight; 0 is off.", 0, 100)
+    epochs: int = _(1, "Optimiser passes over one batch of groups.", 1, 100)
+
+
+@dataclass
+class Config:
+    name: str = _("", "Name of the run; its folder is runs/NAME.")
+    out: str = _("", "Output folder, instead of runs/NAME/JOB.")
+    seed: int = _(0, "Seed of everything random.", 0, 2**31 - 1)
+    steps: int = _(0, "Optimiser steps of a training job; 0 is the track's number for the job.", 0, 100_000_000)
+    resume: bool = _(True, "Continue from the newest checkpoint in the run's folder, if there is one.")
+    address: str = _("", "Ray cluster to run on; empty starts a local one.")
+    photos: str = _("bundled", "Folder of photographs (train/, val/ and test/ inside are honoured), or `bundled`.")
+    count: int = _(2000, "Samples in the corpus.", 1, 100_000_000)
+    size: int = _(0, "Pixels a side of corpus images; 0 is world.size.", 0, 1024)
+    corpus: str = _("", "Folder of a corpus.")
+    split: str = _("test", "Split to evaluate.", choices=("train", "val", "test"))
+    limit: int = _(0, "Samples evaluated, at most; 0 is all.", 0, 100_000_000)
+    policy: str = _("shipped", "Folder of the policy, `shipped`, or `random` (SFT from scratch).")
+    predictions: str = _("", "JSON lines of answers to evaluate, instead of a policy's.")
+    before: str = _("", "Policy folder that an evaluation compares with.")
+    image: str = _("", "Photograph to restore.")
+    degradation: str = _("", "JSON of the degradation to undo; empty asks the policy.")
+    world: World = field(default_factory=World)
+    rollout: Rollout = field(default_factory=Rollout)
+    reward: Reward = field(default_factory=Reward)
+    learner: Learner = field(default_factory=Learner)
+    grpo: Grpo = field(default_factory=Grpo)
+
+
+def field_count(cls: type = Config) -> int:
+    """Leaf fields of the schema."""
+    sections = {"world": World, "rollout": Rollout, "reward": Reward, "learner": Learner, "grpo": Grpo}
+    return sum(field_count(sections[f.name]) if f.name in sections else 1 for f in fields(cls))

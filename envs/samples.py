@@ -1,0 +1,89 @@
+"""The records that cross processes: samples, prompts, completions, groups, reward queries and their results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from envs.taxonomy import Degradation
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row of a corpus. Images are uint8 (H, W, 3); clean and degradation are None where nobody knows them."""
+
+    sample_id: str
+    photo_id: str
+    split: str
+    degraded: np.ndarray
+    clean: np.ndarray | None = None
+    degradation: Degradation | None = None
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is asked. `sample` is a `Sample` or an object reference to one: images travel once, references after."""
+
+    sample_id: str
+    sample: Any
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sampled answer. logprobs: of each token under the weights that sampled it."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finished: bool = True
+
+
+@dataclass(frozen=True)
+class Group:
+    """The completions of one prompt (G of them), sampled with the weights of `weight_version`."""
+
+    prompt: Prompt
+    completions: tuple[Completion, ...]
+    weight_version: int
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class RewardQuery:
+    """One restoration to score. Equal (sample_id, degradation) are one query. `sample` as in `Prompt`."""
+
+    sample_id: str
+    sample: Any = field(compare=False, hash=False, repr=False)
+    degradation: Degradation = None
+
+    @property
+    def key(self) -> tuple:
+        return (self.sample_id, self.degradation)
+
+
+@dataclass(frozen=True)
+class Gated:
+    """The gate turned the answer away before any restoration (Appendix D)."""
+
+    reason: str
+    reward: float = -1.0
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A restoration was scored. `parts` are the terms of the reward; `actor` and `seconds` say who and how long."""
+
+    reward: float
+    parts: dict = field(default_factory=dict)
+    actor: str = ""
+    seconds: float = 0.0
+    cached: bool = False
+
+
+@dataclass(frozen=True)
+class Failed:
+    """No score could be had; the completion is masked out of its group, never turned into a number."""
+
+    reason: str
