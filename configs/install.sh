@@ -9,7 +9,8 @@ command -v "$python" >/dev/null || python=python3
     exit 2
 }
 [ -x .venv/bin/python ] || "$python" -m venv .venv
-pip() { .venv/bin/python -m pip --disable-pip-version-check -q "$@"; }
+# -qq: errors only; warnings about what some index ignores are not for the reader.
+pip() { .venv/bin/python -m pip --disable-pip-version-check -qq "$@"; }
 
 if [ "$extra" = cpu ]; then
     # The CPU wheel of torch: from the configured sources if they have it, else from PyTorch's own index.

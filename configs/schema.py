@@ -1,6 +1,6 @@
 """Every setting there is, typed, with a sentence each. Importable without torch.
 
-One `Config` serves all jobs; `configs.load` merges it with a track's YAML and `key=value` overrides, and checks both.
+One `Config` serves all jobs; `configs.load` merges it with a track's YAML and `key=value`, and checks both.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 
-def _(default: Any, help: str, low: float | None = None, high: float | None = None, choices: tuple = ()) -> Any:
+def _(
+    default: Any, help: str, low: float | None = None, high: float | None = None, choices: tuple = ()
+) -> Any:
     metadata = {"help": help, "low": low, "high": high, "choices": choices}
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
@@ -22,13 +24,14 @@ class World:
     camera: bool = _(False, "Low light has its 3x3 camera matrix as a key.")
     transmission_grid: int = _(1, "Transmission is a g x g grid; 1 is a scalar.", 1, 8)
     step_scale: float = _(1.0, "Multiplies every non-integer grid step (Figure 7).", 0.1, 100)
-    views: list[str] = _(["image", "fft", "edge"], "Views the policy sees, of image, fft and edge.")
+    views: list[str] = _(["image", "fft", "edge"], "Views the policy sees.", choices=("image", "fft", "edge"))
     rationale: bool = _(True, "Answers begin with the severity in words.")
 
 
 @dataclass
 class Rollout:
     actors: int = _(1, "vLLM engines, one per Ray actor.", 1, 1024)
+    cpus: float = _(0.5, "CPUs an engine reserves of the cluster.", 0, 1024)
     gpus: float = _(0.0, "GPUs per engine.", 0, 64)
     tensor_parallel: int = _(1, "GPUs one engine is spread over.", 1, 64)
     dtype: str = _("float32", "Engine precision.", choices=("float32", "bfloat16", "float16"))
@@ -37,27 +40,37 @@ class Rollout:
     max_tokens: int = _(64, "Longest completion, tokens.", 8, 4096)
     kv_cache_gb: float = _(0.5, "KV cache per engine on CPU, GiB.", 0.05, 1024)
     gpu_memory_share: float = _(0.85, "Share of GPU memory the engine takes.", 0.05, 1)
+    in_flight: int = _(8, "Prompts in flight per engine, at most.", 1, 4096)
+    bucket_mb: int = _(256, "Weights travel in buckets of this many MiB.", 1, 16384)
+    timeout: float = _(
+        300.0, "Seconds one group or one weight update may take before its engine counts as dead.", 1, 86400
+    )
+    max_restarts: int = _(5, "Engine restarts in one job, all engines together.", 0, 1_000_000)
 
 
 @dataclass
 class Reward:
     actors: int = _(2, "Reward actors at start.", 1, 4096)
+    cpus: float = _(0.25, "CPUs a reward actor reserves of the cluster.", 0, 1024)
     gpus: float = _(0.0, "GPUs per reward actor, fractions allowed.", 0, 1)
-    restorer: str = _("fast", "How a picture is restored.", choices=("ddnm", "ddnm_plus", "fast", "closed_form"))
+    restorer: str = _(
+        "fast", "How a picture is restored.", choices=("ddnm", "ddnm_plus", "fast", "closed_form")
+    )
     prior: str = _("shipped", "`shipped`, `gaussian`, or the folder of a diffusers UNet2DModel.")
     steps: int = _(0, "Denoiser steps; 0 is the restorer's own number.", 0, 1000)
     eta: float = _(-1.0, "Share of fresh noise per step; -1 is the restorer's own.", -1, 1)
     batch: int = _(16, "Rows that step together in one actor.", 1, 1024)
     memo: int = _(20000, "Scores remembered, at most.", 0, 100_000_000)
-    scorer: str = _("mse", "What a restoration is worth.", choices=("mse", "psnr", "ssim", "niqe_local", "consistency"))
+    scorer: str = _("mse", "What a restoration is worth.", choices=("mse", "psnr", "ssim", "consistency"))
     penalty: float = _(-1.0, "Reward of a gated answer.", -100, 0)
-    timeout: float = _(120.0, "Seconds one restoration may take before its actor counts as dead.", 1, 86400)
+    timeout: float = _(120.0, "Seconds without a step after which a reward actor counts as dead.", 1, 86400)
     max_restarts: int = _(20, "Restarts of one reward actor.", 0, 1_000_000)
 
 
 @dataclass
 class Learner:
     ranks: int = _(2, "DeepSpeed ranks, one Ray actor each.", 1, 4096)
+    cpus: float = _(0.25, "CPUs a rank reserves of the cluster.", 0, 1024)
     gpus: float = _(0.0, "GPUs per rank.", 0, 1)
     zero: int = _(2, "DeepSpeed ZeRO stage.", 0, 3)
     dtype: str = _("float32", "Training precision.", choices=("float32", "bfloat16"))
@@ -68,7 +81,12 @@ class Learner:
     grad_clip: float = _(1.0, "Gradient norm clip.", 0, 1000)
     batch: int = _(32, "SFT samples per optimiser step, all ranks together.", 1, 65536)
     micro_batch: int = _(16, "Sequences per forward pass of a rank.", 1, 4096)
-    smooth: float = _(0.0, "Ordinal targets: width of the Gaussian over neighbouring value bins, in bins; 0 is plain.", 0, 100)
+    smooth: float = _(
+        0.0,
+        "Ordinal targets: width of the Gaussian over neighbouring value bins, in bins; 0 is plain.",
+        0,
+        100,
+    )
     checkpoint_every: int = _(100, "Optimiser steps between checkpoints.", 1, 1_000_000)
     keep: int = _(2, "Checkpoints kept.", 1, 1000)
 
@@ -90,10 +108,14 @@ class Config:
     name: str = _("", "Name of the run; its folder is runs/NAME.")
     out: str = _("", "Output folder, instead of runs/NAME/JOB.")
     seed: int = _(0, "Seed of everything random.", 0, 2**31 - 1)
-    steps: int = _(0, "Optimiser steps of a training job; 0 is the track's number for the job.", 0, 100_000_000)
+    steps: int = _(
+        0, "Optimiser steps of a training job; 0 is the track's number for the job.", 0, 100_000_000
+    )
     resume: bool = _(True, "Continue from the newest checkpoint in the run's folder, if there is one.")
     address: str = _("", "Ray cluster to run on; empty starts a local one.")
-    photos: str = _("bundled", "Folder of photographs (train/, val/ and test/ inside are honoured), or `bundled`.")
+    photos: str = _(
+        "bundled", "Folder of photographs (train/, val/ and test/ inside are honoured), or `bundled`."
+    )
     count: int = _(2000, "Samples in the corpus.", 1, 100_000_000)
     size: int = _(0, "Pixels a side of corpus images; 0 is world.size.", 0, 1024)
     corpus: str = _("", "Folder of a corpus.")

@@ -1,9 +1,10 @@
 """Import hook that lets `import torchvision` succeed where its compiled operators cannot load.
 
-The wheel of torchvision on the package index is a CUDA build. Beside a CPU build of torch its operators do not
-load, and the import dies while registering fake kernels for `torchvision::nms`. Declaring the two schemas first
-cures it for all that is used here (transforms, image processors). A `.pth` file installs the hook in every
-interpreter of the environment, the engine children of vLLM included. Where the operators load, it does nothing.
+The wheel of torchvision on the package index is a CUDA build. Beside a CPU build of torch its operators do
+not load, and the import dies while registering fake kernels for `torchvision::nms`. Declaring the two schemas
+first cures it for all that is used here (transforms, image processors). A `.pth` file installs the hook in
+every interpreter of the environment, the engine children of vLLM included. Where the operators load, it does
+nothing.
 """
 
 import importlib.abc

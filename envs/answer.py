@@ -12,8 +12,9 @@ from envs.taxonomy import Degradation, Key, Taxonomy
 
 MAX_CHARACTERS = 4096
 _TOKEN = re.compile(r"\[([TKV])-([^\[\]\s]{1,32})\]")
-_NUMBER = re.compile(r"-?\d{1,6}(\.\d{1,6})?")
+_NUMBER = re.compile(r"-?[0-9]{1,6}(\.[0-9]{1,6})?")
 _NAMES = {"haze": "haze", "low_light": "low-light", "blur": "blur", "low_resolution": "low-resolution"}
+_WORDS = ("Mild", "Moderate", "Severe")
 _SEVERITY = {  # the key that says how bad it is, and the values where mild becomes moderate becomes severe
     "haze": ("transmission", 0.55, 0.35),
     "low_light": ("gamma", 2.5, 3.0),
@@ -44,12 +45,20 @@ REASONS = ("too_long", "no_answer", "trailing_text", "unknown_type", "wrong_keys
 def rationale(degradation: Degradation) -> str:
     """The severity in words, for example `Severe blur degradation.` (Section 4.1)."""
     key, moderate, severe = _SEVERITY[degradation.type]
-    value = degradation[key]
-    numbers = list(_flat(value))
+    numbers = list(_flat(degradation[key]))
     mean = sum(numbers) / len(numbers)
     sign = 1 if severe > moderate else -1
-    word = "Severe" if sign * mean >= sign * severe else "Moderate" if sign * mean >= sign * moderate else "Mild"
-    return f"{word} {_NAMES[degradation.type]} degradation."
+    level = (sign * mean >= sign * moderate) + (sign * mean >= sign * severe)
+    return _sentence(_WORDS[level], degradation.type)
+
+
+def severities(taxonomy: Taxonomy) -> list[str]:
+    """Every rationale there is."""
+    return [_sentence(word, kind.name) for kind in taxonomy.types for word in _WORDS]
+
+
+def _sentence(word: str, type_name: str) -> str:
+    return f"{word} {_NAMES[type_name]} degradation."
 
 
 def write(degradation: Degradation, taxonomy: Taxonomy, with_rationale: bool = True) -> str:

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 Value = float | tuple  # a number, or nested tuples of numbers for vector and grid keys
 
@@ -27,25 +28,31 @@ class Key:
 
     @property
     def bins(self) -> int:
-        return round((self.high - self.low) / self.step) + 1
+        return math.floor((self.high - self.low) / self.step + 1e-6) + 1
 
     @property
     def size(self) -> int:
         """Numbers in one value."""
         return math.prod(self.shape)
 
-    @property
+    @cached_property
     def decimals(self) -> int:
-        return max(0, round(-math.log10(self.step)))
+        """Digits after the point that write every grid number exactly; at most 6."""
+        exact = (d for d in range(6) if all(abs(n * 10**d - round(n * 10**d)) < 1e-6 for n in (self.low, self.step)))
+        return next(exact, 6)
 
     def snap(self, number: float) -> float:
         """The nearest grid point, clipped to the range."""
         index = round((min(max(number, self.low), self.high) - self.low) / self.step)
-        return round(self.low + index * self.step, self.decimals)
+        return round(self.low + min(index, self.bins - 1) * self.step, self.decimals)
 
     def token(self, number: float) -> str:
-        """The value token of one number, for example `[V-0.63]`."""
-        return f"[V-{self.snap(number):.{self.decimals}f}]"
+        """The value token of one number after snapping, for example `[V-0.63]`."""
+        return self.token_of(self.snap(number))
+
+    def token_of(self, number: float) -> str:
+        """The value token of a number that is on the grid already."""
+        return f"[V-{number:.{self.decimals}f}]"
 
     def grid(self) -> Iterator[float]:
         return (round(self.low + i * self.step, self.decimals) for i in range(self.bins))

@@ -1,7 +1,7 @@
 """Blur: convolution with a Gaussian of standard deviation sigma px, half-sample-symmetric borders.
 
-Such a filter is diagonal in the 2-D DCT-II, so operator, Wiener filter and DDNM+ weights are elementwise, and a
-batch of different sigmas costs no more than one. Equal to `scipy.ndimage.gaussian_filter(mode="reflect")`.
+Such a filter is diagonal in the 2-D DCT-II, so operator, Wiener filter and DDNM+ weights are elementwise, and
+a batch of different sigmas costs no more than one. Equal to `scipy.ndimage.gaussian_filter(mode="reflect")`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.degradations.common import QUANTISATION, dct2, idct2, truncated_normal, weight
+from envs.degradations.common import QUANTISATION, dct2, idct2, truncated_normal
 from envs.taxonomy import DegradationType
 
 _TRUNCATE = 4.0  # the kernel reaches to 4 sigma, as SciPy's
@@ -30,10 +30,18 @@ def degrade(x: Tensor, values: dict[str, Tensor]) -> Tensor:
 
 
 def project(x0: Tensor, y: Tensor, noise_level: Tensor, values: dict[str, Tensor]) -> Tensor:
-    """Per frequency, the quantised data against the prior (DDNM+)."""
+    """Per frequency, the quantised data against the prior (DDNM+).
+
+    A prior is never wrong by more than photographs vary: its error has the variance P s^2 / (P + s^2) where
+    their power is P. Without that, noise would enter wherever photographs are quiet; with all trust in the data
+    (s large) the step becomes x0 + W (y - A x0), W the Wiener filter in place of the pseudo-inverse.
+    """
     gain = spectrum(values["sigma"], *y.shape[-2:])
+    power = photo_power(*y.shape[-2:]).to(y.device)
+    variance = 1 / (1 / power + noise_level.reshape(-1, 1, 1, 1) ** -2)
     estimate = dct2(x0)
-    return idct2(estimate + weight(gain, noise_level) * (dct2(y) - gain * estimate))
+    weights = gain * variance / (gain.square() * variance + QUANTISATION**2)
+    return idct2(estimate + weights * (dct2(y) - gain * estimate))
 
 
 def closed_form(y: Tensor, values: dict[str, Tensor]) -> Tensor:
@@ -62,6 +70,9 @@ def _eigenvalues(sigma: Tensor, n: int) -> Tensor:
 
 
 def photo_power(height: int, width: int) -> Tensor:
-    """Mean power of a photograph's DCT-II coefficients on [0, 1], c / f^2 with f in cycles per pixel: (height, width)."""
+    """Mean power of a photograph's DCT-II coefficients on [0, 1]: (height, width).
+
+    c / f^3.2 with f in cycles per pixel, a least-squares fit to 320 crops of 37 photographs at 128 px.
+    """
     f2 = (torch.arange(height)[:, None] / (2 * height)) ** 2 + (torch.arange(width) / (2 * width)) ** 2
-    return 1.5e-4 / f2.clamp_min(1 / (4 * max(height, width) ** 2))
+    return 3.6e-5 / f2.clamp_min(1 / (4 * max(height, width) ** 2)) ** 1.6

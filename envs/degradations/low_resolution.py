@@ -28,7 +28,10 @@ def degrade(x: Tensor, values: dict[str, Tensor]) -> Tensor:
 
 
 def project(x0: Tensor, y: Tensor, noise_level: Tensor, values: dict[str, Tensor]) -> Tensor:
-    """x0 - A+ (A x0 - y): exact null-space projection, the operator being well conditioned."""
+    """x0 - A+ (A x0 - y): exact null-space projection, the operator being well conditioned.
+
+    Bicubic overshoots and 8 bits clip it: where y is black or white, A x0 may lie beyond and still agree with y.
+    """
     return _by_scale(_project, values, x0, y)
 
 
@@ -47,6 +50,7 @@ def _project(x0: Tensor, y: Tensor, scale: int) -> Tensor:
     rows, columns = (reduction(n, scale, str(y.device)) for n in y.shape[-2:])
     small = y[..., rows.pick[:, None], columns.pick]
     error = rows.reduce @ x0 @ columns.reduce.T - small
+    error = torch.where(small >= 1, error.clamp_max(0), torch.where(small <= 0, error.clamp_min(0), error))
     return x0 - rows.inverse @ error @ columns.inverse.T
 
 

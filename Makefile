@@ -1,0 +1,37 @@
+# make setup | quickstart | test | test-slow | test-chaos | lint      (EXTRA=cuda for GPUs; the default is cpu)
+EXTRA ?= cpu
+BIN := .venv/bin
+RUN := $(BIN)/python duvlm.py run
+Q := runs/quickstart
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help setup quickstart test test-slow test-chaos lint
+
+help:
+	@head -1 Makefile
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml configs/install.sh configs/torchvision_schemas.py
+	configs/install.sh $(EXTRA)
+	@touch $@
+
+# The whole idea on real photographs: a corpus, a little SFT from the shipped warm start, RL, before and after.
+quickstart: setup
+	rm -rf $(Q)
+	$(RUN) corpus name=quickstart count=600
+	$(RUN) sft name=quickstart corpus=$(Q)/corpus steps=20 learner.warmup=5 learner.lr=1e-4
+	$(RUN) offline name=quickstart corpus=$(Q)/corpus policy=$(Q)/sft/policy steps=12
+	$(RUN) evaluate name=quickstart corpus=$(Q)/corpus before=$(Q)/sft/policy policy=$(Q)/offline/policy
+
+test: setup
+	$(BIN)/pytest
+
+test-slow: setup
+	$(BIN)/pytest -m slow --timeout=3600
+
+test-chaos: setup
+	$(BIN)/pytest -m chaos --timeout=1800
+
+lint: setup
+	$(BIN)/ruff check .

@@ -1,0 +1,112 @@
+"""The same job on a running cluster, through Ray's Jobs API: submit, follow, list, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from configs.errors import UserError
+from configs.load import load, run_folder
+
+PROJECT = Path(__file__).resolve().parent.parent
+PATHS = ("photos", "corpus", "policy", "before", "predictions", "image", "reward.prior")
+# What the cluster does not need; Ray leaves .git and .venv out by itself.
+LEFT_HERE = ["runs", "build", "dist", "docs", "tests", ".*_cache", ".hypothesis", "*.egg-info"]
+
+
+def submit(job: str, overrides: Sequence[str], address: str, follow: bool = True) -> int:
+    """Sends the job, follows its log and returns its exit status; without `follow`, 0 once it is accepted.
+
+    Settings are checked here first. Paths that exist here are sent absolute, and so is the output folder: a
+    cluster of several machines needs them on a shared disk.
+    """
+    command = entrypoint(job, overrides)
+    with _client(address) as client:
+        name = client.submit_job(
+            entrypoint=command,
+            runtime_env={"working_dir": str(PROJECT), "excludes": LEFT_HERE},
+            metadata={"duvlm_job": job},
+        )
+        print(f"submitted {name}; `duvlm logs {name} --address {address}` shows its log again", flush=True)
+        if not follow:
+            return 0
+        asyncio.run(_print_log(client, name))
+        return _exit_status(client, name)
+
+
+def entrypoint(job: str, overrides: Sequence[str]) -> str:
+    """The command the cluster runs: this interpreter where the cluster has it too, else its `python`."""
+    config = load(job, overrides)
+    sent = [text for text in overrides if text.partition("=")[0].strip() not in ("out", "address")]
+    for text in overrides:
+        key, _, value = text.partition("=")
+        if key.strip() in PATHS and Path(value).exists():
+            sent.append(f"{key}={Path(value).absolute()}")
+    sent.append(f"out={run_folder(config, job).absolute()}")
+    command = shlex.join(["duvlm.py", "run", job, *sent])
+    return f'p={shlex.quote(sys.executable)}; [ -x "$p" ] || p=python; exec "$p" {command}'
+
+
+def status(address: str) -> list[tuple[str, str, str]]:
+    """(id, status, command) of every job the cluster knows."""
+    with _client(address) as client:
+        jobs = sorted(client.list_jobs(), key=lambda job: job.start_time or 0)
+        commands = [job.entrypoint.rpartition("duvlm.py ")[2] for job in jobs]
+        names = [job.submission_id or job.job_id for job in jobs]
+        return list(zip(names, (job.status.value for job in jobs), commands, strict=True))
+
+
+def logs(name: str, address: str, follow: bool) -> int:
+    """Prints a job's log; with `follow` until it ends, and returns its exit status then."""
+    with _client(address) as client:
+        if not follow:
+            print(client.get_job_logs(name), end="")
+            return 0
+        asyncio.run(_print_log(client, name))
+        return _exit_status(client, name)
+
+
+def stop(name: str, address: str) -> bool:
+    """Asks a job to end; False where it had ended before."""
+    with _client(address) as client:
+        return client.stop_job(name)
+
+
+async def _print_log(client, name: str) -> None:
+    async for lines in client.tail_job_logs(name):
+        print(lines, end="", flush=True)
+
+
+def _exit_status(client, name: str) -> int:
+    info = client.get_job_info(name)
+    if info.driver_exit_code is not None:
+        return info.driver_exit_code if info.driver_exit_code >= 0 else 128 - info.driver_exit_code
+    if info.status.value == "SUCCEEDED":
+        return 0
+    print(f"{name}: {info.status.value}: {info.message}", file=sys.stderr)
+    return 1
+
+
+@contextmanager
+def _client(address: str):
+    """A connected client; what goes wrong between it and the cluster becomes one message."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    from ray.exceptions import AuthenticationError
+    from ray.job_submission import JobSubmissionClient
+
+    try:
+        client = JobSubmissionClient(address)
+        logging.getLogger("ray").setLevel(logging.ERROR)  # one line for every file that is not uploaded
+        yield client
+    except (ConnectionError, RuntimeError, ValueError, AuthenticationError) as error:
+        raise UserError(
+            f"the Ray dashboard at {address} failed: {str(error).strip().splitlines()[0]} Expected the "
+            "dashboard of a running cluster, for example http://127.0.0.1:8265; if it asks for a token, set "
+            "RAY_AUTH_MODE=token"
+        ) from error

@@ -1,0 +1,243 @@
+"""T-Acc, T-F1, J-Acc, P-Abs and P-Rel (Section 5.1), with bootstrap intervals over samples.
+
+Every measure is a ratio of sums over samples, so all of them come from one table of per-sample terms: summed
+once for the value, summed with resampled weights for its interval.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from envs.answer import Invalid, parse
+from envs.taxonomy import Degradation, Taxonomy
+
+NO_ANSWER = "no answer"
+_TYPE_READ = ("wrong_keys", "wrong_shape", "bad_number", "out_of_range")
+_TYPE = re.compile(r"\[T-([^\[\]\s]{1,32})\]")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an answer says, as far as it can be read.
+
+    type: a type of the taxonomy, or None. keys_right: it has exactly that type's keys. degradation: None
+    unless everything is valid, values in range included. reason: why it is None.
+    """
+
+    type: str | None = None
+    keys_right: bool = False
+    degradation: Degradation | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The measures. P-Abs is in the units of the keys, averaged over keys; P-Rel is 1 for a zero prediction.
+
+    keys: {key: {"t_acc", "t_f1", "j_acc", "p_abs", "p_rel", "samples"}} over the samples whose truth has it.
+    confusion: {true type: {answered type or "no answer": count}}.
+    intervals: 95 %, under the names of the measures; those of a key under "KEY.p_abs" and "KEY.p_rel".
+    """
+
+    samples: int
+    t_acc: float
+    t_f1: float
+    j_acc: float
+    p_abs: float
+    p_rel: float
+    keys: dict[str, dict[str, float]]
+    confusion: dict[str, dict[str, int]]
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+MEASURES = ("t_acc", "t_f1", "j_acc", "p_abs", "p_rel")
+
+
+def read_text(text: object, taxonomy: Taxonomy) -> Reading:
+    """Reads an answer in token text. Never raises. Malformed or too long text is no answer at all."""
+    found = parse(text, taxonomy)
+    if not isinstance(found, Invalid):
+        return read_degradation(found.degradation)
+    kind = _TYPE.search(text)[1] if found.reason in _TYPE_READ else None
+    kind = kind if kind in taxonomy else None
+    return Reading(kind, kind is not None and found.reason != "wrong_keys", None, found.reason)
+
+
+def read_object(answer: object, taxonomy: Taxonomy) -> Reading:
+    """Reads {"type": ..., "values": {...}} or None (no answer). Never raises."""
+    if not isinstance(answer, Mapping) or not isinstance(answer.get("values"), Mapping):
+        return Reading(reason="no_answer")
+    kind, values = answer.get("type"), answer["values"]
+    if not isinstance(kind, str) or kind not in taxonomy:
+        return Reading(reason="unknown_type")
+    keys_right = set(values) == {key.name for key in taxonomy[kind].keys}
+    try:
+        return read_degradation(taxonomy.degradation(kind, values))
+    except (ValueError, OverflowError):
+        return Reading(kind, keys_right, None, "out_of_range" if keys_right else "wrong_keys")
+
+
+def read_degradation(degradation: Degradation | None) -> Reading:
+    """The reading of a valid answer, or of none."""
+    return Reading(degradation.type, True, degradation) if degradation else Reading(reason="no_answer")
+
+
+def measure(
+    truths: Sequence[Degradation],
+    answers: Sequence[Reading | Degradation | None],
+    taxonomy: Taxonomy,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Metrics:
+    """The measures of `answers`, one for each truth.
+
+    T-Acc: the type is right. T-F1: macro F1 over the types that occur. J-Acc: type and keys are right.
+    P-Abs and P-Rel of a key: mean |error| and |error| / |truth| over the samples whose truth has it; of
+    several numbers mean |error| and sum |error| / sum |truth|. Where type or keys are wrong, or a value is
+    invalid or out of range, the prediction is zero: |truth| and 1. Their overall value is the mean over keys.
+
+    Raises:
+        ValueError: no samples, or not one answer for each.
+    """
+    names, table = _table(truths, answers, taxonomy)
+    values = _summarise(names, table.sum(0))
+    spread = _resampled(names, table, resamples, seed) if resamples else {}
+    return Metrics(
+        samples=len(truths),
+        **{name: values[name] for name in MEASURES},
+        keys=_by_key(names, table, values, taxonomy),
+        confusion=_confusion(truths, _readings(answers), taxonomy),
+        intervals={name: _interval(draws) for name, draws in spread.items()},
+    )
+
+
+def differences(
+    truths: Sequence[Degradation],
+    before: Sequence[Reading | Degradation | None],
+    after: Sequence[Reading | Degradation | None],
+    taxonomy: Taxonomy,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, tuple[float, float, float]]:
+    """{measure: (after - before, low, high)}, samples resampled in pairs so that their difficulty cancels."""
+    names, table_before = _table(truths, before, taxonomy)
+    _, table_after = _table(truths, after, taxonomy)
+    start, end = (_summarise(names, table.sum(0)) for table in (table_before, table_after))
+    spread = [_resampled(names, table, resamples, seed) for table in (table_before, table_after)]
+    return {
+        name: (end[name] - start[name], *_interval(spread[1][name] - spread[0][name])) for name in spread[0]
+    }
+
+
+def key_errors(truth: Degradation, answer: Reading, key: str) -> tuple[float, float]:
+    """P-Abs and P-Rel of one key of one sample."""
+    target = np.ravel(truth[key]).astype(float)
+    right = answer.type == truth.type and answer.degradation is not None
+    predicted = np.ravel(answer.degradation[key]).astype(float) if right else np.zeros_like(target)
+    error, scale = np.abs(predicted - target), np.abs(target).sum()
+    return float(error.mean()), float(error.sum() / scale) if scale else float(error.any())
+
+
+def mean_interval(
+    values: Sequence[float], resamples: int = 1000, seed: int = 0
+) -> tuple[float, float, float]:
+    """(mean, low, high): the 95 % bootstrap interval of a mean."""
+    values = np.asarray(values, dtype=float)
+    picks = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
+    return (float(values.mean()), *_interval(values[picks].mean(1)))
+
+
+def _readings(answers) -> list[Reading]:
+    return [answer if isinstance(answer, Reading) else read_degradation(answer) for answer in answers]
+
+
+def _table(truths, answers, taxonomy: Taxonomy) -> tuple[list[str], np.ndarray]:
+    """(column names, (samples, columns) float64 terms)."""
+    if not len(truths) or len(truths) != len(answers):
+        raise ValueError(f"expected one answer for each sample, got {len(answers)} for {len(truths)} samples")
+    rows = [_terms(truth, answer, taxonomy) for truth, answer in zip(truths, _readings(answers), strict=True)]
+    return list(rows[0]), np.array([list(row.values()) for row in rows], dtype=float)
+
+
+def _terms(truth: Degradation, answer: Reading, taxonomy: Taxonomy) -> dict[str, float]:
+    type_right = answer.type == truth.type
+    terms = {"n": 1, "type": type_right, "joint": type_right and answer.keys_right}
+    for kind in taxonomy.types:
+        terms[f"true {kind.name}"] = truth.type == kind.name
+        terms[f"said {kind.name}"] = answer.type == kind.name
+        terms[f"both {kind.name}"] = truth.type == answer.type == kind.name
+    for kind in taxonomy.types:
+        for key in kind.keys:
+            has = truth.type == kind.name
+            errors = key_errors(truth, answer, key.name) if has else (0, 0)
+            terms |= {f"has {key.name}": has, f"abs {key.name}": errors[0], f"rel {key.name}": errors[1]}
+    return terms
+
+
+def _summarise(names: Sequence[str], sums: np.ndarray) -> dict[str, float]:
+    """The measures from summed terms."""
+    s = dict(zip(names, sums.tolist(), strict=True))
+    values = {"t_acc": s["type"] / s["n"], "j_acc": s["joint"] / s["n"]}
+    f1 = {name[5:]: _f1(s, name[5:]) for name in names if name.startswith("true ")}
+    values["t_f1"] = float(np.mean([score for score in f1.values() if score is not None]))
+    values |= {f"{kind}.f1": score for kind, score in f1.items() if score is not None}
+    keys = [name[4:] for name in names if name.startswith("has ") and s[name]]
+    for key in keys:
+        values[f"{key}.p_abs"] = s[f"abs {key}"] / s[f"has {key}"]
+        values[f"{key}.p_rel"] = s[f"rel {key}"] / s[f"has {key}"]
+    for error in ("p_abs", "p_rel"):
+        values[error] = float(np.mean([values[f"{key}.{error}"] for key in keys]))
+    return values
+
+
+def _f1(sums: Mapping[str, float], kind: str) -> float | None:
+    occurrences = sums[f"true {kind}"] + sums[f"said {kind}"]
+    return 2 * sums[f"both {kind}"] / occurrences if occurrences else None
+
+
+def _resampled(names, table: np.ndarray, resamples: int, seed: int) -> dict[str, np.ndarray]:
+    """{measure: (resamples,)}; nan where a resample has no sample of a key."""
+    rng, count = np.random.default_rng(seed), len(table)
+    draws = []
+    for _ in range(resamples):
+        weights = np.bincount(rng.integers(count, size=count), minlength=count)
+        draws.append(_summarise(names, weights @ table))
+    wanted = [name for name in _summarise(names, table.sum(0)) if not name.endswith(".f1")]
+    return {name: np.array([draw.get(name, np.nan) for draw in draws]) for name in wanted}
+
+
+def _interval(draws: np.ndarray) -> tuple[float, float]:
+    low, high = np.nanpercentile(draws, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _by_key(names, table: np.ndarray, values: Mapping[str, float], taxonomy: Taxonomy) -> dict:
+    column = {name: table[:, number] for number, name in enumerate(names)}
+    result = {}
+    for kind in taxonomy.types:
+        has = column[f"true {kind.name}"]
+        for key in kind.keys if has.any() else ():
+            result[key.name] = {
+                "t_acc": float(column["type"] @ has / has.sum()),
+                "t_f1": values[f"{kind.name}.f1"],
+                "j_acc": float(column["joint"] @ has / has.sum()),
+                "p_abs": values[f"{key.name}.p_abs"],
+                "p_rel": values[f"{key.name}.p_rel"],
+                "samples": int(has.sum()),
+            }
+    return result
+
+
+def _confusion(truths, answers: Sequence[Reading], taxonomy: Taxonomy) -> dict[str, dict[str, int]]:
+    kinds = [kind.name for kind in taxonomy.types]
+    table = {truth: dict.fromkeys([*kinds, NO_ANSWER], 0) for truth in kinds}
+    for truth, answer in zip(truths, answers, strict=True):
+        table[truth.type][answer.type or NO_ANSWER] += 1
+    return table

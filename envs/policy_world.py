@@ -1,0 +1,48 @@
+"""The world a policy was trained in, kept beside its weights, so that no job reads answers of another taxonomy."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from configs import UserError
+from configs.schema import World
+from envs.taxonomy import Taxonomy, taxonomy
+
+FILE = "world.json"
+
+
+def world_taxonomy(world: World) -> Taxonomy:
+    """The taxonomy that a world's settings describe."""
+    return taxonomy(world.camera, world.transmission_grid, world.step_scale)
+
+
+def write_world(folder: Path, world: World) -> None:
+    """Writes FOLDER/world.json: the settings and the taxonomy's fingerprint."""
+    card = {"taxonomy": world_taxonomy(world).fingerprint(), **asdict(world)}
+    (Path(folder) / FILE).write_text(json.dumps(card, indent=1))
+
+
+def check_world(folder: Path, world: World) -> None:
+    """Raises UserError if the policy in `folder` answers in another taxonomy or sees other views or sizes."""
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise UserError(
+            f"no policy at {folder}: expected a Hugging Face folder with config.json; give policy=FOLDER or policy=shipped"
+        )
+    if not (folder / FILE).is_file():
+        raise UserError(
+            f"{folder / FILE} is missing: expected a policy written by `duvlm run sft` or a training job"
+        )
+    card = json.loads((folder / FILE).read_text())
+    here = {"taxonomy": world_taxonomy(world).fingerprint(), **asdict(world)}
+    wrong = [
+        f"{key} is {card.get(key)!r} there and {here[key]!r} here"
+        for key in here
+        if card.get(key) != here[key]
+    ]
+    if wrong:
+        raise UserError(
+            f"the policy in {folder} was trained in another world: {'; '.join(wrong)}; set world.* to match or train anew"
+        )

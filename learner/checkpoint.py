@@ -1,0 +1,90 @@
+"""Checkpoints on disk: written aside, hashed, renamed; the newest sound one is found again; a few are kept.
+
+ROOT/step-00000100/  manifest.json  policy/...  rank-0.safetensors  rank-0.json ...
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+_NAME = re.compile(r"step-(\d{8})")
+_MANIFEST = "manifest.json"
+
+
+def begin(root: Path, step: int) -> Path:
+    """An empty folder to write the checkpoint of `step` into; it becomes one only through `finish`."""
+    draft = Path(root) / f".draft-{step:08d}"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    return draft
+
+
+def finish(draft: Path, keep: int, cursor: dict | None = None) -> Path:
+    """Seals a draft: writes its manifest (hashes, `cursor` as JSON), renames it, keeps the newest `keep`."""
+    files = sorted(path for path in draft.rglob("*") if path.is_file())
+    hashes = {str(path.relative_to(draft)): _hash(path) for path in files}
+    (draft / _MANIFEST).write_text(json.dumps({"files": hashes, "cursor": cursor or {}}, indent=1))
+    for path in (*files, draft / _MANIFEST):
+        _flush(path)
+    final = draft.with_name(f"step-{draft.name.rpartition('-')[2]}")
+    shutil.rmtree(final, ignore_errors=True)
+    draft.rename(final)
+    _flush(final.parent)
+    for old in checkpoints(final.parent)[:-keep]:
+        shutil.rmtree(old)
+    return final
+
+
+def checkpoints(root: Path) -> list[Path]:
+    """Sealed checkpoints, oldest first, not verified."""
+    return sorted(path for path in Path(root).glob("step-*") if _NAME.fullmatch(path.name))
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(_NAME.fullmatch(checkpoint.name)[1])
+
+
+def cursor_of(checkpoint: Path) -> dict:
+    return json.loads((checkpoint / _MANIFEST).read_text())["cursor"]
+
+
+def newest(root: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint whose files are there and unchanged; a sentence for each damaged one after."""
+    damage = []
+    for checkpoint in reversed(checkpoints(root)):
+        if not (reason := _fault(checkpoint)):
+            return checkpoint, damage
+        damage.append(f"checkpoint {checkpoint} is damaged ({reason}); an older one is used")
+    return None, damage
+
+
+def _fault(checkpoint: Path) -> str:
+    try:
+        files = json.loads((checkpoint / _MANIFEST).read_text())["files"]
+    except (OSError, ValueError, KeyError) as error:
+        return f"its manifest cannot be read: {error}"
+    for name, digest in files.items():
+        if not (checkpoint / name).is_file():
+            return f"{name} is missing"
+        if _hash(checkpoint / name) != digest:
+            return f"{name} has changed"
+    return ""
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """Forces a file or folder to disk, so that the rename never outlives what it names."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,81 @@
+"""DeepSpeed under the learner: its settings, and the little that differs between ZeRO stages."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import deepspeed
+import torch
+import torch.distributed as dist
+
+from configs.schema import Learner as LearnerConfig
+
+
+def settings(learner: LearnerConfig, ranks: int, parameters: int, on_gpu: bool) -> dict:
+    """The DeepSpeed configuration. Buckets are no larger than the model: ZeRO allocates them in full."""
+    bucket = max(1_000_000, min(parameters + 1024, 50_000_000))
+    zero = {"stage": learner.zero, "reduce_bucket_size": bucket, "overlap_comm": on_gpu}
+    if learner.zero in (1, 2):
+        zero["allgather_bucket_size"] = bucket
+    if learner.zero == 3:
+        zero |= {"stage3_prefetch_bucket_size": bucket, "stage3_param_persistence_threshold": 10_000}
+    return {
+        "train_micro_batch_size_per_gpu": learner.micro_batch,
+        "train_batch_size": learner.micro_batch * ranks,
+        "gradient_accumulation_steps": 1,  # boundaries are set by the trainer
+        "gradient_clipping": learner.grad_clip,
+        "zero_optimization": zero,
+        "bf16": {"enabled": on_gpu and learner.dtype == "bfloat16"},
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": 1_000_000_000,
+    }
+
+
+def initialize(
+    module: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    learner: LearnerConfig,
+    ranks: int,
+    on_gpu: bool,
+):
+    """The DeepSpeed engine around `module`, its chatter silenced."""
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    count = sum(parameter.numel() for parameter in module.parameters())
+    config = settings(learner, ranks, count, on_gpu)
+    return deepspeed.initialize(model=module, optimizer=optimizer, config=config, dist_init_required=False)[0]
+
+
+def base_optimizer(engine) -> torch.optim.Optimizer:
+    """The torch optimiser that holds this rank's float32 weights and moments, whatever the ZeRO stage."""
+    optimizer = engine.optimizer
+    while not isinstance(optimizer, torch.optim.Optimizer) or type(optimizer).__module__.startswith(
+        "deepspeed"
+    ):
+        optimizer = optimizer.optimizer
+    return optimizer
+
+
+@contextmanager
+def gathered(parameters: list[torch.nn.Parameter], write: bool = False) -> Iterator[None]:
+    """Whole parameters within (ZeRO-3 keeps shards). `write`: rank 0's changes reach every rank."""
+    with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0 if write else None):
+        yield
+
+
+def summed(numbers: list[float], device: torch.device) -> list[float]:
+    """Each number added up over all ranks."""
+    tensor = torch.tensor(numbers, dtype=torch.float64, device=device)
+    dist.all_reduce(tensor)
+    return tensor.tolist()
+
+
+def learning_rate(step: int, total: int, learner: LearnerConfig) -> float:
+    """Of the step-th optimiser step, counted from 0: linear warm-up, then a cosine to 2 %, or constant."""
+    warm = min(1.0, (step + 1) / max(1, learner.warmup))
+    if learner.schedule == "constant":
+        return learner.lr * warm
+    progress = min(1.0, max(0.0, (step - learner.warmup) / max(1, total - learner.warmup)))
+    return learner.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))

@@ -1,0 +1,90 @@
+"""From judged groups to what the learner takes and the log shows. Pure functions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from envs.samples import Failed, Gated, Group, Scored
+from learner.examples import Example
+from learner.grpo import Trajectory, group_advantages
+
+
+@dataclass(frozen=True)
+class JudgedGroup:
+    """A group with one verdict a completion, and when its restorations began and ended (seconds since the epoch)."""
+
+    group: Group
+    verdicts: tuple[Gated | Scored | Failed, ...]
+    began: float = 0.0
+    ended: float = 0.0
+
+
+def trajectories(judged: Sequence[JudgedGroup], scale_by_spread: bool) -> list[Trajectory]:
+    """What the learner takes, groups kept together; `Failed` members are masked out of their group and left out."""
+    result = []
+    for item in judged:
+        valid = [not isinstance(verdict, Failed) for verdict in item.verdicts]
+        rewards = [verdict.reward if ok else 0.0 for verdict, ok in zip(item.verdicts, valid, strict=True)]
+        advantages = group_advantages(torch.tensor(rewards), torch.tensor(valid), scale_by_spread).tolist()
+        for completion, advantage, ok in zip(item.group.completions, advantages, valid, strict=True):
+            if ok:
+                example = Example(item.group.prompt.sample, completion.token_ids)
+                result.append(Trajectory(example, completion.logprobs, advantage, item.group.weight_version))
+    return result
+
+
+def measures(judged: Sequence[JudgedGroup], step: int) -> dict:
+    """The reward side of one step's metrics.
+
+    reward: mean over completions with a reward; spread: mean over groups of its standard deviation; gate_rate and
+    gated: share of completions turned away, and by reason; distinct: restorations that differ, by completion.
+    """
+    verdicts = [verdict for item in judged for verdict in item.verdicts]
+    count = len(verdicts)
+    spreads = [
+        np.std([v.reward for v in item.verdicts if not isinstance(v, Failed)] or [0.0]) for item in judged
+    ]
+    gated = Counter(v.reason for v in verdicts if isinstance(v, Gated))
+    scored = [v for v in verdicts if isinstance(v, Scored)]
+    parts = {
+        name: float(np.mean([v.parts[name] for v in scored if name in v.parts]))
+        for v in scored[:1]
+        for name in v.parts
+    }
+    return {
+        "reward": mean_reward(judged),
+        "spread": float(np.mean(spreads)),
+        "gate_rate": sum(gated.values()) / count,
+        "gated": {reason: number / count for reason, number in gated.items()},
+        "failed": sum(isinstance(v, Failed) for v in verdicts),
+        "scored": {"share": len(scored) / count, **parts},
+        "completions": count,
+        "staleness": float(np.mean([step - item.group.weight_version for item in judged])),
+        "tokens_per_completion": float(
+            np.mean([len(c.token_ids) for item in judged for c in item.group.completions])
+        ),
+    }
+
+
+def mean_reward(judged: Sequence[JudgedGroup]) -> float:
+    """Mean over all completions that have a reward."""
+    rewards = [v.reward for item in judged for v in item.verdicts if not isinstance(v, Failed)]
+    return float(np.mean(rewards)) if rewards else float("nan")
+
+
+def saturated(rewards: Sequence[float], window: int) -> bool:
+    """Whether the running average has converged (Section 4.3, online RL).
+
+    True when the mean of the last `window` steps exceeds that of the `window` before by less than one standard error
+    of their difference.
+    """
+    if len(rewards) < 2 * window:
+        return False
+    last, before = np.array(rewards[-window:]), np.array(rewards[-2 * window : -window])
+    error = np.sqrt((last.var(ddof=1) + before.var(ddof=1)) / window)
+    return bool(last.mean() - before.mean() < error)

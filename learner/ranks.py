@@ -1,0 +1,152 @@
+"""The driver's handle on all learner ranks, each a Ray actor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from configs import UserError
+from configs.schema import Config
+from learner.examples import Example
+from learner.grpo import Trajectory
+from learner.rank import LearnerRank
+
+
+class LearnerError(RuntimeError):
+    """A rank failed or its process ended; the message carries the cause."""
+
+
+class Learner:
+    """All ranks as one. Every call waits for all of them; from asyncio, use `asyncio.to_thread`."""
+
+    def __init__(
+        self, config: Config, folder: str | Path, total_steps: int, reference: str | Path | None = None
+    ):
+        """Starts `config.learner.ranks` actors on the connected cluster, with the policy in `folder`.
+
+        reference: policy whose KL is penalised; None keeps no second copy.
+        """
+        learner = config.learner
+        gpu = learner.gpus > 0
+        environment = (
+            {} if gpu else {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": str(max(1, int(learner.cpus)))}
+        )
+        environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        actor = ray.remote(LearnerRank).options(
+            num_cpus=learner.cpus,
+            num_gpus=learner.gpus,
+            runtime_env={"env_vars": environment},
+            max_restarts=0,
+        )
+        self._ranks = [actor.remote(rank, config) for rank in range(learner.ranks)]
+        address = self._one("address")
+        self._all("start", address, str(folder), total_steps, str(reference) if reference else None)
+
+    def open_corpus(self, folder: str | Path, split: str) -> int:
+        """Every rank reads the split by itself: no image travels through the driver. Number of samples."""
+        return self._all("open_corpus", str(folder), split)[0]
+
+    def sft_corpus_step(self, step: int) -> dict[str, float]:
+        """Optimiser step on the step-th batch of the open corpus."""
+        return self._all("sft_corpus_step", step)[0]
+
+    def sft_step(self, examples: Sequence[Example]) -> dict[str, float]:
+        """Optimiser step on `examples`; their number is a multiple of ranks and micro-batches."""
+        return self._split("sft_step", examples)[0]
+
+    def grpo_step(self, trajectories: Sequence[Trajectory]) -> dict[str, float]:
+        """Optimiser step(s) on judged completions, at least one a rank.
+
+        Keep those of one group together: they share the vision tower's work.
+        """
+        if len(trajectories) < len(self._ranks):
+            raise ValueError(
+                f"{len(trajectories)} completions for {len(self._ranks)} ranks: expected one each at least"
+            )
+        return self._split("grpo_step", trajectories)[0]
+
+    def logprobs(self, examples: Sequence[Example]) -> list[list[float]]:
+        """Of every completion token, under the weights as they are."""
+        return sum(self._split("logprobs", examples), [])
+
+    def answers(self, folder: str | Path, split: str, count: int, max_tokens: int) -> list[str]:
+        """Greedy answers to the first `count` samples of a corpus split; `count` is a multiple of ranks."""
+        share = count // len(self._ranks)
+        calls = [
+            (str(folder), split, list(range(r * share, (r + 1) * share)), max_tokens)
+            for r in range(len(self._ranks))
+        ]
+        return sum(self._each("answers", calls), [])
+
+    def save_policy(self, folder: str | Path) -> None:
+        self._all("save_policy", str(folder))
+
+    def save(self, folder: str | Path) -> None:
+        """Writes model, optimiser, steps and random generators into `folder` (see learner.checkpoint)."""
+        self._all("save", str(folder))
+
+    def load(self, folder: str | Path) -> int:
+        """Continues from what `save` wrote; optimiser steps made by then."""
+        return self._all("load", str(folder))[0]
+
+    def bind_weights(self, bucket_mb: int = 64, timeout: float = 120.0) -> tuple[str, int]:
+        return self._one("bind_weights", bucket_mb, timeout)
+
+    def open_weights(self, world_size: int) -> None:
+        self._one("open_weights", world_size)
+
+    def weight_manifest(self):
+        return self._one("weight_manifest")
+
+    def send_weights(self) -> int:
+        return self._all("send_weights")[0]
+
+    def close(self) -> None:
+        for rank in self._ranks:
+            ray.kill(rank)
+
+    def _one(self, method: str, *arguments: Any) -> Any:
+        return self._wait([getattr(self._ranks[0], method).remote(*arguments)])[0]
+
+    def _all(self, method: str, *arguments: Any) -> list:
+        return self._each(method, [arguments] * len(self._ranks))
+
+    def _split(self, method: str, items: Sequence) -> list:
+        """Contiguous shares, as even as can be, one a rank."""
+        count = len(self._ranks)
+        bounds = [len(items) * r // count for r in range(count + 1)]
+        return self._each(method, [(items[a:b],) for a, b in zip(bounds, bounds[1:], strict=False)])
+
+    def _each(self, method: str, calls: Sequence[tuple]) -> list:
+        return self._wait(
+            [getattr(r, method).remote(*call) for r, call in zip(self._ranks, calls, strict=True)]
+        )
+
+    def _wait(self, futures: list) -> list:
+        """All results, or the first failure at once: the other ranks would wait in a collective for ever."""
+        try:
+            return ray.get(futures)
+        except ray.exceptions.RayError as error:
+            cause = _cause(futures, error)
+            self.close()
+            if isinstance(cause, UserError):
+                raise cause from None
+            raise LearnerError(
+                f"a learner rank failed; run the job again to resume. Cause: {cause}"
+            ) from error
+
+
+def _cause(futures: list, first: Exception) -> Exception:
+    """The error that explains the others: when one rank's process ends, the others see broken connections."""
+    errors = [first]
+    for future in ray.wait(futures, num_returns=len(futures), timeout=5)[0]:
+        try:
+            ray.get(future)
+        except ray.exceptions.RayError as error:
+            errors.append(error)
+    cause = next((e for e in errors if isinstance(e, ray.exceptions.RayActorError)), first)
+    asked_wrongly = isinstance(cause, ray.exceptions.RayTaskError) and isinstance(cause.cause, UserError)
+    return cause.cause if asked_wrongly else cause

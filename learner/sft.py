@@ -1,0 +1,108 @@
+"""The warm start: `duvlm run sft` teaches a policy the answers of a corpus by cross-entropy (Section 4.1)."""
+
+from __future__ import annotations
+
+import copy
+import time
+from pathlib import Path
+
+from configs import UserError, run_folder
+from configs.cluster import prepare
+from configs.schema import Config
+from envs import corpus as corpora
+from envs.metrics import measure, read_text
+from envs.policy_world import check_world, world_taxonomy
+from learner import checkpoint
+from learner.ranks import Learner
+from learner.runlog import RunLog
+
+SHIPPED = Path(__file__).parent / "weights" / "policy"
+VALIDATION = 96  # samples answered at each checkpoint
+MAX_TOKENS = 32
+
+
+def run(config: Config) -> None:
+    """Trains config.policy on config.corpus (built from config.photos if empty); OUT/policy is the result.
+
+    Run the same command again to continue from the newest checkpoint.
+    """
+    _check(config)
+    out = run_folder(config, "sft")
+    out.mkdir(parents=True, exist_ok=True)
+    prepare(config, "sft")
+    corpus = _corpus(config, out)
+    learner = Learner(config, _initial_policy(config, out), config.steps)
+    learner.open_corpus(corpus, "train")
+    done = _resume(config, learner, out)
+    scores: dict[str, float] = {}
+    with RunLog(out, config, config.steps, done) as log:
+        for step in range(done, config.steps):
+            began = time.time()
+            metrics = learner.sft_corpus_step(step)
+            log.span("learner", "all ranks", "sft step", began, time.time() - began)
+            if (step + 1) % config.learner.checkpoint_every == 0 or step + 1 == config.steps:
+                scores = validate(config, learner, corpus)
+                draft = checkpoint.begin(out / "checkpoints", step + 1)
+                learner.save(draft)
+                checkpoint.finish(draft, config.learner.keep, scores)
+                metrics |= scores
+            log.step(step + 1, metrics)
+        learner.save_policy(out / "policy")
+        log.summary({"steps": config.steps, "corpus": str(corpus), "policy": str(out / "policy"), **scores})
+    learner.close()
+
+
+def validate(config: Config, learner: Learner, corpus: Path) -> dict[str, float]:
+    """Greedy answers to the first samples of the validation split, measured as the paper does."""
+    taxonomy = world_taxonomy(config.world)
+    samples = corpora.read_samples(corpus, "val", taxonomy)
+    count = min(VALIDATION, len(samples)) // config.learner.ranks * config.learner.ranks
+    texts = learner.answers(corpus, "val", count, MAX_TOKENS)
+    found = measure(
+        samples.degradations()[:count], [read_text(text, taxonomy) for text in texts], taxonomy, resamples=0
+    )
+    keys = {f"val_p_rel/{name}": scores["p_rel"] for name, scores in found.keys.items()}
+    return {"val_t_acc": found.t_acc, "val_j_acc": found.j_acc, "val_p_rel": found.p_rel, **keys}
+
+
+def _check(config: Config) -> None:
+    if config.steps < 1:
+        raise UserError("steps: expected at least 1 optimiser step; set steps=3000 or so")
+    if config.learner.batch % config.learner.ranks:
+        raise UserError(
+            f"learner.batch={config.learner.batch} does not divide over learner.ranks={config.learner.ranks}"
+        )
+
+
+def _corpus(config: Config, out: Path) -> Path:
+    if config.corpus:
+        return Path(config.corpus).resolve()
+    folder = (out / "corpus").resolve()
+    if not (folder / "corpus.json").is_file():
+        settings = copy.copy(config)
+        settings.out = str(folder)
+        corpora.run(settings)
+    return folder
+
+
+def _initial_policy(config: Config, out: Path) -> Path:
+    if config.policy == "random":
+        from learner.tiny_policy import build_tiny_policy
+
+        return build_tiny_policy(
+            out / "initial", world_taxonomy(config.world), config.world.size, config.seed
+        ).resolve()
+    folder = SHIPPED if config.policy == "shipped" else Path(config.policy).resolve()
+    check_world(folder, config.world)
+    return folder
+
+
+def _resume(config: Config, learner: Learner, out: Path) -> int:
+    """Loads the newest sound checkpoint, if there is one; optimiser steps already made."""
+    found, damage = checkpoint.newest(out / "checkpoints") if config.resume else (None, [])
+    for sentence in damage:
+        print(sentence, flush=True)
+    if found is None:
+        return 0
+    print(f"continuing from {found}", flush=True)
+    return learner.load(found.resolve())

@@ -1,0 +1,164 @@
+"""Diffusion priors: they look at a noisy picture and say which part is noise.
+
+A prior has `eps(x, t)`, the noise schedule `alphas_cumprod` and a `fingerprint`; it knows no degradations.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from configs import UserError
+from envs.degradations.blur import photo_power
+from envs.degradations.common import dct2, idct2
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DModel
+
+SHIPPED = Path(__file__).parent / "weights" / "prior"
+TIMESTEPS = 1000
+
+
+class Prior(Protocol):
+    """What a restorer needs of a prior.
+
+    alphas_cumprod: float64 (T,), the share of signal variance left at timestep t.
+    fingerprint: 16 hex digits that change with the weights; scores are remembered under it.
+    """
+
+    alphas_cumprod: Tensor
+    fingerprint: str
+    device: torch.device
+
+    def eps(self, x: Tensor, t: Tensor) -> Tensor:
+        """x: float32 (B, 3, H, W), pictures on [-1, 1] with noise; t: int64 (B,). The noise, (B, 3, H, W)."""
+        ...
+
+
+def linear_alphas(timesteps: int = TIMESTEPS) -> Tensor:
+    """Cumulative alphas of linear betas 1e-4 .. 0.02: float64 (T,)."""
+    return torch.cumprod(1 - torch.linspace(1e-4, 0.02, timesteps, dtype=torch.float64), 0)
+
+
+def load_prior(spec: str, size: int, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Prior:
+    """The prior that a configuration names.
+
+    Args:
+        spec: `shipped`, `gaussian`, or the folder of a diffusers UNet2DModel (its `unet/` is found too).
+        size: pixels a side of the pictures; only the Gaussian prior depends on it.
+        dtype: precision of the network; pictures and noise stay float32.
+
+    Raises:
+        UserError: the folder is missing or holds no such network.
+    """
+    if spec == "gaussian":
+        return photo_gaussian(size, device)
+    folder = SHIPPED if spec == "shipped" else Path(spec).expanduser()
+    if (folder / "unet" / "config.json").exists():
+        folder = folder / "unet"
+    if not (folder / "config.json").exists():
+        raise UserError(
+            f"reward.prior={spec}: expected a folder with a diffusers UNet2DModel (config.json and weights), "
+            f"found none in {folder}. Train one with `duvlm run prior`, or use prior=gaussian."
+        )
+    _check_schedule(folder)
+    from diffusers import UNet2DModel  # six seconds that nobody spends who has no network to load
+
+    try:
+        network = UNet2DModel.from_pretrained(str(folder), torch_dtype=dtype, local_files_only=True)
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        reason = str(error).strip() or type(error).__name__
+        raise UserError(f"reward.prior={spec}: {folder} is no readable UNet2DModel: {reason}") from error
+    return UNetPrior(network, device)
+
+
+class UNetPrior:
+    """A diffusers `UNet2DModel` that predicts noise.
+
+    A network with 3 p^2 input channels sees pixels packed p x p (pixel-unshuffle): p is derived, not stored.
+    Sides that the network cannot halve often enough are extended by reflection and cropped again.
+    """
+
+    def __init__(self, network: UNet2DModel, device: str = "cpu"):
+        self.alphas_cumprod = linear_alphas()
+        self.device = torch.device(device)
+        self._channels = network.config.in_channels
+        self.pack = round((self._channels / 3) ** 0.5)
+        if 3 * self.pack**2 != self._channels:
+            raise UserError(f"a prior has 3, 12, 27 or 48 input channels (3 p^2), not {self._channels}")
+        self._multiple = self.pack * 2 ** (len(network.config.block_out_channels) - 1)
+        self.fingerprint = _hash_weights(network)
+        on_cpu = self.device.type == "cpu"
+        # On a CPU a batch is no faster than its rows one by one, and its rounding depends on its size.
+        self._rows_per_call = 1 if on_cpu else None
+        self._layout = torch.contiguous_format if on_cpu else torch.channels_last
+        self._network = network.eval().requires_grad_(False).to(self.device, memory_format=self._layout)
+        for weights in self._network.parameters():  # mapped from a file they are not aligned: other rounding
+            weights.data = weights.data.clone()
+
+    @torch.inference_mode()
+    def eps(self, x: Tensor, t: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        right, below = -width % self._multiple, -height % self._multiple
+        padded = F.pad(x, (0, right, 0, below), mode="reflect") if right or below else x
+        packed = F.pixel_unshuffle(padded, self.pack).to(self._network.dtype)
+        packed = packed.contiguous(memory_format=self._layout)
+        rows, t = self._rows_per_call or len(x), t.to(self.device)
+        calls = [self._network(*part).sample for part in zip(packed.split(rows), t.split(rows), strict=True)]
+        noise = torch.cat(calls)[:, : self._channels].float()  # a learned sigma is left out
+        return F.pixel_shuffle(noise, self.pack)[..., :height, :width].contiguous()
+
+
+class GaussianPrior:
+    """Pictures are N(mean, power) independently per DCT-II frequency: every answer is known in closed form.
+
+    Args:
+        mean: (3, H, W) or broadcastable to it, on [-1, 1].
+        power: (H, W) or (3, H, W), variance of each orthonormal DCT-II coefficient of x - mean.
+    """
+
+    def __init__(self, mean: Tensor, power: Tensor, device: str = "cpu"):
+        self.alphas_cumprod = linear_alphas()
+        self.device = torch.device(device)
+        self.mean, self.power = mean.to(self.device).float(), power.to(self.device).float()
+        digest = hashlib.sha256()
+        for tensor in (self.mean, self.power):
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        self.fingerprint = digest.hexdigest()[:16]
+
+    def eps(self, x: Tensor, t: Tensor) -> Tensor:
+        """Exact: (x - sqrt(a) E[x0 | x]) / sqrt(1 - a)."""
+        a = self.alphas_cumprod[t.cpu()].float().to(x.device).reshape(-1, 1, 1, 1)
+        gain = (1 - a).sqrt() / (a * self.power + 1 - a)
+        return idct2(gain * dct2(x - a.sqrt() * self.mean))
+
+
+def photo_gaussian(size: int, device: str = "cpu") -> GaussianPrior:
+    """The Gaussian with the mean spectrum of photographs, and as wide a spread of brightness: sd .5."""
+    power = 4 * photo_power(size, size)
+    power[0, 0] = (0.5 * size) ** 2
+    return GaussianPrior(torch.zeros(1, 1, 1), power, device)
+
+
+def _check_schedule(folder: Path) -> None:
+    """A scheduler saved beside the network must be the one we run: linear betas, noise predicted."""
+    for path in (folder / "scheduler_config.json", folder.parent / "scheduler" / "scheduler_config.json"):
+        if path.exists():
+            saved = json.loads(path.read_text())
+            found = saved.get("beta_schedule", "linear"), saved.get("prediction_type", "epsilon")
+            if found != ("linear", "epsilon"):
+                raise UserError(f"{path}: expected linear betas and prediction_type epsilon, found {found}")
+
+
+def _hash_weights(network: UNet2DModel) -> str:
+    digest = hashlib.sha256(str(network.dtype).encode())
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.cpu().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,127 @@
+"""Restorers: named settings of one sampler that walks from noise to a picture true to the data (DDNM)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from torch import Tensor
+
+from configs import UserError
+from envs.degradations import project
+from envs.taxonomy import Degradation
+from reward_actors.priors import Prior
+
+DATA_TRUSTED = 1e3
+"""A noise level so large that the range part comes from the data alone, as in DDNM without the plus."""
+NO_NULL_SPACE = ("haze",)
+"""Types whose data fix every pixel: their closed form leaves nothing for a prior to add."""
+
+
+@dataclass(frozen=True)
+class Restorer:
+    """How a picture is restored.
+
+    steps: denoiser calls; 0 takes the closed form as it is.
+    first, last: timesteps of the first and the last call; those between are evenly spaced.
+    eta: share of fresh noise in each step (DDNM's eta).
+    warm: begin at the closed form, noised to `first`, and skip types without a null space; otherwise begin at
+        pure noise.
+    noise_aware: data are trusted in proportion to the noise left (DDNM+); otherwise always.
+    corrected: the noise direction comes from the projected estimate, clamped to [0, 1], not from the network.
+    """
+
+    name: str
+    steps: int
+    first: int = 990
+    last: int = 0
+    eta: float = 0.85
+    warm: bool = False
+    noise_aware: bool = False
+    corrected: bool = False
+
+    def fingerprint(self, prior: Prior) -> str:
+        """Changes with anything that changes a restoration."""
+        return hashlib.sha256(f"{sorted(asdict(self).items())} {prior.fingerprint}".encode()).hexdigest()[:16]
+
+
+RESTORERS = {
+    restorer.name: restorer
+    for restorer in (
+        Restorer("ddnm", steps=100),
+        Restorer("ddnm_plus", steps=100, noise_aware=True),
+        Restorer("fast", steps=3, first=100, last=33, eta=0.0, warm=True, noise_aware=True, corrected=True),
+        Restorer("closed_form", steps=0),
+    )
+}
+
+
+def restorer(name: str, steps: int = 0, eta: float = -1.0) -> Restorer:
+    """A named restorer; steps 0 and eta -1 keep its own numbers.
+
+    Raises:
+        UserError: no such name.
+    """
+    if name not in RESTORERS:
+        raise UserError(f"reward.restorer={name}: expected one of {', '.join(RESTORERS)}")
+    chosen = RESTORERS[name]
+    if chosen.steps and steps:
+        last = chosen.first // steps if chosen.warm else chosen.last
+        chosen = replace(chosen, steps=steps, last=last if steps > 1 else chosen.first)
+    return replace(chosen, eta=eta) if eta >= 0 else chosen
+
+
+def schedule(restorer: Restorer, degradation: Degradation) -> tuple[int, ...]:
+    """Timesteps of the denoiser calls, falling; empty where the closed form is the answer."""
+    if restorer.steps == 0 or (restorer.warm and degradation.type in NO_NULL_SPACE):
+        return ()
+    span = max(1, restorer.steps - 1)
+    return tuple(
+        round(restorer.first + (restorer.last - restorer.first) * i / span) for i in range(restorer.steps)
+    )
+
+
+def noise(sample_id: str, index: int, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+    """Standard normal noise that depends on (sample_id, index) only: all completions of a picture share it."""
+    seed = int.from_bytes(hashlib.sha256(f"{sample_id}/{index}".encode()).digest()[:7], "big")
+    generator = torch.Generator(device=device).manual_seed(seed)
+    return torch.randn(*shape, generator=generator, device=device)
+
+
+def step(
+    x: Tensor,
+    eps: Tensor,
+    y: Tensor,
+    degradations: Sequence[Degradation],
+    restorers: Sequence[Restorer],
+    a: Tensor,
+    a_next: Tensor,
+    z: Tensor,
+) -> Tensor:
+    """One step of the sampler for rows that each have their own timestep, degradation and restorer (FACTS 4).
+
+    x0 = (x - sqrt(1-a) eps) / sqrt(a); x0h = its projection onto the data;
+    x_next = sqrt(a_next) x0h + sqrt(1-a_next) (eta z + sqrt(1-eta^2) eps).
+
+    Args:
+        x, eps, z: (B, 3, H, W), noisy picture on [-1, 1], its predicted noise, and fresh noise.
+        y: (B, 3, H, W), the degraded picture on [0, 1].
+        a, a_next: (B,) cumulative alphas now and after the step; a_next 1 ends the walk at x0h.
+    """
+    a, a_next, eta = (column.reshape(-1, 1, 1, 1) for column in (a, a_next, _column(restorers, "eta", a)))
+    corrected = _column(restorers, "corrected", a).bool().reshape(-1, 1, 1, 1)
+    level = torch.where(
+        _column(restorers, "noise_aware", a).bool(), ((1 - a) / a).sqrt().flatten() / 2, DATA_TRUSTED
+    )
+    unit = ((x - (1 - a).sqrt() * eps) / a.sqrt() + 1) / 2
+    unit = project(torch.where(corrected, unit.clamp(0, 1), unit), y, degradations, level)
+    unit = torch.where(corrected, unit.clamp(0, 1), unit)
+    x0 = 2 * unit - 1
+    direction = torch.where(corrected, (x - a.sqrt() * x0) / (1 - a).sqrt(), eps)
+    return a_next.sqrt() * x0 + (1 - a_next).sqrt() * (eta * z + (1 - eta.square()).sqrt() * direction)
+
+
+def _column(restorers: Sequence[Restorer], field: str, like: Tensor) -> Tensor:
+    return torch.tensor([float(getattr(r, field)) for r in restorers], device=like.device)

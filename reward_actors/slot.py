@@ -1,0 +1,73 @@
+"""One place in the pool and the actor that fills it now."""
+
+from __future__ import annotations
+
+import asyncio
+
+import ray
+
+from configs import UserError
+from configs.schema import Reward
+from reward_actors.actor import IDLE, Report, RewardActor
+
+START_SECONDS = 180.0
+"""How long an actor may take to load its prior."""
+
+
+class Slot:
+    """An actor, whether it takes work, and what it and those before it have done.
+
+    in_flight: serial numbers of the queries it holds.
+    alone: reserved for one suspect: nobody else enters.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+        self.actor = None
+        self.fingerprint, self.pid = "", 0
+        self.live = self.draining = self.alone = False
+        self.in_flight: set[int] = set()
+        self.restarts = self.failures_in_row = 0
+        self._before, self._now = IDLE, IDLE
+
+    async def open(self, settings: Reward, size: int) -> None:
+        """Creates an actor and waits until it has loaded its prior; then it is `live`.
+
+        Raises:
+            UserError: it cannot be placed or its prior cannot be loaded.
+            ray.exceptions.RayActorError: it died on the way.
+        """
+        self.actor = actor = ray.remote(RewardActor).options(
+            num_cpus=settings.cpus,
+            num_gpus=settings.gpus,
+            max_restarts=0,  # the pool restarts it itself: with a pause, and knowing what it held
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
+        ).remote(self.name, settings, size)  # fmt: skip
+        try:
+            self.fingerprint, self.pid = await asyncio.wait_for(actor.open.remote(), START_SECONDS)
+        except TimeoutError:
+            self.kill()
+            raise UserError(
+                f"reward actor {self.name} not ready in {START_SECONDS:g} s: it needs {settings.cpus:g} CPUs "
+                f"and {settings.gpus:g} GPUs; free in the cluster: {ray.available_resources()}"
+            ) from None
+        except UserError as error:
+            self.kill()
+            raise UserError(str(error.args[0])) from None  # Ray wraps it in the actor's traceback
+        self.live = True
+
+    def kill(self) -> None:
+        """Ends the actor, if there is one; what it has done stays counted."""
+        if self.actor is not None:
+            ray.kill(self.actor)
+        self.actor, self.live = None, False
+        self._before, self._now = self.report, IDLE
+
+    def heard(self, report: Report) -> None:
+        """Notes a report of the present actor; they may arrive out of order."""
+        self.failures_in_row = 0
+        self._now = max(self._now, report, key=lambda known: known.busy)
+
+    @property
+    def report(self) -> Report:
+        return self._before + self._now

@@ -1,0 +1,88 @@
+"""The vLLM engine of one rollout actor: its environment, its arguments, and how it is started."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from configs.schema import Config
+from rollout.prompting import prompt_text
+
+MULTIPLE = 128  # the context length is rounded up to it
+
+
+def on_gpu(config: Config) -> bool:
+    return config.rollout.gpus > 0
+
+
+def transfer_backend(config: Config) -> str:
+    """vLLM's weight transfer: `nccl` between GPUs, ours over gloo between CPUs."""
+    return "nccl" if on_gpu(config) else "gloo"
+
+
+def environment(config: Config) -> dict[str, str]:
+    """Environment variables of a rollout actor, set before its process starts."""
+    common = {
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "PYTHONWARNINGS": "ignore::FutureWarning",
+    }
+    if on_gpu(config):
+        return common
+    return common | {
+        "OMP_NUM_THREADS": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # engines bound to the same core would starve each other
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # no worker process under the engine's: half the start-up
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
+    }
+
+
+def context_length(processor, config: Config) -> int:
+    """Tokens of a prompt at the working resolution and the longest completion, rounded up."""
+    count, size = len(config.world.views), config.world.size
+    pictures = [np.zeros((size, size, 3), np.uint8)] * count
+    prompt = processor(text=[prompt_text(processor, count)], images=pictures)["input_ids"][0]
+    return math.ceil((len(prompt) + config.rollout.max_tokens + 1) / MULTIPLE) * MULTIPLE
+
+
+def engine_arguments(policy_folder: str | Path, processor, config: Config) -> dict[str, Any]:
+    """Arguments of vLLM's `AsyncEngineArgs`."""
+    rollout = config.rollout
+    arguments = {
+        "model": str(policy_folder),
+        "dtype": rollout.dtype,
+        "seed": config.seed,
+        "max_model_len": context_length(processor, config),
+        "limit_mm_per_prompt": {"image": len(config.world.views), "video": 0},
+        "mm_processor_cache_gb": 0,  # a picture is seen once an epoch
+        "weight_transfer_config": {"backend": transfer_backend(config)},
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+    }
+    if on_gpu(config):
+        return arguments | {
+            "tensor_parallel_size": rollout.tensor_parallel,
+            "gpu_memory_utilization": rollout.gpu_memory_share,
+        }
+    return arguments | {
+        "kv_cache_memory_bytes": int(rollout.kv_cache_gb * 2**30),
+        "distributed_executor_backend": "uni",
+        "enforce_eager": True,
+        "skip_mm_profiling": True,
+        "block_size": 32,  # small enough that the members of a group share the cache of their prompt
+        "enable_chunked_prefill": False,  # a seeded request whose prompt is split kills the engine on CPUs
+    }
+
+
+def start_engine(arguments: dict[str, Any]):
+    """A running `AsyncLLM`. Takes 10 to 20 s on a CPU, most of it imports."""
+    from vllm import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))

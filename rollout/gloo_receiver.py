@@ -1,0 +1,69 @@
+"""The engine's end of the weight transfer on CPUs; lives in vLLM's worker process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from vllm.distributed.weight_transfer import nccl_engine
+from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
+from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+
+from rollout.weight_transfer import Manifest, buckets, gloo_group, unpack
+
+
+@dataclass(kw_only=True)
+class GlooInitInfo(nccl_engine.NCCLWeightTransferInitInfo):
+    """vLLM's own fields, and the seconds after which any step of a transfer fails instead of hanging."""
+
+    timeout: float
+
+
+class GlooWeightTransferEngine(nccl_engine.NCCLWeightTransferEngine):
+    """vLLM's transfer protocol over gloo: start (layerwise reload), update (receive and load), finish."""
+
+    init_info_cls = GlooInitInfo
+
+    def init_transfer_engine(self, init_info: GlooInitInfo) -> None:
+        """Joins the learner's group; waits for the others, at most `timeout` seconds."""
+        self.shutdown()
+        rank = init_info.rank_offset + self.parallel_config.rank
+        address, port = init_info.master_address, init_info.master_port
+        self.model_update_group = gloo_group(address, port, rank, init_info.world_size, init_info.timeout)
+        self._limit = init_info.packed_buffer_size_bytes
+
+    def update_weights(self, update_info: dict) -> None:
+        """As in the base class, without its synchronisation of an accelerator."""
+        self.receive_weights(self.parse_update_info(update_info))
+
+    def receive_weights(self, update_info: nccl_engine.NCCLWeightTransferUpdateInfo) -> None:
+        """Receives and loads bucket after bucket. RuntimeError if the learner goes away or is too slow."""
+        if self.model_update_group is None:
+            raise RuntimeError("weights were announced before the transfer group was opened")
+        shapes = tuple(tuple(shape) for shape in update_info.shapes)
+        manifest = Manifest(tuple(update_info.names), tuple(update_info.dtype_names), shapes)
+        try:
+            for where in buckets(manifest.sizes, self._limit):
+                bucket = manifest.part(where)
+                packed = torch.empty(bucket.bytes, dtype=torch.uint8)
+                self.model_update_group.broadcast(packed, 0).wait()
+                self.model.load_weights(unpack(packed, bucket))
+        except BaseException:
+            self.shutdown()  # so that the learner sees an error now, and not at its deadline
+            raise
+
+    def finish_weight_update(self) -> None:
+        """Finalises the reload, then packs a tied output layer anew.
+
+        On CPUs linear layers run from packed copies of their weights. A tied output layer receives no weight
+        of its own, so the reload passes it by, and it would go on answering with the old ones.
+        """
+        super().finish_weight_update()
+        if self.model_config.hf_config.tie_word_embeddings:
+            for layer in self.model.modules():
+                if isinstance(layer, ParallelLMHead):
+                    dispatch_cpu_unquantized_gemm(layer, remove_weight=False)
+
+    def shutdown(self) -> None:
+        """Leaves the group."""
+        self.model_update_group = None

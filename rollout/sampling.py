@@ -1,0 +1,62 @@
+"""What is asked of the engine for a group, and what its output means; pure functions over vLLM's records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from envs.samples import Completion
+
+
+def sampling_params(n: int, seed: int, max_tokens: int, temperature: float, never: Sequence[int] = ()):
+    """vLLM's `SamplingParams` of a group of n. Temperature 0 is greedy decoding and takes n = 1.
+
+    Answer tokens stay in the text; the log-prob of each sampled token comes back, of the distribution at
+    temperature 1, whatever the temperature of sampling.
+
+    Args:
+        never: tokens that are not sampled.
+    """
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        n=n,
+        seed=seed,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        logprobs=0,
+        logit_bias=dict.fromkeys(never, -100.0),
+        skip_special_tokens=False,
+        spaces_between_special_tokens=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def scoring_params():
+    """vLLM's `SamplingParams` that score a given text: log-probs of the prompt's tokens."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        max_tokens=1, temperature=0.0, prompt_logprobs=0, output_kind=RequestOutputKind.FINAL_ONLY
+    )
+
+
+def completions(outputs: Sequence[Any]) -> tuple[Completion, ...]:
+    """The `outputs` of a finished vLLM request, in order of their index. The end token, if it was sampled, is
+    the last of `token_ids` and not in the text."""
+    return tuple(
+        Completion(
+            text=output.text,
+            token_ids=tuple(output.token_ids),
+            logprobs=chosen(output.logprobs, output.token_ids),
+            finished=output.finish_reason == "stop",
+        )
+        for output in sorted(outputs, key=lambda output: output.index)
+    )
+
+
+def chosen(logprobs: Sequence[Mapping[int, Any]], token_ids: Sequence[int]) -> tuple[float, ...]:
+    """The log-prob of each token among the alternatives that vLLM lists at its position."""
+    return tuple(position[token].logprob for position, token in zip(logprobs, token_ids, strict=True))

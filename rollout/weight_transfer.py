@@ -1,0 +1,215 @@
+"""How weights travel from the learner to the engines: packed in buckets, broadcast to all engines at once.
+
+The learner's first rank is rank 0 of the transfer group, the workers of the engines follow. On GPUs this is
+vLLM's own `nccl` transfer; on CPUs the same protocol runs over gloo (receiver: `rollout.gloo_receiver`).
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+MIB = 2**20
+NamedTensors = Iterable[tuple[str, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where the engines find the sender, and the size of its buckets.
+
+    The receivers take the sender's word for it: gloo would not notice a bucket shorter than expected.
+    """
+
+    address: str
+    port: int
+    bucket_bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a transfer carries, in order: names as in the checkpoint, dtypes ("float32") and shapes."""
+
+    names: tuple[str, ...]
+    dtype_names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, named_tensors: NamedTensors) -> Manifest:
+        """Of tensors as they will be sent: whole ones, where the learner holds only parts (ZeRO-3)."""
+        return cls(*zip(*(_row(name, tensor) for name, tensor in named_tensors), strict=True))
+
+    def part(self, where: slice) -> Manifest:
+        return Manifest(self.names[where], self.dtype_names[where], self.shapes[where])
+
+    @property
+    def sizes(self) -> list[int]:
+        """Bytes of each tensor."""
+        rows = zip(self.dtype_names, self.shapes, strict=True)
+        return [getattr(torch, dtype).itemsize * math.prod(shape) for dtype, shape in rows]
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.sizes)
+
+    def check(self, policy_folder: str | Path) -> None:
+        """The engines were loaded from `policy_folder`; what is sent must be exactly its tensors.
+
+        Raises:
+            ValueError: naming tensors that are missing, unknown or of another shape.
+        """
+        here, there = dict(zip(self.names, self.shapes, strict=True)), checkpoint_shapes(policy_folder)
+        faults = [f"{name} is missing" for name in there if name not in here]
+        faults += [f"{name} is unknown" for name in here if name not in there]
+        both = [name for name in here if name in there and here[name] != there[name]]
+        faults += [f"{name} has the shape {here[name]}, not {there[name]}" for name in both]
+        if faults:
+            some = "; ".join(faults[:6])
+            raise ValueError(f"not the tensors of {policy_folder}: {some} ({len(faults)} faults in all)")
+
+
+def checkpoint_shapes(policy_folder: str | Path) -> dict[str, tuple[int, ...]]:
+    """{name: shape} of every tensor in the folder's safetensors files, from their headers."""
+    from safetensors import safe_open
+
+    shapes = {}
+    for file in sorted(Path(policy_folder).glob("*.safetensors")):
+        with safe_open(file, "pt") as tensors:
+            shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+    return shapes
+
+
+def buckets(sizes: Sequence[int], limit: int) -> Iterator[slice]:
+    """Cuts a sequence of tensors into runs of at most `limit` bytes (a larger tensor travels alone)."""
+    start = total = 0
+    for i, size in enumerate(sizes):
+        if i > start and total + size > limit:
+            yield slice(start, i)
+            start, total = i, 0
+        total += size
+    if start < len(sizes):
+        yield slice(start, len(sizes))
+
+
+def pack(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
+    """One uint8 vector on the CPU: the tensors' bytes, one after the other."""
+    return torch.cat([t.detach().contiguous().view(-1).view(torch.uint8).cpu() for t in tensors])
+
+
+def unpack(packed: torch.Tensor, manifest: Manifest) -> list[tuple[str, torch.Tensor]]:
+    """The inverse of `pack`: views of `packed`, copied only where the bytes of a dtype are not aligned."""
+    pieces, tensors = packed.split(manifest.sizes), []
+    for name, dtype, shape, piece in zip(
+        manifest.names, manifest.dtype_names, manifest.shapes, pieces, strict=True
+    ):
+        aligned = piece.storage_offset() % getattr(torch, dtype).itemsize == 0
+        tensors.append((name, (piece if aligned else piece.clone()).view(getattr(torch, dtype)).view(shape)))
+    return tensors
+
+
+def gloo_group(address: str, port: int, rank: int, world_size: int, timeout: float, listen=None):
+    """A gloo process group beside torch.distributed's global one; its steps fail after `timeout` seconds."""
+    from vllm.distributed.utils import stateless_init_torch_distributed_process_group
+
+    return stateless_init_torch_distributed_process_group(
+        address, port, rank, world_size, "gloo", listen_socket=listen, timeout=timedelta(seconds=timeout)
+    )
+
+
+class WeightSender:
+    """The learner's end of the transfer: `bind`, `open`, then `send` as often as weights change.
+
+    Lives in the learner's first rank; other ranks only walk through their tensors, for the gathering.
+    """
+
+    def __init__(self, backend: str, bucket_mb: int = 256, timeout: float = 300.0):
+        """backend: "gloo" or "nccl". timeout: seconds after which a step fails instead of hanging (gloo)."""
+        self._backend, self._limit, self._timeout = backend, bucket_mb * MIB, timeout
+        self._socket = self._group = self._endpoint = None
+
+    def bind(self, address: str) -> Endpoint:
+        """Takes a free port on `address`, which the engines must reach, and leaves the old group."""
+        self.close()
+        self._socket = socket.create_server((address, 0))
+        self._endpoint = Endpoint(address, self._socket.getsockname()[1], self._limit)
+        return self._endpoint
+
+    def open(self, world_size: int) -> None:
+        """Waits until the world_size - 1 engine workers have joined; RuntimeError after `timeout` seconds."""
+        listen, self._socket = self._socket, None
+        address, port = self._endpoint.address, self._endpoint.port
+        if self._backend == "gloo":
+            try:
+                self._group = gloo_group(address, port, 0, world_size, self._timeout, listen)
+            except (OSError, RuntimeError) as error:
+                wait = f"{world_size - 1} engine workers did not all join within {self._timeout:g} s"
+                raise RuntimeError(f"weight transfer at {address}:{port}: {wait}") from error
+            return
+        from vllm.distributed.weight_transfer.nccl_common import trainer_init
+
+        listen.close()  # NCCL's store binds the port itself
+        where = {"master_address": address, "master_port": port, "world_size": world_size}
+        self._group = trainer_init(where)
+
+    def send(self, manifest: Manifest, named_tensors: NamedTensors) -> int:
+        """Broadcasts the tensors, which come in the manifest's order. Returns the bytes sent.
+
+        Raises:
+            ValueError: a tensor is not what the manifest announces.
+            RuntimeError: an engine went away or was too slow. After any error the group is closed.
+        """
+        tensors = _checked(manifest, named_tensors)
+        try:
+            if self._backend == "gloo":
+                for where in buckets(manifest.sizes, self._limit):
+                    self._group.broadcast(pack(islice(tensors, where.stop - where.start)), 0).wait()
+            else:
+                self._send_nccl(manifest, tensors)
+            next(tensors, None)  # runs the check that nothing is left over
+        except BaseException:
+            self.close()
+            raise
+        return manifest.bytes
+
+    def _send_nccl(self, manifest: Manifest, tensors: Iterator[torch.Tensor]) -> None:
+        from vllm.distributed.weight_transfer.packed_tensor import packed_nccl_broadcast_producer
+
+        pairs = zip(manifest.names, tensors, strict=False)
+        packed_nccl_broadcast_producer(pairs, self._group, 0, lambda p: p[1], buffer_size_bytes=self._limit)
+
+    def close(self) -> None:
+        """Leaves the group; engines that still wait in it get an error at once."""
+        if self._socket is not None:
+            self._socket.close()
+        if self._backend == "nccl" and self._group is not None:
+            self._group.destroy()
+        self._socket = self._group = None
+
+
+def register() -> None:
+    """Makes the `gloo` transfer known to vLLM; the plug-in entry point of each of its processes."""
+    from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory as Factory
+
+    if "gloo" not in Factory._registry:  # plug-ins may be loaded twice in one process
+        Factory.register_engine("gloo", "rollout.gloo_receiver", "GlooWeightTransferEngine")
+
+
+def _row(name: str, tensor: torch.Tensor) -> tuple[str, str, tuple[int, ...]]:
+    return name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)
+
+
+def _checked(manifest: Manifest, named_tensors: NamedTensors) -> Iterator[torch.Tensor]:
+    announced = zip(manifest.names, manifest.dtype_names, manifest.shapes, strict=True)
+    for name, tensor in named_tensors:
+        due = next(announced, None)
+        if _row(name, tensor) != due:
+            raise ValueError(f"the manifest announces {due}, the learner yields {_row(name, tensor)}")
+        yield tensor
+    if missing := next(announced, None):
+        raise ValueError(f"the learner's tensors end before {missing[0]}")

@@ -1,0 +1,196 @@
+"""Answers made by anyone are scored through the command line, without an engine."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import duvlm
+from benchmarks.quality import tables
+from benchmarks.quality.report import words, write_report
+from benchmarks.quality.restorations import restore_here, table
+from configs.schema import Config, Reward, World
+from envs import corpus
+from envs.policy_world import world_taxonomy
+
+TAXONOMY = world_taxonomy(World())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A corpus of 12 test samples."""
+    out = tmp_path_factory.mktemp("corpus")
+    recipe, _ = corpus.plan(Config(count=120, size=48))
+    rows = [corpus.row(recipe, "test", index) for index in range(recipe.counts["test"])]
+    pq.write_table(pa.Table.from_pylist(rows, corpus.SCHEMA), out / "test-00000-of-00001.parquet")
+    (out / "corpus.json").write_text(json.dumps(corpus.card(recipe, {})))
+    return out
+
+
+@pytest.fixture(scope="module")
+def samples(folder):
+    return corpus.read_samples(folder, "test", TAXONOMY)
+
+
+def evaluate(folder, tmp_path, lines, *settings) -> tuple[int, dict]:
+    """(exit status, summary.json) of the command line for predictions given as lines."""
+    predictions, out = tmp_path / "answers.jsonl", tmp_path / "out"
+    rows = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
+    predictions.write_bytes(b"\n".join(rows))
+    arguments = [f"corpus={folder}", "split=test", f"predictions={predictions}", f"out={out}", *settings]
+    status = duvlm.main(["run", "evaluate", *arguments])
+    summary = out / "summary.json"
+    return status, json.loads(summary.read_text()) if summary.exists() else {}
+
+
+def test_perfect_answers_score_perfectly_as_text_and_as_objects(folder, samples, tmp_path):
+    from envs.answer import write
+
+    lines = [
+        {"sample_id": s.sample_id, "text": write(s.degradation, TAXONOMY)}
+        if number % 2
+        else {"sample_id": s.sample_id, "degradation": s.degradation.as_dict()}
+        for number, s in enumerate(samples)
+    ]
+    status, summary = evaluate(folder, tmp_path, lines)
+    assert status == 0
+    assert [summary[name] for name in ("t_acc", "t_f1", "j_acc", "p_abs", "p_rel")] == [1, 1, 1, 0, 0]
+    assert set(summary["keys"]) == set(TAXONOMY.keys)
+    assert all(key["p_rel"] == 0 for key in summary["keys"].values())
+
+
+def test_missing_null_and_garbled_answers_are_no_answers(folder, samples, tmp_path):
+    ids = samples.sample_ids()
+    garbled = [{"sample_id": ids[0], "degradation": None}, {"sample_id": ids[1], "text": "x" * 100_000}]
+    status, summary = evaluate(folder, tmp_path, garbled)
+    assert status == 0
+    assert (summary["t_acc"], summary["p_rel"]) == (0, 1)
+    assert summary["invalid"] == {"missing": len(ids) - 2, "no_answer": 1, "too_long": 1}
+
+
+def test_the_error_of_a_key_is_the_one_made(folder, samples, tmp_path):
+    lines = []
+    for sample in samples:
+        answer = sample.degradation.as_dict()
+        if answer["type"] == "blur":
+            answer["values"]["sigma"] += 0.5
+        lines.append({"sample_id": sample.sample_id, "degradation": answer})
+    _, summary = evaluate(folder, tmp_path, lines)
+    assert summary["keys"]["sigma"]["p_abs"] == pytest.approx(0.5)
+    assert summary["p_abs"] == pytest.approx(0.5 / len(summary["keys"]))
+    assert summary["j_acc"] == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ({"sample_id": "test-9999999", "text": ""}, "unknown sample_id 'test-9999999'"),
+        ({"text": "[T-blur]"}, "expected"),
+        ({"sample_id": "test-0000000"}, "neither text nor degradation"),
+        (b"{not json", "not JSON"),
+        (bytes(range(128, 256)), "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_named_and_nothing_is_written(folder, tmp_path, capsys, line, words):
+    status, summary = evaluate(folder, tmp_path, [{"sample_id": "test-0000001", "text": ""}, line])
+    assert status == 2
+    assert not summary
+    assert "line 2" in (error := capsys.readouterr().err)
+    assert words in error
+
+
+def test_answers_are_scored_without_torch_or_ray(folder, tmp_path):
+    (tmp_path / "answers.jsonl").write_text("")
+    arguments = [f"corpus={folder}", f"predictions={tmp_path / 'answers.jsonl'}", f"out={tmp_path / 'out'}"]
+    program = (
+        f"import duvlm, sys; status = duvlm.main(['run', 'evaluate', *{arguments!r}]);"
+        "loaded = {'torch', 'ray', 'vllm', 'deepspeed', 'diffusers'} & set(sys.modules);"
+        "sys.exit(f'{status} {loaded}' if status or loaded else 0)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(duvlm.__file__).parent)
+
+
+def test_an_answer_given_twice_is_refused(folder, tmp_path, capsys):
+    assert evaluate(folder, tmp_path, [{"sample_id": "test-0000000", "text": ""}] * 2)[0] == 2
+    assert "twice" in capsys.readouterr().err
+
+
+def test_a_corpus_of_another_taxonomy_is_refused(folder, tmp_path, capsys):
+    assert evaluate(folder, tmp_path, [], "world.step_scale=10")[0] == 2
+    assert "taxonomy" in capsys.readouterr().err
+
+
+def test_the_report_needs_nothing_from_outside(folder, tmp_path):
+    evaluate(folder, tmp_path, [])
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "T-Acc" in page
+    assert "<svg" in page
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
+    assert "@import" not in page
+
+
+def test_the_report_draws_the_curves_of_every_job(tmp_path):
+    (tmp_path / "sft").mkdir()
+    lines = [{"step": step, "loss": 1 / (step + 1), "seconds": {"busy": step % 3}} for step in range(30)]
+    (tmp_path / "sft" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page = write_report(tmp_path).read_text()
+    assert "Training: sft, 29 steps" in page
+    assert "seconds/busy" in page
+
+
+def test_an_answer_is_put_into_words():
+    degradation = TAXONOMY.degradation("blur", {"sigma": 3.2})
+    assert words(degradation.as_dict()).endswith("blur degradation: sigma 3.20 px.")
+    assert words(None) == "no valid answer"
+
+
+def test_true_parameters_restore_better_than_nothing(samples):
+    truths = samples.degradations()
+    few = [samples[i] for i in range(len(samples))]
+    reward = Reward(prior="gaussian", restorer="fast")
+    qualities = {
+        "not restored": restore_here(reward, few, [None] * len(few)),
+        "true parameters": restore_here(reward, few, truths),
+    }
+    found = table(qualities, truths)
+    for kind in ("all", "haze", "low_light", "low_resolution"):
+        assert found[kind]["true parameters"]["psnr"] > found[kind]["not restored"]["psnr"], kind
+    low, high = found["all"]["true parameters"]["psnr_interval"]
+    assert low < found["all"]["true parameters"]["psnr"] < high
+
+
+def test_a_difference_within_the_noise_is_called_so():
+    gains = {"j_acc": [0.1, -0.1, 0.3], "p_rel": [0.0, -0.1, 0.1]}
+    summary = {"samples": 9, "before": {}, "differences": gains}
+    assert "exceeds the noise" in tables.verdict(summary)
+    summary["differences"]["p_rel"] = [-0.1, -0.2, -0.05]
+    assert "P-Rel -0.100" in tables.verdict(summary)
+    assert "J-Acc: within the noise" in tables.verdict(summary)
+
+
+@pytest.mark.engine
+def test_a_policy_is_evaluated_beside_the_truth(tmp_path):
+    """A policy with random weights knows nothing: its pictures stay as they are, the truth restores them."""
+    from envs.policy_world import write_world
+    from learner.tiny_policy import build_tiny_policy
+
+    recipe, _ = corpus.plan(Config(count=40))
+    rows = [corpus.row(recipe, "test", index) for index in range(4)]
+    pq.write_table(pa.Table.from_pylist(rows, corpus.SCHEMA), tmp_path / "test-00000-of-00001.parquet")
+    (tmp_path / "corpus.json").write_text(json.dumps(corpus.card(recipe, {})))
+    policy = build_tiny_policy(tmp_path / "policy", TAXONOMY, World().size)
+    write_world(policy, World())
+    arguments = [f"corpus={tmp_path}", f"policy={policy}", "reward.prior=gaussian", f"out={tmp_path / 'out'}"]
+    assert duvlm.main(["run", "evaluate", *arguments]) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    columns = summary["restoration"]["all"]
+    assert columns["true parameters"]["psnr"] > columns["not restored"]["psnr"]
+    if summary["invalid"].get("no_answer") == 4:
+        assert columns["after"] == columns["not restored"]
+    assert len(list((tmp_path / "out" / "pictures").iterdir())) == 4 * 4

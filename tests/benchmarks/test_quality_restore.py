@@ -1,0 +1,111 @@
+"""A photograph of any size is restored at its own resolution, in its own pixels."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+import duvlm
+from benchmarks.quality.restore import given_degradation, policy_view, to_photo
+from benchmarks.quality.tiles import TILE, TiledPrior, starts
+from configs import UserError
+from envs.corpus import degrade
+from envs.photos import read_photo
+from envs.taxonomy import TAXONOMY, Degradation
+from reward_actors.scorers import psnr
+
+
+def restore(image, out, degradation, *settings) -> int:
+    text = degradation if isinstance(degradation, str) else json.dumps(degradation)
+    settings = ["reward.prior=gaussian", *settings]
+    return duvlm.main(["run", "restore", f"image={image}", f"degradation={text}", f"out={out}", *settings])
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("blur", {"sigma": 2.0}),
+        ("low_resolution", {"scale": 3}),
+        ("haze", {"atmospheric_light": 0.8, "transmission": 0.3}),
+        ("low_light", {"gamma": 2.5, "gain": 0.08}),
+    ],
+)
+def test_a_photo_of_odd_size_comes_back_better_and_of_its_size(tmp_path, kind, values):
+    clean = np.ascontiguousarray(data.astronaut()[:201, :333])
+    degraded = degrade(clean, TAXONOMY.degradation(kind, values))
+    Image.fromarray(degraded).save(tmp_path / "photo.png")
+    assert restore(tmp_path / "photo.png", tmp_path / "out", {"type": kind, "values": values}) == 0
+    restored = read_photo(tmp_path / "out" / "photo.png")
+    found = json.loads((tmp_path / "out" / "photo.json").read_text())
+    assert restored.shape == clean.shape
+    assert psnr(restored, clean) > psnr(degraded, clean) + 0.3
+    assert found["degradation"] == {"type": kind, "values": values}
+    assert found["size"] == [333, 201]
+
+
+def test_pixels_are_those_of_the_photo():
+    truth = {"type": "blur", "values": {"sigma": 30.0}}  # beyond the taxonomy, but not for a large photo
+    assert given_degradation(truth, TAXONOMY, ratio=8)["sigma"] == 30.0
+    with pytest.raises(UserError, match="sigma"):
+        given_degradation(truth, TAXONOMY, ratio=1)
+    answered = TAXONOMY.degradation("blur", {"sigma": 2.0})
+    assert to_photo(answered, 4.0) == Degradation("blur", (("sigma", 8.0),))
+    assert to_photo(TAXONOMY.degradation("low_resolution", {"scale": 2}), 1.6)["scale"] == 3
+    assert to_photo(TAXONOMY.degradation("low_light", {"gamma": 2, "gain": 0.1}), 4.0)["gamma"] == 2
+
+
+@pytest.mark.parametrize("shape", [(300, 500, 3), (40, 60, 3), (128, 128, 3)])
+def test_the_policy_sees_a_square_of_its_size(shape):
+    view, ratio = policy_view(np.zeros(shape, np.uint8), 128)
+    assert view.shape == (128, 128, 3)
+    assert ratio == min(shape[:2]) / 128
+
+
+@pytest.mark.parametrize(
+    ("degradation", "words"),
+    [
+        ({"type": "fog", "values": {}}, "unknown degradation type"),
+        ({"type": "blur", "values": {"gamma": 2}}, "sigma"),
+        ({"type": "blur", "values": {"sigma": "two"}}, "number"),
+        ({"type": "blur", "values": {"sigma": 500}}, "sigma"),
+        ("{blur", "JSON"),
+    ],
+)
+def test_a_degradation_that_does_not_exist_is_refused(tmp_path, capsys, degradation, words):
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "photo.png")
+    assert restore(tmp_path / "photo.png", tmp_path / "out", degradation) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"GIF89a nothing", b"\x89PNG\r\n\x1a\n broken"])
+def test_an_unreadable_image_is_refused(tmp_path, capsys, content):
+    if content is not None:
+        (tmp_path / "photo.png").write_bytes(content)
+    assert restore(tmp_path / "photo.png", tmp_path / "out", {"type": "blur", "values": {"sigma": 2}}) == 2
+    assert "photo.png" in capsys.readouterr().err
+
+
+class Halving:
+    """A prior that looks at each pixel alone, so that tiles must not show."""
+
+    alphas_cumprod, device, fingerprint = torch.linspace(1, 0.1, 10), torch.device("cpu"), "halving"
+
+    def eps(self, x, t):
+        assert max(x.shape[-2:]) <= TILE
+        return x / 2
+
+
+@pytest.mark.parametrize("size", [(700, 1000), (513, 20), (TILE, 3 * TILE)])
+def test_tiles_leave_no_seams(size):
+    x = torch.randn(1, 3, *size)
+    torch.testing.assert_close(TiledPrior(Halving()).eps(x, torch.tensor([5])), x / 2)
+
+
+def test_tiles_cover_every_pixel():
+    for length in range(TILE, 4 * TILE, 37):
+        assert starts(length)[-1] + TILE == length
+        assert all(b - a < TILE for a, b in zip(starts(length), starts(length)[1:], strict=False))

@@ -1,0 +1,127 @@
+"""Jobs on a real Ray cluster with token authentication, through the real command line."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from configs import jobs
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_paths_that_exist_here_are_sent_absolute_and_so_is_the_output(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    command = jobs.entrypoint("corpus", ["photos=photos", "count=3", "address=127.0.0.1:1", "name=a"])
+    sent = f"photos=photos count=3 name=a photos={tmp_path}/photos out={tmp_path}/runs/a/corpus"
+    assert f" duvlm.py run corpus {sent}" in command
+    assert f"out={tmp_path}/there" in jobs.entrypoint("corpus", ["out=there"])
+
+
+def test_json_reaches_the_cluster_s_shell_in_one_piece():
+    degradation = 'degradation={"type": "blur", "values": {"sigma": 2.0}}'
+    command = jobs.entrypoint("restore", [degradation, "image=a b.png"]).replace("exec", "printf '%s\\n'", 1)
+    printed = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert degradation in printed
+    assert "image=a b.png" in printed
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """(dashboard, environment of a client) of a `ray start --head` on free ports."""
+    folder = tmp_path_factory.mktemp("head")
+    (folder / "token").write_text("0123456789abcdef" * 4)
+    environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
+    port, dashboard, agent = _free_ports(3)
+    ports = [f"--port={port}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"]
+    ray = [
+        str(Path(sys.executable).parent / "ray"),
+        "start",
+        "--head",
+        "--block",
+        "--num-cpus=2",
+        "--disable-usage-stats",
+    ]
+    with (folder / "log").open("w") as log:
+        head = subprocess.Popen(
+            [*ray, "--include-dashboard=true", *ports],
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    address = f"http://127.0.0.1:{dashboard}"
+    try:
+        _wait_for(address, head, folder / "log")
+        yield address, environment
+    finally:
+        os.killpg(head.pid, signal.SIGTERM)
+        try:
+            head.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            os.killpg(head.pid, signal.SIGKILL)
+
+
+@pytest.mark.engine
+def test_a_submitted_job_shows_its_log_and_returns_its_exit_status(cluster, tmp_path):
+    address, environment = cluster
+    good = _duvlm(
+        environment, "submit", "corpus", "count=6", "size=32", f"out={tmp_path}/corpus", "--address", address
+    )
+    assert good.returncode == 0, good.stdout + good.stderr
+    assert "corpus: 1 x corpus task" in good.stdout
+    assert (tmp_path / "corpus" / "corpus.json").exists()
+    settings = [f"corpus={tmp_path}/none", "predictions=none.jsonl", f"out={tmp_path}/evaluate"]
+    bad = _duvlm(environment, "submit", "evaluate", *settings, "--address", address)
+    assert bad.returncode == 2, bad.stdout + bad.stderr
+    assert "duvlm: no corpus at" in bad.stdout
+    listed = _duvlm(environment, "status", "--address", address).stdout
+    assert "SUCCEEDED  run corpus" in listed
+    assert "FAILED  run evaluate" in listed
+
+
+@pytest.mark.engine
+def test_without_the_token_one_message_says_what_to_set(cluster):
+    address, environment = cluster
+    refused = _duvlm(environment | {"RAY_AUTH_MODE": "disabled"}, "status", "--address", address)
+    assert refused.returncode == 2
+    assert "set RAY_AUTH_MODE=token" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def _duvlm(environment, *arguments):
+    command = [sys.executable, "duvlm.py", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+
+
+def _free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def _wait_for(address, head, log, seconds=90):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and head.poll() is None:
+        try:
+            urllib.request.urlopen(f"{address}/api/version", timeout=2)
+            return
+        except urllib.error.HTTPError:  # it answers, and asks for the token
+            return
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError(f"no cluster:\n{log.read_text()[-2000:]}")

@@ -1,0 +1,35 @@
+"""Shared by all tests: one thread, a few deterministic hypothesis examples, a photograph."""
+
+import os
+
+for name, value in {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}.items():
+    os.environ.setdefault(name, value)
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
+
+settings.register_profile(
+    "quick", max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("thorough", max_examples=1000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+@pytest.fixture(scope="session")
+def photo() -> np.ndarray:
+    """A real photograph: uint8 (128, 128, 3)."""
+    from skimage.data import astronaut
+
+    return np.ascontiguousarray(astronaut()[:384:3, 64:448:3])
+
+
+@pytest.fixture(scope="session")
+def ray_cluster():
+    """A real local Ray cluster of this test session, two CPUs; tests that ask for it are marked `engine`."""
+    ray = pytest.importorskip("ray")
+    from configs import cluster, load
+
+    cluster.connect(load("offline"))
+    yield ray
+    ray.shutdown()

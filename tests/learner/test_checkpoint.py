@@ -1,0 +1,51 @@
+import pytest
+
+from learner import checkpoint
+
+
+def write(root, step, keep=3, text="weights"):
+    draft = checkpoint.begin(root, step)
+    (draft / "policy").mkdir()
+    (draft / "policy" / "model.safetensors").write_text(text)
+    return checkpoint.finish(draft, keep, {"step": step})
+
+
+def test_a_checkpoint_is_found_again_with_its_cursor(tmp_path):
+    written = write(tmp_path, 7)
+    found, damage = checkpoint.newest(tmp_path)
+    assert (found, damage) == (written, [])
+    assert checkpoint.step_of(found) == 7
+    assert checkpoint.cursor_of(found) == {"step": 7}
+
+
+def test_only_the_newest_few_are_kept(tmp_path):
+    for step in (1, 2, 10, 100):
+        write(tmp_path, step, keep=2)
+    assert [checkpoint.step_of(path) for path in checkpoint.checkpoints(tmp_path)] == [10, 100]
+
+
+def test_an_unfinished_draft_is_no_checkpoint(tmp_path):
+    write(tmp_path, 1)
+    (checkpoint.begin(tmp_path, 2) / "half").write_text("")
+    assert checkpoint.step_of(checkpoint.newest(tmp_path)[0]) == 1
+
+
+@pytest.mark.parametrize("fault", ["changed", "missing", "manifest"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, fault):
+    good, bad = write(tmp_path, 1), write(tmp_path, 2)
+    file = bad / ("manifest.json" if fault == "manifest" else "policy/model.safetensors")
+    file.unlink() if fault == "missing" else file.write_text("x")
+    found, damage = checkpoint.newest(tmp_path)
+    assert found == good
+    assert len(damage) == 1
+    assert str(bad) in damage[0]
+
+
+def test_a_step_written_twice_holds_what_was_written_last(tmp_path):
+    write(tmp_path, 1, text="first")
+    again = write(tmp_path, 1, text="second")
+    assert (again / "policy" / "model.safetensors").read_text() == "second"
+
+
+def test_nothing_is_found_in_an_empty_folder(tmp_path):
+    assert checkpoint.newest(tmp_path / "nowhere") == (None, [])

@@ -1,0 +1,124 @@
+"""Two DeepSpeed ranks on a real Ray cluster against the plain single-process trainer."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+import ray
+import torch
+from reference_trainer import ReferenceTrainer
+from safetensors.torch import load_file
+
+from configs import UserError
+from configs.schema import Config
+from envs.samples import Sample
+from learner.examples import Example
+from learner.grpo import Trajectory
+from learner.ranks import Learner, LearnerError
+
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("ray_cluster")]
+TOTAL = 8  # of the schedule
+
+
+def settings(zero=2, **changes) -> Config:
+    config = Config()
+    config.world.size = 64
+    config.learner.zero, config.learner.micro_batch, config.learner.warmup = zero, 2, 2
+    for name, value in changes.items():
+        setattr(config.learner if hasattr(config.learner, name) else config.grpo, name, value)
+    return config
+
+
+@pytest.fixture
+def start(policy_folder):
+    """Starts learners that end with the test."""
+    started = []
+
+    def begin(config, reference=None):
+        started.append(Learner(config, policy_folder, TOTAL, reference))
+        return started[-1]
+
+    yield begin
+    for learner in started:
+        learner.close()
+
+
+def trajectories(examples):
+    """Judged completions of four images, two each, as an engine with other weights might have sampled."""
+    rng = np.random.default_rng(5)
+    found = []
+    for i, example in enumerate(examples):
+        shown = examples[i // 2 * 2]
+        logprobs = tuple(float(x) for x in rng.normal(-7, 0.5, len(example.completion)))
+        found.append(Trajectory(Example(shown.image, example.completion), logprobs, float(rng.normal())))
+    return found
+
+
+def weights_of(learner, folder):
+    learner.save_policy(folder)
+    return load_file(folder / "model.safetensors")
+
+
+def assert_agree(learner, trainer, folder):
+    """Adam moves every weight by about the learning rate however small its gradient, so where a gradient is
+    rounding noise a weight goes either way; nearly all agree far more closely than one such step."""
+    found, expected = weights_of(learner, folder), dict(trainer.model.named_parameters())
+    assert found.keys() == expected.keys()
+    away = torch.cat([(found[name] - expected[name].detach()).abs().flatten() for name in found])
+    rate = trainer.config.learner.lr
+    assert away.kthvalue(int(0.99 * away.numel())).values < 0.05 * rate
+    assert away.max() < 2 * trainer.steps * rate
+
+
+STAGES = [2, *(pytest.param(stage, marks=pytest.mark.slow) for stage in (0, 1, 3))]
+
+
+@pytest.mark.parametrize("zero", STAGES)
+def test_steps_are_those_of_one_plain_process(start, examples, policy_folder, tmp_path, zero):
+    config = settings(zero, kl=0.1, epochs=2)
+    learner = start(config, reference=policy_folder)
+    trainer = ReferenceTrainer(policy_folder, config, TOTAL, reference=policy_folder)
+    for _ in range(2):
+        assert learner.sft_step(examples)["loss"] == pytest.approx(trainer.sft_step(examples), rel=1e-4)
+    judged = trajectories(examples)
+    for _ in range(2):
+        metrics = learner.grpo_step(judged)
+        assert metrics["loss"] == pytest.approx(trainer.grpo_step(judged), rel=1e-3, abs=1e-5)
+        assert metrics["policy_kl"] > 1e-6
+        assert metrics["mismatch"] > 0.1
+    assert_agree(learner, trainer, tmp_path)
+
+
+@pytest.mark.parametrize("zero", STAGES)
+def test_a_learner_that_is_loaded_goes_on_to_the_bit(start, examples, tmp_path, zero):
+    first = start(settings(zero))
+    first.sft_step(examples)
+    first.save(tmp_path / "saved")
+    losses = [first.sft_step(examples) for _ in range(2)]
+    second = start(settings(zero))
+    assert second.load(tmp_path / "saved") == 1
+    again = [second.sft_step(examples) for _ in range(2)]
+    for name in ("loss", "lr", "grad_norm"):
+        assert [m[name] for m in losses] == [m[name] for m in again]
+    here, there = weights_of(first, tmp_path / "a"), weights_of(second, tmp_path / "b")
+    assert all(torch.equal(here[name], there[name]) for name in here)
+    sent = [Example(ray.put(Sample("", "", "", e.image)), e.completion) for e in examples]
+    assert second.logprobs(sent) == first.logprobs(examples)  # a reference is as good as its image
+
+
+@pytest.mark.slow
+def test_another_number_of_ranks_cannot_load(start, tmp_path):
+    start(settings()).save(tmp_path / "saved")
+    with pytest.raises(UserError, match=r"learner\.ranks was 2 and is 1"):
+        start(settings(ranks=1)).load(tmp_path / "saved")
+
+
+@pytest.mark.chaos
+def test_the_death_of_a_rank_is_told_with_its_cause(start, examples):
+    learner = start(settings())
+    pid = ray.get(learner._ranks[1].__ray_call__.remote(lambda actor: os.getpid()))
+    learner.sft_step(examples)
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(LearnerError, match="SIGKILL|died"):
+        learner.sft_step(examples)

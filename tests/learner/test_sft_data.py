@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+
+from configs.schema import Learner
+from envs.corpus import degrade
+from envs.degradations import sample
+from envs.samples import Sample
+from envs.taxonomy import TAXONOMY, taxonomy
+from learner.data import Stream, augmented, mirrors, step_indices
+
+COUNT, BATCH = 11, 4
+
+
+def test_an_epoch_shows_every_sample_once_and_epochs_differ():
+    stream = [pair for step in range(COUNT) for pair in step_indices(step, BATCH, COUNT, seed=3)]
+    epochs = [[index for epoch, index in stream if epoch == e] for e in range(BATCH)]
+    assert all(sorted(epoch) == list(range(COUNT)) for epoch in epochs)
+    assert epochs[0] != epochs[1]
+
+
+def test_a_batch_runs_on_across_the_end_of_an_epoch():
+    assert [epoch for epoch, _ in step_indices(2, BATCH, COUNT, seed=3)] == [0, 0, 0, 1]
+
+
+def test_a_batch_larger_than_the_corpus_spans_epochs():
+    found = step_indices(0, 8, 3, seed=0)
+    assert [epoch for epoch, _ in found] == [0, 0, 0, 1, 1, 1, 2, 2]
+
+
+def test_another_seed_is_another_order():
+    assert step_indices(0, BATCH, COUNT, seed=1) != step_indices(0, BATCH, COUNT, seed=2)
+
+
+def samples():
+    return [Sample(str(i), "", "train", np.full((2, 4, 3), i, np.uint8)) for i in range(COUNT)]
+
+
+def test_ranks_share_a_batch_and_see_nothing_twice():
+    shares = [Stream(samples(), BATCH, 3, rank, 2, mirror=False)(5) for rank in range(2)]
+    together = sorted(int(s.sample_id) for share in shares for s in share)
+    assert together == sorted(index for _, index in step_indices(5, BATCH, COUNT, seed=3))
+
+
+def test_mirroring_follows_from_seed_epoch_and_index_and_strikes_half():
+    image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    one = Sample("a", "", "train", image)
+    turned = [not np.array_equal(augmented(one, 0, 0, i).degraded, image) for i in range(400)]
+    assert turned == [not np.array_equal(augmented(one, 0, 0, i).degraded, image) for i in range(400)]
+    assert 160 < sum(turned) < 240
+
+
+@pytest.mark.parametrize("name", [kind.name for kind in TAXONOMY.types])
+def test_the_mirrored_degraded_image_is_the_degraded_mirror_image(photo, name):
+    rng = np.random.default_rng(1)
+    for _ in range(4):
+        degradation = sample(TAXONOMY, name, rng, 128)
+        if name == "low_resolution" and 128 % degradation["scale"]:
+            continue  # the last block is narrower than the others, on one side or the other
+        there = degrade(np.ascontiguousarray(photo[:, ::-1]), degradation)
+        here = degrade(photo, degradation)[:, ::-1]
+        assert np.abs(there.astype(int) - here).max() <= 1  # rounding
+
+
+def test_a_map_of_transmission_is_never_mirrored():
+    assert mirrors(TAXONOMY)
+    assert not mirrors(taxonomy(transmission_grid=4))
+
+
+def test_the_learning_rate_warms_up_and_decays_to_a_fiftieth():
+    from learner.deepspeed_settings import learning_rate
+
+    settings = Learner(lr=1.0, warmup=10)
+    assert learning_rate(0, 110, settings) == pytest.approx(0.1)
+    assert learning_rate(9, 110, settings) == learning_rate(10, 110, settings) == 1.0
+    assert learning_rate(60, 110, settings) == pytest.approx(0.51)
+    assert learning_rate(110, 110, settings) == pytest.approx(0.02)
+    assert learning_rate(5000, 110, Learner(lr=1.0, schedule="constant")) == 1.0

@@ -1,0 +1,43 @@
+"""`duvlm run sft` as a whole: slow because it builds a corpus and starts two DeepSpeed ranks twice."""
+
+import json
+import shutil
+
+import pytest
+
+from configs import UserError, load
+from learner import sft
+
+
+def config(out, *changes):
+    small = ["steps=4", "learner.batch=4", "learner.checkpoint_every=2", "learner.keep=5", "world.size=64"]
+    return load("sft", ["policy=random", "count=40", f"out={out}", *small, *changes])
+
+
+@pytest.mark.engine
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    sft.run(config(whole))
+    shutil.copytree(whole, broken)
+    shutil.rmtree(broken / "policy")
+    shutil.rmtree(broken / "checkpoints" / "step-00000004")
+    sft.run(config(broken))
+    weights = "policy/model.safetensors"
+    assert (whole / weights).read_bytes() == (broken / weights).read_bytes()
+    steps = [[json.loads(line)["step"] for line in (out / "metrics.jsonl").open()] for out in (whole, broken)]
+    assert steps == [[1, 2, 3, 4]] * 2
+    summary = json.loads((broken / "summary.json").read_text())
+    assert summary["steps"] == 4
+    assert 0 <= summary["val_j_acc"] <= 1
+
+
+def test_a_batch_that_does_not_divide_over_ranks_is_refused(tmp_path):
+    with pytest.raises(UserError, match="does not divide"):
+        sft.run(config(tmp_path, "learner.batch=5"))
+
+
+def test_a_run_without_steps_is_refused(tmp_path):
+    with pytest.raises(UserError, match="steps"):
+        sft.run(config(tmp_path, "steps=0"))

@@ -1,0 +1,86 @@
+"""SFT and GRPO in one plain process: no DeepSpeed, no Ray, no batching. The learner must agree with it.
+
+Every sequence goes through the Hugging Face processor and model by itself; losses are written out in full.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
+
+from envs.observation import chat, views
+
+
+class ReferenceTrainer:
+    """The same steps as `learner.ranks.Learner`, with `config` read the same way."""
+
+    def __init__(self, folder, config, total_steps: int, reference=None):
+        open_model = Qwen3VLForConditionalGeneration.from_pretrained
+        self.model = open_model(folder, dtype=torch.float32)
+        self.reference = open_model(reference, dtype=torch.float32) if reference else None
+        self.processor = AutoProcessor.from_pretrained(folder)
+        self.config, self.total, self.steps = config, total_steps, 0
+        weights = {"lr": config.learner.lr, "weight_decay": config.learner.weight_decay}
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), **weights)
+
+    def logits(self, model, example) -> torch.Tensor:
+        """(T, V): of each completion token given all before it."""
+        pictures = views(example.image, self.config.world.views)
+        prompt = self.processor.apply_chat_template(chat(len(pictures)), add_generation_prompt=True)
+        inputs = self.processor(text=[prompt], images=pictures, return_tensors="pt")
+        completion = torch.tensor([example.completion])
+        inputs["input_ids"] = torch.cat([inputs["input_ids"], completion], 1)
+        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+        kinds = inputs["mm_token_type_ids"]
+        inputs["mm_token_type_ids"] = torch.cat([kinds, torch.zeros_like(completion, dtype=kinds.dtype)], 1)
+        return model(**inputs).logits[0, -completion.shape[1] - 1 : -1]
+
+    def logprobs(self, model, example) -> torch.Tensor:
+        """(T,)"""
+        return self.logits(model, example).log_softmax(-1)[
+            range(len(example.completion)), list(example.completion)
+        ]
+
+    def sft_step(self, examples) -> float:
+        tokens = sum(len(example.completion) for example in examples)
+        losses = [-self.logprobs(self.model, example).sum() / tokens for example in examples]
+        return self._update(sum(losses))
+
+    def grpo_step(self, trajectories) -> float:
+        settings = self.config.grpo
+        tokens = sum(len(t.example.completion) for t in trajectories)
+        with torch.no_grad():
+            olds = [self.logprobs(self.model, t.example) for t in trajectories]
+        for _ in range(settings.epochs):
+            total = 0.0
+            for trajectory, old in zip(trajectories, olds, strict=True):
+                logprobs = self.logprobs(self.model, trajectory.example)
+                ratio = (logprobs - old).exp()
+                bounded = torch.clamp(ratio, 1 - settings.clip_low, 1 + settings.clip_high)
+                gain = torch.min(ratio * trajectory.advantage, bounded * trajectory.advantage)
+                weight = (old - torch.tensor(trajectory.logprobs)).exp().clamp(max=settings.importance_cap)
+                loss = -weight * gain
+                if self.reference is not None:
+                    with torch.no_grad():
+                        away = self.logprobs(self.reference, trajectory.example)
+                    loss = loss + settings.kl * ((away - logprobs).exp() - (away - logprobs) - 1)
+                total = total + loss.sum() / tokens
+            value = self._update(total)
+        return value
+
+    def _update(self, loss: torch.Tensor) -> float:
+        learner = self.config.learner
+        rate = learner.lr * min(1.0, (self.steps + 1) / learner.warmup)
+        if learner.schedule == "cosine":
+            done = max(0, self.steps - learner.warmup) / (self.total - learner.warmup)
+            rate *= 0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), learner.grad_clip)
+        self.optimizer.step()
+        self.steps += 1
+        return loss.item()

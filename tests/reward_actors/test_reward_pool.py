@@ -1,0 +1,256 @@
+"""The pool on a real Ray cluster: asked once, answered in order, nothing lost.
+
+Tests that leave the pool as they found it share one, since an actor takes seconds to start.
+"""
+
+import asyncio
+import dataclasses
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from configs import UserError
+from configs.schema import Config
+from envs.environment import OfflineEnvironment
+from envs.samples import Completion, Failed, Gated, Prompt, RewardQuery, Sample, Scored
+from envs.taxonomy import TAXONOMY
+from reward_actors.batch import restore_batch
+from reward_actors.pool import RewardPool
+from reward_actors.priors import photo_gaussian
+from reward_actors.restorers import restorer
+from reward_actors.scorers import score
+
+pytestmark = pytest.mark.engine
+STEPS = 20
+
+
+def settings(**changes) -> Config:
+    config = Config()
+    config.world.size = 64
+    values = {"prior": "gaussian", "restorer": "ddnm", "steps": STEPS, "batch": 4, "cpus": 0.1} | changes
+    for name, value in values.items():
+        setattr(config.reward, name, value)
+    return config
+
+
+def in_pool(config, work):
+    """Runs the coroutine function `work(pool)` on a pool of its own."""
+
+    async def run():
+        pool = RewardPool(config)
+        try:
+            await pool.start()
+            return await work(pool)
+        finally:
+            await pool.close()
+
+    return asyncio.run(run())
+
+
+@pytest.fixture(scope="module")
+def in_shared_pool(ray_cluster):
+    """Runs `work(pool)` on a pool of two actors that outlives the test."""
+    with asyncio.Runner() as runner:
+        pool = RewardPool(settings())
+        runner.run(pool.start())
+        yield lambda work: runner.run(work(pool))
+        runner.run(pool.close())
+
+
+@pytest.fixture(scope="module")
+def blurred(samples):
+    return next(sample for sample in samples if sample.degradation.type == "blur")
+
+
+@pytest.fixture(scope="module")
+def ask(ray_cluster, blurred):
+    """ask(sample_id, count): that many different queries about one picture in the object store."""
+    reference = ray_cluster.put(blurred)
+
+    def make(sample_id, count):
+        sigmas = [0.8 + 0.02 * i for i in range(count)]
+        return [RewardQuery(sample_id, reference, TAXONOMY.degradation("blur", {"sigma": s})) for s in sigmas]
+
+    return make
+
+
+def without_actors(queries, sample):
+    """The rewards of queries about one sample, computed here."""
+    answers, ids = [query.degradation for query in queries], [query.sample_id for query in queries]
+    restored = restore_batch(
+        photo_gaussian(64), restorer("ddnm", STEPS), [sample.degraded] * len(ids), answers, ids
+    )
+    return [score("mse", one, sample, answer)[0] for one, answer in zip(restored, answers, strict=True)]
+
+
+def rewards(answers):
+    assert all(isinstance(answer, Scored) for answer in answers), answers
+    return [answer.reward for answer in answers]
+
+
+def test_scores_equal_those_computed_without_actors(in_shared_pool, ask, blurred):
+    queries = ask("equal", 40)
+
+    async def work(pool):
+        before = pool.stats().image_steps
+        answers = await pool.score(queries)
+        return answers, pool.stats(), pool.stats().image_steps - before
+
+    answers, stats, image_steps = in_shared_pool(work)
+    assert rewards(answers) == pytest.approx(without_actors(queries, blurred), abs=1e-6)
+    assert {answer.actor for answer in answers} == {"reward-0", "reward-1"}
+    assert image_steps == 40 * STEPS
+    assert all(seconds > 0 for seconds in stats.busy.values())
+
+
+def test_nothing_is_asked_twice(in_shared_pool, ask):
+    queries = ask("twice", 8)
+
+    async def work(pool):
+        before = pool.stats()
+        twice, again = await asyncio.gather(pool.score(queries[:6] * 2), pool.score(queries))
+        later = await pool.score(queries)
+        return twice, again, later, before, pool.stats()
+
+    twice, again, later, before, after = in_shared_pool(work)
+    assert rewards(twice[:6]) == rewards(twice[6:]) == rewards(again[:6])
+    assert rewards(later) == rewards(again)
+    assert all(answer.cached for answer in later)
+    counts = ("asked", "scored", "shared", "memo_hits")
+    assert [getattr(after, name) - getattr(before, name) for name in counts] == [28, 8, 12, 8]
+
+
+def test_a_gated_answer_never_reaches_an_actor(in_shared_pool, blurred):
+    prompt = Prompt(blurred.sample_id, blurred)
+    environment = OfflineEnvironment([prompt], {blurred.sample_id: blurred.degradation}, TAXONOMY)
+    hazy = "[T-haze][K-atmospheric_light][V-0.70][K-transmission][V-0.40]"
+    texts = ["", "[T-blur]", hazy, "[T-blur][K-sigma][V-1.20]"]
+    judged = [environment.judge(prompt, Completion(text, (), ())) for text in texts]
+
+    async def work(pool):
+        before = pool.stats().asked
+        await pool.score([verdict for verdict in judged if isinstance(verdict, RewardQuery)])
+        return pool.stats().asked - before
+
+    assert [isinstance(verdict, Gated) for verdict in judged] == [True, True, True, False]
+    assert in_shared_pool(work) == 1
+
+
+def test_older_groups_overtake_younger_ones(in_shared_pool, ask):
+    finished = []
+
+    async def score(pool, name, count, priority):
+        await pool.score(ask(name, count), priority)
+        finished.append(name)
+
+    async def work(pool):
+        await asyncio.gather(
+            score(pool, "running", 8, 0), score(pool, "young", 32, 9), score(pool, "old", 16, 1)
+        )
+
+    in_shared_pool(work)
+    assert finished == ["running", "old", "young"]
+
+
+def test_a_query_that_breaks_the_batch_fails_alone(in_shared_pool, ask, blurred):
+    queries = ask("beside", 6)
+    broken = dataclasses.replace(blurred, degraded=np.full((64, 64, 4), 7, np.uint8))
+    poison = RewardQuery("broken", broken, blurred.degradation)
+
+    async def work(pool):
+        return await pool.score([*queries[:3], poison, *queries[3:]]), pool.stats()
+
+    answers, stats = in_shared_pool(work)
+    failed = answers.pop(3)
+    assert isinstance(failed, Failed)
+    assert "BatchError" in failed.reason
+    assert rewards(answers) == pytest.approx(without_actors(queries, blurred), abs=1e-6)
+    assert stats.restarts == 0
+
+
+def test_a_scorer_without_its_truth_is_an_error_of_the_user(in_shared_pool, blurred):
+    blind = RewardQuery("blind", dataclasses.replace(blurred, clean=None), blurred.degradation)
+    with pytest.raises(UserError, match="needs the clean picture"):
+        in_shared_pool(lambda pool: pool.score([blind]))
+
+
+def test_the_pool_grows_and_shrinks_under_load(in_shared_pool, ask, blurred):
+    queries = ask("resized", 40)
+
+    async def work(pool):
+        scoring = asyncio.create_task(pool.score(queries))
+        await pool.resize(3)
+        grown = pool.stats().actors
+        more = asyncio.create_task(pool.score(ask("drained", 40)))
+        await asyncio.sleep(0)
+        await pool.resize(2)
+        return grown, await scoring, await more, list(pool.processes())
+
+    grown, answers, more, left = in_shared_pool(work)
+    assert grown == 3
+    assert rewards(answers) == pytest.approx(without_actors(queries, blurred), abs=1e-6)
+    assert len(rewards(more)) == 40
+    assert left == ["reward-0", "reward-1"]
+
+
+def test_a_missing_prior_is_explained_before_any_query(ray_cluster):
+    with pytest.raises(UserError, match="^reward.prior=/nowhere: expected a folder"):
+        in_pool(settings(prior="/nowhere", actors=1), None)
+
+
+@pytest.mark.chaos
+def test_killing_reward_actors_loses_nothing_and_changes_no_score(ask, blurred):
+    queries = ask("killed", 60)
+
+    async def work(pool):
+        scoring = asyncio.create_task(pool.score(queries))
+        for name in ("reward-0", "reward-1", "reward-0"):
+            while name not in pool.processes() or not pool.stats().in_flight:
+                await asyncio.sleep(0.02)
+            os.kill(pool.processes()[name], signal.SIGKILL)
+            await asyncio.sleep(0.1)
+        return await scoring, pool.stats()
+
+    answers, stats = in_pool(settings(batch=8), work)
+    assert rewards(answers) == pytest.approx(without_actors(queries, blurred), abs=1e-9)
+    assert stats.scored == len(queries)
+    assert stats.restarts >= 2
+
+
+class Killer(Sample):
+    """A sample whose arrival ends the process, as a crash in native code would."""
+
+    def __reduce__(self):
+        return os._exit, (1,)
+
+
+@pytest.mark.chaos
+def test_a_query_that_kills_two_actors_is_failed_and_its_neighbours_live(ask, blurred, ray_cluster):
+    queries = ask("neighbours", 6)
+    killer = ray_cluster.put(Killer("poison", "", "", blurred.degraded))
+    poison = RewardQuery("poison", killer, blurred.degradation)
+
+    async def work(pool):
+        return await pool.score([*queries[:3], poison, *queries[3:]]), pool.stats()
+
+    answers, stats = in_pool(settings(), work)
+    failed = answers.pop(3)
+    assert isinstance(failed, Failed)
+    assert failed.reason.startswith("it ended 2 actors")
+    assert rewards(answers) == pytest.approx(without_actors(queries, blurred), abs=1e-6)
+    assert stats.restarts >= 2
+
+
+@pytest.mark.chaos
+def test_when_no_actor_is_left_queries_fail_instead_of_waiting(ask):
+    async def work(pool):
+        scoring = asyncio.create_task(pool.score(ask("orphans", 40)))
+        while not pool.stats().in_flight:
+            await asyncio.sleep(0.01)
+        os.kill(pool.processes()["reward-0"], signal.SIGKILL)
+        return await scoring
+
+    answers = in_pool(settings(actors=1, max_restarts=0, steps=100), work)
+    assert any(isinstance(answer, Failed) and "no reward actor" in answer.reason for answer in answers)

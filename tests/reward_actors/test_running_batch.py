@@ -1,0 +1,93 @@
+"""Rows share denoiser calls and nothing else."""
+
+import numpy as np
+import pytest
+import torch
+
+from reward_actors.batch import RunningBatch, restore_batch
+from reward_actors.restorers import Restorer, noise, restorer, schedule
+
+SHORT = restorer("ddnm", steps=6)
+
+
+@pytest.mark.parametrize("name", ["ddnm", "ddnm_plus", "fast"])
+def test_a_restoration_does_not_depend_on_its_neighbours(unet_prior, samples, name):
+    chosen = restorer(name, steps=4)
+    together = restore(unet_prior, chosen, samples * 2, capacity=5)
+    for sample, restored in zip(samples * 2, together, strict=True):
+        alone = restore(unet_prior, chosen, [sample])[0]
+        assert np.abs(alone - restored).max() <= 1e-6
+
+
+def test_a_restoration_is_the_same_every_time(unet_prior, samples):
+    first, second = restore(unet_prior, SHORT, samples), restore(unet_prior, SHORT, samples)
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_completions_of_one_picture_see_the_same_noise():
+    assert torch.equal(noise("a", 3, (3, 8, 8)), noise("a", 3, (3, 8, 8)))
+    assert not torch.equal(noise("a", 3, (3, 8, 8)), noise("b", 3, (3, 8, 8)))
+    assert not torch.equal(noise("a", 3, (3, 8, 8)), noise("a", 4, (3, 8, 8)))
+
+
+def test_noise_of_different_pictures_is_uncorrelated_standard_normal():
+    draws = torch.stack([noise(str(i), 0, (3, 32, 32)).flatten() for i in range(8)])
+    assert abs(float(draws.mean())) < 0.03
+    assert abs(float(draws.std()) - 1) < 0.03
+    assert (torch.corrcoef(draws) - torch.eye(8)).abs().max() < 0.1
+
+
+def test_a_short_row_behind_long_ones_leaves_after_its_own_steps(unet_prior, samples):
+    blurred = next(sample for sample in samples if sample.degradation.type == "blur")
+    batch = RunningBatch(unet_prior, restorer("ddnm", steps=30), capacity=3)
+    for key in ("long-0", "long-1"):
+        batch.add(key, key, blurred.degraded, blurred.degradation)
+    batch.step()
+    batch.add("short", "short", blurred.degraded, blurred.degradation, restorer("fast", steps=4))
+    left = [[key for key, _ in batch.step()] for _ in range(4)]
+    assert left == [[], [], [], ["short"]]
+    assert len(batch) == 2
+
+
+def test_rows_of_different_sizes_run_together(unet_prior, samples):
+    low = next(sample for sample in samples if sample.degradation.type == "low_resolution")
+    pictures = [low.degraded, low.degraded[:50, :38]]
+    restored = restore_batch(unet_prior, restorer("fast"), pictures, [low.degradation] * 2, ["a", "b"])
+    assert [picture.shape for picture in restored] == [(64, 64, 3), (50, 38, 3)]
+
+
+def test_restored_pictures_lie_in_the_unit_range(unet_prior, samples):
+    for restored in restore(unet_prior, SHORT, samples):
+        assert restored.dtype == np.float32
+        assert 0 <= restored.min() <= restored.max() <= 1
+
+
+def test_haze_in_the_fast_restorer_costs_no_denoiser_call(unet_prior, samples):
+    hazy = next(sample for sample in samples if sample.degradation.type == "haze")
+    batch = RunningBatch(unet_prior, restorer("fast"), capacity=1)
+    batch.add("hazy", hazy.sample_id, hazy.degraded, hazy.degradation)
+    assert [key for key, _ in batch.step()] == ["hazy"]
+    assert batch.image_steps == 0
+
+
+def test_a_full_batch_takes_nobody(unet_prior, samples):
+    batch = RunningBatch(unet_prior, SHORT, capacity=1)
+    batch.add(0, "a", samples[0].degraded, samples[0].degradation)
+    with pytest.raises(RuntimeError, match="holds its 1 rows"):
+        batch.add(1, "b", samples[0].degraded, samples[0].degradation)
+
+
+def test_schedules_fall_from_first_to_last(answers):
+    blurred = next(answer for answer in answers if answer.type == "blur")
+    assert schedule(restorer("ddnm"), blurred) == tuple(range(990, -1, -10))
+    times = schedule(restorer("fast", steps=5), blurred)
+    assert len(times) == 5
+    assert list(times) == sorted(times, reverse=True)
+    assert len(schedule(Restorer("one", steps=1, first=100, last=100), blurred)) == 1
+
+
+def restore(prior, chosen, samples, capacity=16):
+    return restore_batch(
+        prior, chosen, [s.degraded for s in samples], [s.degradation for s in samples],
+        [s.sample_id for s in samples], capacity,
+    )  # fmt: skip

@@ -1,0 +1,197 @@
+"""A real vLLM engine on the tiny policy: what it samples, and what it knows after a weight update.
+
+The learner of these tests is a transformers model in this process. On CPUs engine and transformers do the
+same arithmetic: their log-probs agree almost exactly, and any larger difference is a bug.
+"""
+
+import asyncio
+import os
+import signal
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from PIL import Image
+
+from configs import load
+from envs.observation import views
+from envs.samples import Prompt, Sample
+from envs.taxonomy import TAXONOMY
+from rollout.pool import RolloutPool
+from rollout.prompting import prompt_text
+from rollout.weight_transfer import Manifest, WeightSender
+
+pytestmark = pytest.mark.engine
+
+
+class LearnerModel:
+    """A transformers model that scores completions and sends its weights."""
+
+    def __init__(self, folder):
+        from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
+
+        torch.set_num_threads(1)
+        self.model = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+        self.processor, self.version = AutoProcessor.from_pretrained(folder), 0
+        self.sender = WeightSender("gloo", bucket_mb=4, timeout=60)
+
+    @torch.no_grad()
+    def perturb(self, seed, only=""):
+        """Changes every weight whose name contains `only`."""
+        generator = torch.Generator().manual_seed(seed)
+        for name, parameter in self.model.named_parameters():
+            if only in name:
+                parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+        self.version += 1
+
+    def inputs(self, sample):
+        pictures = [Image.fromarray(view) for view in views(sample.degraded)]
+        return self.processor(text=[prompt_text(self.processor, 3)], images=pictures, return_tensors="pt")
+
+    @torch.no_grad()
+    def logprobs(self, sample, completion):
+        given = self.inputs(sample)
+        pixels = {key: given.pop(key) for key in ("pixel_values", "image_grid_thw")}
+        answer = torch.tensor([completion.token_ids])
+        fill = {"input_ids": answer, "attention_mask": torch.ones_like(answer)}
+        text = {k: torch.cat([v, fill.get(k, torch.zeros_like(answer))], 1) for k, v in given.items()}
+        logits = self.model(**text, **pixels).logits[0, -answer.shape[1] - 1 : -1]
+        return logits.log_softmax(-1).gather(1, answer.T)[:, 0].numpy()
+
+    async def manifest(self):
+        return Manifest.of(self.model.named_parameters())
+
+    async def bind(self):
+        return self.sender.bind("127.0.0.1")
+
+    async def open(self, world_size):
+        await asyncio.to_thread(self.sender.open, world_size)
+
+    async def send(self):
+        await asyncio.to_thread(self.sender.send, await self.manifest(), self.model.named_parameters())
+        return self.version
+
+
+class Stage:
+    """A pool of one engine, the learner it began as, and three prompts; everything runs on one event loop."""
+
+    def __init__(self, ray, folder):
+        self.loop = asyncio.new_event_loop()
+        config = load("offline", ["rollout.actors=1", "rollout.max_tokens=24", "rollout.timeout=200"])
+        self.pool, self.learner = RolloutPool(config, folder), LearnerModel(folder)
+        noise = np.random.default_rng(0)
+        pictures = [noise.integers(0, 255, (128, 128, 3), dtype=np.uint8) for _ in range(3)]
+        self.samples = [Sample(f"sample-{i}", "photo", "train", seen) for i, seen in enumerate(pictures)]
+        self.prompts = [Prompt(sample.sample_id, ray.put(sample)) for sample in self.samples]
+
+    def run(self, awaitable):
+        return self.loop.run_until_complete(awaitable)
+
+    def groups(self, prompts, **options):
+        async def collect():
+            return [group async for group in self.pool.sample(prompts, **options)]
+
+        return self.run(collect())
+
+    def gap(self, group):
+        """The largest difference between the engine's log-probs and the learner's."""
+        sample = next(s for s in self.samples if s.sample_id == group.prompt.sample_id)
+        pairs = [(c.logprobs, self.learner.logprobs(sample, c)) for c in group.completions]
+        return max(np.abs(np.array(engine) - learner).max() for engine, learner in pairs)
+
+
+@pytest.fixture(scope="module")
+def stage(ray_cluster, tmp_path_factory):
+    from learner.tiny_policy import build_tiny_policy
+
+    stage = Stage(ray_cluster, build_tiny_policy(tmp_path_factory.mktemp("policy"), TAXONOMY))
+    stage.run(stage.pool.start())
+    yield stage
+    stage.run(stage.pool.close())
+
+
+def test_a_group_has_its_completions_with_a_log_prob_for_every_token(stage):
+    (group,) = stage.groups(stage.prompts[:1], n=8)
+    assert len(group.completions) == 8
+    assert len({completion.token_ids for completion in group.completions}) > 1
+    for completion in group.completions:
+        assert len(completion.logprobs) == len(completion.token_ids) <= 24
+        assert max(completion.logprobs) <= 0
+
+
+def test_the_engine_reads_the_prompt_as_the_processor_writes_it(stage):
+    engine = stage.run(_answer(stage.pool.engines[0].prompt_tokens.remote(stage.prompts[0])))
+    assert list(engine) == stage.learner.inputs(stage.samples[0])["input_ids"][0].tolist()
+
+
+def test_engine_and_learner_agree_before_any_update(stage):
+    assert all(stage.gap(group) < 1e-3 for group in stage.groups(stage.prompts, n=2))
+
+
+def test_greedy_decoding_repeats_itself(stage):
+    first, second = (stage.groups(stage.prompts[:1], n=1, temperature=0.0)[0] for _ in range(2))
+    assert len(first.completions) == 1
+    assert first.completions[0].token_ids == second.completions[0].token_ids
+
+
+@pytest.mark.parametrize("only", ["", "visual"])
+def test_engine_and_learner_agree_after_an_update(stage, only):
+    """`visual` changes the vision tower alone and shows the same picture again: a vision cache that survived
+    the update would answer from the old embeddings."""
+    (before,) = stage.groups(stage.prompts[:1], n=1)
+    stage.learner.perturb(seed=1, only=only)
+    assert stage.gap(before) > 1e-2
+    assert stage.run(stage.pool.update(stage.learner)) == stage.learner.version
+    (after,) = stage.groups(stage.prompts[:1], n=4)
+    assert after.weight_version == stage.learner.version
+    assert stage.gap(after) < 1e-3
+    probe = stage.pool.engines[0].logprobs.remote(stage.prompts[0], before.completions[0])
+    known = stage.learner.logprobs(stage.samples[0], before.completions[0])
+    assert np.abs(np.array(stage.run(_answer(probe))) - known).max() < 1e-3
+
+
+def test_no_group_is_sampled_across_an_update(stage):
+    old = stage.learner.version
+
+    async def sample_and_update():
+        groups, updated = [], None
+        async for group in stage.pool.sample(stage.prompts * 12, n=4):
+            groups.append(group)
+            if updated is None:
+                stage.learner.perturb(seed=2)
+                updated = asyncio.create_task(stage.pool.update(stage.learner))
+        await updated
+        return groups
+
+    groups = stage.run(sample_and_update())
+    assert len(groups) == 36
+    assert {group.weight_version for group in groups} == {old, stage.learner.version}
+    assert all(stage.gap(group) < 1e-3 for group in groups if group.weight_version == stage.learner.version)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("victim", ["engine process", "actor"])
+def test_a_killed_engine_is_replaced_and_has_the_newest_weights(stage, victim):
+    actor = stage.run(_answer(stage.pool.engines[0].ready.remote()))
+    restarts = stage.pool.stats().restarts
+
+    async def sample_and_kill():
+        groups = []
+        async for group in stage.pool.sample(stage.prompts * 12, n=4):
+            if not groups:
+                children = psutil.Process(actor).children(recursive=True)
+                engine = next(c.pid for c in children if "EngineCore" in "".join(c.cmdline()))
+                os.kill(engine if victim == "engine process" else actor, signal.SIGKILL)
+            groups.append(group)
+        return groups
+
+    groups = stage.run(sample_and_kill())
+    assert sorted(g.prompt.sample_id for g in groups) == sorted(12 * [s.sample_id for s in stage.samples])
+    assert stage.pool.stats().restarts == restarts + 1
+    assert groups[-1].weight_version == stage.learner.version
+    assert stage.gap(groups[-1]) < 1e-3
+
+
+async def _answer(reference):
+    return await reference
