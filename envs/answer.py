@@ -39,7 +39,16 @@ class Invalid:
     detail: str = ""
 
 
-REASONS = ("too_long", "no_answer", "trailing_text", "unknown_type", "wrong_keys", "wrong_shape", "bad_number", "out_of_range")
+REASONS = (
+    "too_long",
+    "no_answer",
+    "trailing_text",
+    "unknown_type",
+    "wrong_keys",
+    "wrong_shape",
+    "bad_number",
+    "out_of_range",
+)
 
 
 def rationale(degradation: Degradation) -> str:

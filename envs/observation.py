@@ -1,4 +1,4 @@
-"""What the policy sees: the degraded image, its log-FFT amplitude and its Sobel edges, and the question (Section 4.1)."""
+"""What the policy sees: the degraded image, its log-FFT amplitude, its Sobel edges, and the question (Section 4.1)."""
 
 from __future__ import annotations
 

@@ -28,21 +28,13 @@ def check_world(folder: Path, world: World) -> None:
     """Raises UserError if the policy in `folder` answers in another taxonomy or sees other views or sizes."""
     folder = Path(folder)
     if not (folder / "config.json").is_file():
-        raise UserError(
-            f"no policy at {folder}: expected a Hugging Face folder with config.json; give policy=FOLDER or policy=shipped"
-        )
+        raise UserError(f"no policy at {folder}: expected a Hugging Face folder with config.json; set policy=FOLDER")
     if not (folder / FILE).is_file():
-        raise UserError(
-            f"{folder / FILE} is missing: expected a policy written by `duvlm run sft` or a training job"
-        )
+        raise UserError(f"{folder / FILE} is missing: expected a policy written by `duvlm run sft` or a training job")
     card = json.loads((folder / FILE).read_text())
     here = {"taxonomy": world_taxonomy(world).fingerprint(), **asdict(world)}
-    wrong = [
-        f"{key} is {card.get(key)!r} there and {here[key]!r} here"
-        for key in here
-        if card.get(key) != here[key]
-    ]
+    wrong = [f"{key} is {card.get(key)!r} there and {here[key]!r} here" for key in here if card.get(key) != here[key]]
     if wrong:
         raise UserError(
-            f"the policy in {folder} was trained in another world: {'; '.join(wrong)}; set world.* to match or train anew"
+            f"the policy in {folder} was trained in another world: {'; '.join(wrong)}; set world.* to match"
         )

@@ -167,7 +167,10 @@ def taxonomy(camera: bool = False, transmission_grid: int = 1, step_scale: float
         (
             DegradationType(
                 "haze",
-                (key("atmospheric_light", "intensity", 0.30, 1.0, 0.01), key("transmission", "1", 0.05, 1.0, 0.01, grid)),
+                (
+                    key("atmospheric_light", "intensity", 0.30, 1.0, 0.01),
+                    key("transmission", "1", 0.05, 1.0, 0.01, grid),
+                ),
             ),
             DegradationType("low_light", tuple(low_light)),
             DegradationType("blur", (key("sigma", "px", 0.30, 12.0, 0.01),)),

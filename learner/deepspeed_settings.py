@@ -58,6 +58,13 @@ def base_optimizer(engine) -> torch.optim.Optimizer:
     return optimizer
 
 
+def master_weights(engine) -> list[torch.Tensor]:
+    """This rank's float32 weights, the keys of the base optimiser's state, always in the same order."""
+    if engine.zero_optimization_stage() == 3:  # its optimiser lists them only while it steps
+        return list(engine.optimizer.fp32_partitioned_groups_flat)
+    return [weight for group in base_optimizer(engine).param_groups for weight in group["params"]]
+
+
 @contextmanager
 def gathered(parameters: list[torch.nn.Parameter], write: bool = False) -> Iterator[None]:
     """Whole parameters within (ZeRO-3 keeps shards). `write`: rank 0's changes reach every rank."""

@@ -44,7 +44,7 @@ def build_prior() -> UNet2DModel:
 
 
 def run(config: Config) -> None:
-    """Trains on the training split of `config.photos`; resumes from OUT/checkpoint; writes OUT/prior and summary.json."""
+    """Trains on the photos outside the test split; continues from OUT/checkpoint; writes OUT/prior, summary.json."""
     torch.set_num_threads(1)
     out = run_folder(config, "prior")
     photos = [p for p in find_photos(config.photos) if p.split != "test"]
@@ -122,9 +122,10 @@ class PriorTrainer:
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=lr, weight_decay=0.0, betas=(0.9, 0.99)
         )
-        rate = lambda k: (
-            min(1.0, (k + 1) / 200) * (0.02 + 0.98 * (1 + math.cos(math.pi * min(k / steps, 1))) / 2)
-        )  # noqa: E731
+
+        def rate(k: int) -> float:
+            return min(1.0, (k + 1) / 200) * (0.02 + 0.98 * (1 + math.cos(math.pi * min(k / steps, 1))) / 2)
+
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, rate)
         self.alphas = DDPMScheduler(1000, 1e-4, 0.02, "linear").alphas_cumprod
 
@@ -178,7 +179,7 @@ class PriorTrainer:
         _remove(folder.with_name(folder.name + ".old"))
 
     def load(self, folder: Path) -> None:
-        """Continues from `folder`, or from the one being replaced when the process died; nothing there is a fresh start."""
+        """Continues from `folder`, or from the one that was being replaced; a fresh start where there is neither."""
         folder = folder if folder.exists() else folder.with_name(folder.name + ".old")
         if not folder.exists():
             return

@@ -9,16 +9,14 @@ for step k waits until the weights of step k - max_staleness are out. The two jo
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import ray
 
-from configs import UserError, run_folder
+from configs import UserError, control, run_folder
 from configs.cluster import prepare
 from configs.schema import Config
 from envs.corpus import CorpusSplit, read_samples
@@ -27,9 +25,11 @@ from envs.policy_world import check_world, world_taxonomy
 from envs.samples import Group, Prompt, RewardQuery, Sample
 from learner import checkpoint
 from learner.experience import JudgedGroup, mean_reward, measures, saturated, trajectories
+from learner.meter import Meter
 from learner.ranks import Learner
 from learner.runlog import RunLog
 from learner.sft import SHIPPED, training_corpus
+from learner.weight_source import LearnerWeights
 from reward_actors.pool import RewardPool
 from rollout.pool import RolloutPool
 
@@ -61,30 +61,20 @@ def _run(config: Config, job: str) -> None:
         environment = OfflineEnvironment(prompts, truth, taxonomy, config.reward.penalty)
     else:
         environment = OnlineEnvironment(prompts, taxonomy, config.reward.penalty)
-    asyncio.run(Loop(config, out, environment, samples, blind=job == "online").run())
+    asyncio.run(Loop(config, job, environment, samples).run())
 
 
 class Loop:
     """The actors of one job, and the steps they take together."""
 
-    def __init__(
-        self, config: Config, out: Path, environment: OnlineEnvironment, samples: CorpusSplit, blind: bool
-    ):
-        """blind: strip every truth from a sample before it leaves this process, and stop at saturation."""
-        self.config, self.out, self.environment, self.samples, self.blind = (
-            config,
-            out,
-            environment,
-            samples,
-            blind,
-        )
-        policy = policy_folder(config)
-        self.rollouts, self.rewards = RolloutPool(config, policy), RewardPool(config)
+    def __init__(self, config: Config, job: str, environment: OnlineEnvironment, samples: CorpusSplit):
+        self.config, self.environment, self.samples = config, environment, samples
+        self.out, self.online = run_folder(config, job), job == "online"
+        self.policy, self.version = policy_folder(config), 0
+        self.rollouts, self.rewards = RolloutPool(config, self.policy), RewardPool(config)
         self.learner: Learner | None = None
-        self.policy, self.version = policy, 0
-        self.sampling = (
-            asyncio.Lock()
-        )  # a batch is sampled with one set of weights: sampling and syncing take turns
+        self.desk = control.open_desk(config, job)
+        self.sampling = asyncio.Lock()  # sampling and syncing take turns: one batch, one set of weights
         self.synced = asyncio.Condition()
 
     async def run(self) -> None:
@@ -110,7 +100,7 @@ class Loop:
         metrics: dict = {"step": first}
         try:
             for step in range(first, config.steps):
-                meter = Meter(self)
+                meter = Meter(config, self.rollouts, self.rewards)
                 for ahead in range(step, min(step + config.grpo.max_staleness + 1, config.steps)):
                     if ahead not in batches:
                         batches[ahead] = asyncio.create_task(self._collect(ahead))
@@ -121,8 +111,10 @@ class Loop:
                 sync = await self._sync(step + 1)
                 metrics = {**measures(judged, step), **learned, **sync, **meter.read(learned["seconds"])}
                 self.log.step(step + 1, metrics)
+                if wish := control.wished_rewards(self.desk):
+                    await self.rewards.resize(wish)
                 rewards.append(mean_reward(judged))
-                done = step + 1 == config.steps or (self.blind and saturated(rewards, SATURATION_WINDOW))
+                done = step + 1 == config.steps or (self.online and saturated(rewards, SATURATION_WINDOW))
                 if done or (step + 1) % config.learner.checkpoint_every == 0:
                     await self._save(step + 1)
                 if done:
@@ -170,7 +162,7 @@ class Loop:
     def _sent(self, prompt: Prompt) -> Prompt:
         """The prompt with its sample in the object store: it travels once, as uint8, and by reference after."""
         sample: Sample = self.samples[prompt.sample]
-        sample = replace(sample, clean=None, degradation=None) if self.blind else sample
+        sample = replace(sample, clean=None, degradation=None) if self.online else sample
         return replace(prompt, sample=ray.put(sample))
 
     async def _sync(self, version: int) -> dict:
@@ -203,65 +195,6 @@ class Loop:
         self.version = await asyncio.to_thread(self.learner.load, found.resolve())
         await self.rollouts.update(LearnerWeights(self.learner, self.config, self.version))
         return self.version
-
-
-class LearnerWeights:
-    """The learner as `RolloutPool.update` sees it."""
-
-    def __init__(self, learner: Learner, config: Config, version: int):
-        self._learner, self._rollout, self._version = learner, config.rollout, version
-
-    async def manifest(self):
-        return await asyncio.to_thread(self._learner.weight_manifest)
-
-    async def bind(self) -> tuple[str, int]:
-        return await asyncio.to_thread(
-            self._learner.bind_weights, self._rollout.bucket_mb, self._rollout.timeout
-        )
-
-    async def open(self, world_size: int) -> None:
-        await asyncio.to_thread(self._learner.open_weights, world_size)
-
-    async def send(self) -> int:
-        await asyncio.to_thread(self._learner.send_weights)
-        return self._version
-
-
-class Meter:
-    """What the stages did between its making and `read`: work done, seconds busy and idle."""
-
-    def __init__(self, loop: Loop):
-        self._loop, self._began = loop, time.time()
-        self._rollout, self._reward = loop.rollouts.stats(), loop.rewards.stats()
-        self._rollout_busy, self._reward_busy = self._rollout.busy_seconds, sum(self._reward.busy.values())
-
-    def read(self, learner_busy: float) -> dict:
-        """learner_busy: seconds of the learner's step."""
-        wall, reward = time.time() - self._began, self._loop.rewards.stats()
-        config = self._loop.config
-        busy = {
-            "rollout": self._loop.rollouts.stats().busy_seconds - self._rollout_busy,
-            "reward": sum(reward.busy.values()) - self._reward_busy,
-            "learner": learner_busy,
-        }
-        counts = {"rollout": config.rollout.actors, "reward": max(1, reward.actors), "learner": 1}
-        asked, scored = reward.asked - self._reward.asked, reward.scored - self._reward.scored
-        return {
-            "step_seconds": wall,
-            "busy": busy,
-            "idle": {stage: max(0.0, wall * counts[stage] - busy[stage]) for stage in busy},
-            "rewards": {
-                "asked": asked,
-                "restored": scored,
-                "distinct": scored / asked if asked else 0.0,
-                "memo_hits": reward.memo_hits - self._reward.memo_hits,
-                "shared": reward.shared - self._reward.shared,
-                "image_steps": reward.image_steps - self._reward.image_steps,
-                "restarts": reward.restarts - self._reward.restarts,
-                "queued": reward.queued,
-                "queue_age": reward.queue_age,
-            },
-        }
 
 
 def policy_folder(config: Config) -> Path:

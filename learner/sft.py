@@ -30,7 +30,7 @@ def run(config: Config) -> None:
     out = run_folder(config, "sft")
     out.mkdir(parents=True, exist_ok=True)
     prepare(config, "sft")
-    corpus = _corpus(config, out)
+    corpus = training_corpus(config, out)
     learner = Learner(config, _initial_policy(config, out), config.steps)
     learner.open_corpus(corpus, "train")
     done = _resume(config, learner, out)
@@ -74,7 +74,8 @@ def _check(config: Config) -> None:
         )
 
 
-def _corpus(config: Config, out: Path) -> Path:
+def training_corpus(config: Config, out: Path) -> Path:
+    """config.corpus, or one built from config.photos into OUT/corpus the first time."""
     if config.corpus:
         return Path(config.corpus).resolve()
     folder = (out / "corpus").resolve()

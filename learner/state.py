@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from configs import UserError
-from learner.deepspeed_settings import base_optimizer, gathered
+from learner.deepspeed_settings import base_optimizer, gathered, master_weights
 from learner.trainer import Trainer
 
 
@@ -24,7 +24,7 @@ def save_rank(trainer: Trainer, folder: Path) -> None:
     tensors = {"torch_rng": torch.get_rng_state()}
     if trainer.device.type == "cuda":
         tensors["cuda_rng"] = torch.cuda.get_rng_state()
-    for i, weight in enumerate(_weights(optimizer)):
+    for i, weight in enumerate(master_weights(trainer.engine)):
         tensors[f"weight.{i}"] = weight.detach()
         tensors |= {f"{name}.{i}": value for name, value in optimizer.state[weight].items()}
     save_file(
@@ -54,7 +54,7 @@ def load_rank(trainer: Trainer, folder: Path) -> None:
     tensors = load_file(folder / f"rank-{trainer.rank}.safetensors")
     _load_policy(trainer, folder / "policy")
     optimizer = base_optimizer(trainer.engine)
-    for i, weight in enumerate(_weights(optimizer)):
+    for i, weight in enumerate(master_weights(trainer.engine)):
         weight.data.copy_(tensors[f"weight.{i}"])
         names = [
             name.rpartition(".")[0]
@@ -85,10 +85,6 @@ def _load_policy(trainer: Trainer, folder: Path) -> None:
         with gathered([parameter], write=True):
             if trainer.config.learner.zero < 3 or trainer.rank == 0:
                 parameter.copy_(saved[name])
-
-
-def _weights(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
-    return [weight for group in optimizer.param_groups for weight in group["params"]]
 
 
 def _plain(part):

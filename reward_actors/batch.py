@@ -18,7 +18,7 @@ from reward_actors.restorers import Restorer, noise, schedule, step
 
 @dataclass
 class Row:
-    """One restoration under way. y: (3, H, W) on [0, 1]; x: (3, H, W) on [-1, 1], None until it has begun."""
+    """One restoration under way. y: (3, H, W) on [0, 1]; x: (draws, 3, H, W) on [-1, 1], None until it has begun."""
 
     key: Hashable
     sample_id: str
@@ -28,6 +28,13 @@ class Row:
     timesteps: tuple[int, ...]
     x: Tensor | None = None
     position: int = 0
+
+    @property
+    def draws(self) -> int:
+        return self.restorer.draws if self.timesteps else 1
+
+    def noise(self, index: int) -> Tensor:
+        return noise(self.sample_id, index, (self.draws, *self.y.shape), self.y.device)
 
     @property
     def finished(self) -> bool:
@@ -96,30 +103,31 @@ class RunningBatch:
         if warm:
             estimates = closed_form(torch.stack([row.y for row in warm]), [row.degradation for row in warm])
             for row, estimate in zip(warm, 2 * estimates - 1, strict=True):
-                row.x = estimate
+                row.x = estimate[None]
         for row in rows:
             if not row.timesteps:
                 continue
-            z = noise(row.sample_id, 0, row.y.shape, row.y.device)
+            z = row.noise(0)
             a = float(self._prior.alphas_cumprod[row.timesteps[0]])
             row.x = z if row.x is None else a**0.5 * row.x + (1 - a) ** 0.5 * z
 
     def _advance(self, rows: list[Row]) -> None:
-        x, y = torch.stack([row.x for row in rows]), torch.stack([row.y for row in rows])
-        t = torch.tensor([row.timesteps[row.position] for row in rows])
+        walks = [row for row in rows for _ in range(row.draws)]
+        x, y = torch.cat([row.x for row in rows]), torch.stack([row.y for row in walks])
+        t = torch.tensor([row.timesteps[row.position] for row in walks])
         started = time.perf_counter()
         eps = self._prior.eps(x, t.to(x.device))
         if x.is_cuda:
             torch.cuda.synchronize()
         self.denoiser_seconds += time.perf_counter() - started
         a = self._prior.alphas_cumprod[t]
-        a_next = torch.stack([self._next_alpha(row) for row in rows])
+        a_next = torch.stack([self._next_alpha(row) for row in walks])
         x = step(
-            x, eps, y, [row.degradation for row in rows], [row.restorer for row in rows],
-            a.float().to(x.device), a_next.float().to(x.device), torch.stack([_fresh(row) for row in rows]),
+            x, eps, y, [row.degradation for row in walks], [row.restorer for row in walks],
+            a.float().to(x.device), a_next.float().to(x.device), torch.cat([_fresh(row) for row in rows]),
         )  # fmt: skip
-        self.image_steps += len(rows)
-        for row, moved in zip(rows, x, strict=True):
+        self.image_steps += len(walks)
+        for row, moved in zip(rows, x.split([row.draws for row in rows]), strict=True):
             row.x = moved
             row.position += 1
 
@@ -164,9 +172,9 @@ def _by_size(rows: list[Row]) -> list[list[Row]]:
 def _fresh(row: Row) -> Tensor:
     """The noise of this step; drawn only where some of it is used."""
     if row.restorer.eta == 0 or row.position + 1 == len(row.timesteps):
-        return torch.zeros_like(row.y)
-    return noise(row.sample_id, row.position + 1, row.y.shape, row.y.device)
+        return torch.zeros_like(row.x)
+    return row.noise(row.position + 1)
 
 
 def _picture(x: Tensor) -> np.ndarray:
-    return ((x + 1) / 2).clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+    return ((x.mean(0) + 1) / 2).clamp(0, 1).permute(1, 2, 0).cpu().numpy()

@@ -30,6 +30,8 @@ class Restorer:
     warm: begin at the closed form, noised to `first`, and skip types without a null space; otherwise begin at
         pure noise.
     noise_aware: data are trusted in proportion to the noise left (DDNM+); otherwise always.
+    draws: walks from different noise whose mean is the answer. Every second one mirrors the noise of the one
+        before, so that already two lose the noise to first order.
     corrected: the noise direction comes from the projected estimate, clamped to [0, 1], not from the network.
     """
 
@@ -41,6 +43,7 @@ class Restorer:
     warm: bool = False
     noise_aware: bool = False
     corrected: bool = False
+    draws: int = 1
 
     def fingerprint(self, prior: Prior) -> str:
         """Changes with anything that changes a restoration."""
@@ -84,10 +87,15 @@ def schedule(restorer: Restorer, degradation: Degradation) -> tuple[int, ...]:
 
 
 def noise(sample_id: str, index: int, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
-    """Standard normal noise that depends on (sample_id, index) only: all completions of a picture share it."""
+    """Standard normal noise, a function of (sample_id, index): all completions of a picture share it.
+
+    shape: (draws, ...); odd draws are the negatives of those before them.
+    """
     seed = int.from_bytes(hashlib.sha256(f"{sample_id}/{index}".encode()).digest()[:7], "big")
     generator = torch.Generator(device=device).manual_seed(seed)
-    return torch.randn(*shape, generator=generator, device=device)
+    pairs = (shape[0] + 1) // 2
+    half = torch.randn(pairs, *shape[1:], generator=generator, device=device)
+    return torch.stack([half, -half], dim=1).flatten(0, 1)[: shape[0]]
 
 
 def step(

@@ -36,7 +36,7 @@ class RolloutActor:
 
         self._config, self._processor = config, AutoProcessor.from_pretrained(policy_folder)
         self._text = prompt_text(self._processor, len(config.world.views))
-        pictures = [self._processor.image_token, self._processor.video_token]  # as answers, nobody could read them
+        pictures = [self._processor.image_token, self._processor.video_token]  # no answer can hold them
         self._never = self._processor.tokenizer.convert_tokens_to_ids(pictures)
         self._engine = start_engine(engine_arguments(policy_folder, self._processor, config))
         self._gate, self._numbers, self._version = UpdateGate(), itertools.count(), 0

@@ -65,7 +65,9 @@ def _interval(y: Tensor, values: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     low, high = (y - step) / gain, (y + step) / gain
     if "camera" not in values:  # every channel of x^gamma lies in [0, 1]
         return low.clamp(0, 1), high.clamp(0, 1)
-    return torch.where(y <= step, torch.full_like(low, -2.0), low), torch.where(y >= 1, torch.full_like(high, 4.0), high)
+    return torch.where(y <= step, torch.full_like(low, -2.0), low), torch.where(
+        y >= 1, torch.full_like(high, 4.0), high
+    )
 
 
 def _matrix(values: dict[str, Tensor]) -> Tensor | None:

@@ -58,7 +58,7 @@ def _project(x0: Tensor, y: Tensor, scale: int) -> Tensor:
 class Reduction:
     """One dimension of n pixels and m = round(n / scale) cells.
 
-    reduce: (m, n); inverse: (n, m), its pseudo-inverse; enlarge: (n,) cell of each pixel; pick: (m,) a pixel of each cell.
+    reduce: (m, n); inverse: (n, m), its pseudo-inverse; enlarge: (n,) a cell per pixel; pick: (m,) a pixel per cell.
     """
 
     reduce: Tensor
