@@ -24,6 +24,7 @@ ENVIRONMENT = {  # of the driver and of every actor; a value that is already set
     "HF_HUB_OFFLINE": "1",  # weights come from folders; a hub is never asked in the middle of a job
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",
+    "RAY_worker_niceness": "0",  # Ray's 15 lets any other process of the machine starve a job
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }

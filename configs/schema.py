@@ -54,7 +54,7 @@ class Reward:
     cpus: float = _(0.25, "CPUs a reward actor reserves of the cluster.", 0, 1024)
     gpus: float = _(0.0, "GPUs per reward actor, fractions allowed.", 0, 1)
     restorer: str = _(
-        "fast", "How a picture is restored.", choices=("ddnm", "ddnm_plus", "fast", "closed_form")
+        "fast", "How a picture is restored.", choices=("ddnm", "ddnm_plus", "fast", "average", "closed_form")
     )
     prior: str = _("shipped", "`shipped`, `gaussian`, or the folder of a diffusers UNet2DModel.")
     steps: int = _(0, "Denoiser steps; 0 is the restorer's own number.", 0, 1000)

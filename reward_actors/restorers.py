@@ -24,7 +24,7 @@ NO_NULL_SPACE = ("haze",)
 class Restorer:
     """How a picture is restored.
 
-    steps: denoiser calls; 0 takes the closed form as it is.
+    steps: denoiser calls of one walk; 0 takes the closed form as it is.
     first, last: timesteps of the first and the last call; those between are evenly spaced.
     eta: share of fresh noise in each step (DDNM's eta).
     warm: begin at the closed form, noised to `first`, and skip types without a null space; otherwise begin at
@@ -50,12 +50,14 @@ class Restorer:
         return hashlib.sha256(f"{sorted(asdict(self).items())} {prior.fingerprint}".encode()).hexdigest()[:16]
 
 
+_WARM = {"eta": 0.0, "warm": True, "noise_aware": True, "corrected": True}
 RESTORERS = {
     restorer.name: restorer
     for restorer in (
         Restorer("ddnm", steps=100),
         Restorer("ddnm_plus", steps=100, noise_aware=True),
-        Restorer("fast", steps=3, first=100, last=33, eta=0.0, warm=True, noise_aware=True, corrected=True),
+        Restorer("fast", steps=1, first=30, last=30, draws=2, **_WARM),
+        Restorer("average", steps=2, first=100, last=30, draws=4, **_WARM),
         Restorer("closed_form", steps=0),
     )
 }

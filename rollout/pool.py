@@ -82,7 +82,7 @@ class RolloutPool:
         finally:
             for task in asking | {drawing} - {None}:
                 task.cancel()
-            if drawing and drawing.done() and not drawing.cancelled() and not drawing.exception():
+            if drawing and drawing.done() and not drawing.exception() and drawing.result()[1] is not None:
                 self._free.put_nowait(drawing.result()[0])  # drawn, and never asked
 
     async def update(self, source: WeightSource) -> int:

@@ -10,7 +10,7 @@ from reward_actors.restorers import Restorer, noise, restorer, schedule
 SHORT = restorer("ddnm", steps=6)
 
 
-@pytest.mark.parametrize("name", ["ddnm", "ddnm_plus", "fast"])
+@pytest.mark.parametrize("name", ["ddnm", "ddnm_plus", "fast", "average"])
 def test_a_restoration_does_not_depend_on_its_neighbours(unet_prior, samples, name):
     chosen = restorer(name, steps=4)
     together = restore(unet_prior, chosen, samples * 2, capacity=5)
@@ -25,13 +25,20 @@ def test_a_restoration_is_the_same_every_time(unet_prior, samples):
 
 
 def test_completions_of_one_picture_see_the_same_noise():
-    assert torch.equal(noise("a", 3, (3, 8, 8)), noise("a", 3, (3, 8, 8)))
-    assert not torch.equal(noise("a", 3, (3, 8, 8)), noise("b", 3, (3, 8, 8)))
-    assert not torch.equal(noise("a", 3, (3, 8, 8)), noise("a", 4, (3, 8, 8)))
+    assert torch.equal(noise("a", 3, (1, 3, 8, 8)), noise("a", 3, (1, 3, 8, 8)))
+    assert not torch.equal(noise("a", 3, (1, 3, 8, 8)), noise("b", 3, (1, 3, 8, 8)))
+    assert not torch.equal(noise("a", 3, (1, 3, 8, 8)), noise("a", 4, (1, 3, 8, 8)))
+
+
+def test_every_second_draw_mirrors_the_one_before():
+    draws = noise("a", 0, (5, 3, 8, 8))
+    assert torch.equal(draws[0::2][:2], -draws[1::2])
+    assert not torch.equal(draws[0], draws[2])
+    assert torch.equal(draws[:2], noise("a", 0, (2, 3, 8, 8)))
 
 
 def test_noise_of_different_pictures_is_uncorrelated_standard_normal():
-    draws = torch.stack([noise(str(i), 0, (3, 32, 32)).flatten() for i in range(8)])
+    draws = torch.stack([noise(str(i), 0, (1, 3, 32, 32)).flatten() for i in range(8)])
     assert abs(float(draws.mean())) < 0.03
     assert abs(float(draws.std()) - 1) < 0.03
     assert (torch.corrcoef(draws) - torch.eye(8)).abs().max() < 0.1

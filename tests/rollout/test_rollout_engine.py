@@ -101,6 +101,16 @@ class Stage:
         return max(np.abs(np.array(engine) - learner).max() for engine, learner in pairs)
 
 
+def tie_embeddings(folder):
+    """Random weights again, with one matrix for the first and the last layer."""
+    from transformers import AutoConfig, Qwen3VLForConditionalGeneration
+
+    config = AutoConfig.from_pretrained(folder)
+    config.tie_word_embeddings = config.text_config.tie_word_embeddings = True
+    Qwen3VLForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def stage(ray_cluster, tmp_path_factory):
     from learner.tiny_policy import build_tiny_policy
@@ -168,6 +178,18 @@ def test_no_group_is_sampled_across_an_update(stage):
     assert len(groups) == 36
     assert {group.weight_version for group in groups} == {old, stage.learner.version}
     assert all(stage.gap(group) < 1e-3 for group in groups if group.weight_version == stage.learner.version)
+
+
+@pytest.mark.slow  # an engine of its own
+def test_tied_output_layers_follow_an_update(ray_cluster, tmp_path):
+    from learner.tiny_policy import build_tiny_policy
+
+    stage = Stage(ray_cluster, tie_embeddings(build_tiny_policy(tmp_path, TAXONOMY)))
+    stage.run(stage.pool.start())
+    stage.learner.perturb(seed=1)
+    stage.run(stage.pool.update(stage.learner))
+    assert stage.gap(stage.groups(stage.prompts[:1], n=4)[0]) < 1e-3
+    stage.run(stage.pool.close())
 
 
 @pytest.mark.chaos
