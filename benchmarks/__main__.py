@@ -12,7 +12,7 @@ from configs import UserError, load
 
 BENCHMARKS = {
     "quality": ("benchmarks.quality.restorers", "PSNR of every restorer at true parameters, beside classical ones."),
-    "reward": ("benchmarks.throughput.reward", "Seconds and denoiser calls of a step's rewards, beside the paper's way."),
+    "reward": ("benchmarks.throughput.reward", "Cost and ranking of a step's rewards, beside the paper's way."),
 }
 
 

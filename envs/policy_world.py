@@ -11,6 +11,14 @@ from configs.schema import World
 from envs.taxonomy import Taxonomy, taxonomy
 
 FILE = "world.json"
+SHIPPED = Path(__file__).parent.parent / "learner" / "weights" / "policy"
+
+
+def policy_folder(policy: str, world: World) -> Path:
+    """The folder of a `policy` setting, `shipped` or a path. Raises UserError unless it is a policy of this world."""
+    folder = SHIPPED if policy == "shipped" else Path(policy).resolve()
+    check_world(folder, world)
+    return folder
 
 
 def world_taxonomy(world: World) -> Taxonomy:

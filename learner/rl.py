@@ -21,14 +21,14 @@ from configs.cluster import prepare
 from configs.schema import Config
 from envs.corpus import CorpusSplit, read_samples
 from envs.environment import OfflineEnvironment, OnlineEnvironment
-from envs.policy_world import check_world, world_taxonomy
+from envs.policy_world import policy_folder, world_taxonomy
 from envs.samples import Group, Prompt, RewardQuery, Sample
 from learner import checkpoint
 from learner.experience import JudgedGroup, mean_reward, measures, saturated, trajectories
 from learner.meter import Meter
 from learner.ranks import Learner
 from learner.runlog import RunLog
-from learner.sft import SHIPPED, training_corpus
+from learner.sft import training_corpus
 from learner.weight_source import LearnerWeights
 from reward_actors.pool import RewardPool
 from rollout.pool import RolloutPool
@@ -70,7 +70,7 @@ class Loop:
     def __init__(self, config: Config, job: str, environment: OnlineEnvironment, samples: CorpusSplit):
         self.config, self.environment, self.samples = config, environment, samples
         self.out, self.online = run_folder(config, job), job == "online"
-        self.policy, self.version = policy_folder(config), 0
+        self.policy, self.version = policy_folder(config.policy, config.world), 0
         self.rollouts, self.rewards = RolloutPool(config, self.policy), RewardPool(config)
         self.learner: Learner | None = None
         self.desk = control.open_desk(config, job)
@@ -195,13 +195,6 @@ class Loop:
         self.version = await asyncio.to_thread(self.learner.load, found.resolve())
         await self.rollouts.update(LearnerWeights(self.learner, self.config, self.version))
         return self.version
-
-
-def policy_folder(config: Config) -> Path:
-    """The policy that RL begins with, checked against the world's settings."""
-    folder = SHIPPED if config.policy == "shipped" else Path(config.policy).resolve()
-    check_world(folder, config.world)
-    return folder
 
 
 def _check(config: Config, job: str) -> None:

@@ -11,12 +11,11 @@ from configs.cluster import prepare
 from configs.schema import Config
 from envs import corpus as corpora
 from envs.metrics import measure, read_text
-from envs.policy_world import check_world, world_taxonomy
+from envs.policy_world import policy_folder, world_taxonomy
 from learner import checkpoint
 from learner.ranks import Learner
 from learner.runlog import RunLog
 
-SHIPPED = Path(__file__).parent / "weights" / "policy"
 VALIDATION = 96  # samples answered at each checkpoint
 MAX_TOKENS = 32
 
@@ -93,9 +92,7 @@ def _initial_policy(config: Config, out: Path) -> Path:
         return build_tiny_policy(
             out / "initial", world_taxonomy(config.world), config.world.size, config.seed
         ).resolve()
-    folder = SHIPPED if config.policy == "shipped" else Path(config.policy).resolve()
-    check_world(folder, config.world)
-    return folder
+    return policy_folder(config.policy, config.world)
 
 
 def _resume(config: Config, learner: Learner, out: Path) -> int:

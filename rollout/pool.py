@@ -82,8 +82,8 @@ class RolloutPool:
         finally:
             for task in asking | {drawing} - {None}:
                 task.cancel()
-            if drawing and drawing.done() and not drawing.exception() and drawing.result()[1] is not None:
-                self._free.put_nowait(drawing.result()[0])  # drawn, and never asked
+            if (index := _drawn(drawing)) is not None:
+                self._free.put_nowait(index)
 
     async def update(self, source: WeightSource) -> int:
         """Sends the learner's weights to all engines, between groups. Returns their version.
@@ -212,6 +212,14 @@ async def _end(engine) -> None:
     with suppress(*LOST):  # gone already
         await asyncio.wait_for(_answer(engine.close.remote()), 10)
     ray.kill(engine)
+
+
+def _drawn(drawing: asyncio.Task | None) -> int | None:
+    """The engine that was taken for a prompt which nobody will ask now."""
+    if drawing is None or not drawing.done() or drawing.cancelled() or drawing.exception():
+        return None
+    index, prompt = drawing.result()
+    return None if prompt is None else index
 
 
 async def _asynchronous(prompts: Iterable[Prompt] | AsyncIterable[Prompt]) -> AsyncIterator[Prompt]:

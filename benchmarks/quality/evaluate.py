@@ -14,7 +14,7 @@ from configs import UserError, run_folder
 from configs.schema import Config
 from envs.corpus import CorpusSplit, encode, read_card, read_samples
 from envs.metrics import differences, measure
-from envs.policy_world import check_world, world_taxonomy
+from envs.policy_world import policy_folder, world_taxonomy
 from envs.taxonomy import Taxonomy
 
 PICTURES = 3  # rows of pictures a type, for the report
@@ -93,22 +93,13 @@ def _policies(config: Config, samples: CorpusSplit, taxonomy: Taxonomy) -> dict[
             f"the corpus has images of {size} px, the policy sees {config.world.size}: set world.size"
         )
     folders = {"before": config.before, "after": config.policy} if config.before else {"after": config.policy}
-    folders = {name: policy_folder(folder) for name, folder in folders.items()}
-    for folder in folders.values():
-        check_world(folder, config.world)
+    folders = {name: policy_folder(folder, config.world) for name, folder in folders.items()}
     prepare(config, "evaluate")
     asked = {
         folder: given.ask_policy(config, folder, samples, taxonomy)
         for folder in dict.fromkeys(folders.values())
     }
     return {name: given.in_order(asked[folder], samples.sample_ids()) for name, folder in folders.items()}
-
-
-def policy_folder(policy: str) -> Path:
-    """The folder of a policy setting: the shipped one, or the one named."""
-    from learner.sft import SHIPPED
-
-    return SHIPPED if policy == "shipped" else Path(policy).resolve()
 
 
 def _restorations(

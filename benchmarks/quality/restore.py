@@ -21,7 +21,7 @@ from configs import UserError, run_folder
 from configs.schema import Config
 from envs.corpus import encode
 from envs.photos import read_photo
-from envs.policy_world import check_world, world_taxonomy
+from envs.policy_world import policy_folder, world_taxonomy
 from envs.samples import Sample
 from envs.taxonomy import Degradation, Taxonomy
 
@@ -130,11 +130,9 @@ def _read(file: Path) -> np.ndarray:
 
 def _ask(config: Config, photo: np.ndarray, taxonomy: Taxonomy) -> Found:
     from benchmarks.quality.answers import ask_policy
-    from benchmarks.quality.evaluate import policy_folder
     from configs.cluster import prepare
 
-    folder = policy_folder(config.policy)
-    check_world(folder, config.world)
+    folder = policy_folder(config.policy, config.world)
     prepare(config, "restore")
     view, ratio = policy_view(photo, config.world.size)
     sample = Sample(Path(config.image).stem, Path(config.image).stem, "test", view)
