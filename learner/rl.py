@@ -12,7 +12,6 @@ import asyncio
 import time
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 
 import ray
 
