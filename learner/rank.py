@@ -110,7 +110,7 @@ class LearnerRank:
         load_rank(self._trainer, Path(folder))
         return self._trainer.steps
 
-    def bind_weights(self, bucket_mb: int, timeout: float) -> tuple[str, int]:
+    def bind_weights(self, bucket_mb: int, timeout: float):
         """Opens the address where rollout engines meet rank 0 (see rollout.weight_transfer)."""
         from rollout.weight_transfer import WeightSender
 

@@ -13,6 +13,7 @@ from configs.schema import Config
 from learner.examples import Example
 from learner.grpo import Trajectory
 from learner.rank import LearnerRank
+from rollout.weight_transfer import Endpoint
 
 
 class LearnerError(RuntimeError):
@@ -92,7 +93,7 @@ class Learner:
         """Continues from what `save` wrote; optimiser steps made by then."""
         return self._all("load", str(folder))[0]
 
-    def bind_weights(self, bucket_mb: int = 64, timeout: float = 120.0) -> tuple[str, int]:
+    def bind_weights(self, bucket_mb: int = 64, timeout: float = 120.0) -> Endpoint:
         return self._one("bind_weights", bucket_mb, timeout)
 
     def open_weights(self, world_size: int) -> None:

@@ -6,6 +6,7 @@ import asyncio
 
 from configs.schema import Config
 from learner.ranks import Learner
+from rollout.weight_transfer import Endpoint
 
 
 class LearnerWeights:
@@ -17,7 +18,7 @@ class LearnerWeights:
     async def manifest(self):
         return await asyncio.to_thread(self._learner.weight_manifest)
 
-    async def bind(self) -> tuple[str, int]:
+    async def bind(self) -> Endpoint:
         return await asyncio.to_thread(
             self._learner.bind_weights, self._rollout.bucket_mb, self._rollout.timeout
         )

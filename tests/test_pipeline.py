@@ -1,0 +1,83 @@
+"""The whole idea in one go, every part real: photographs, Ray, DeepSpeed, vLLM, a diffusion prior."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+PROJECT = Path(__file__).parent.parent
+SMALL = ["learner.batch=8", "learner.micro_batch=4", "grpo.prompts=2", "rollout.group_size=4"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run: corpus, SFT from the shipped warm start, offline RL, evaluation of before and after."""
+    folder = tmp_path_factory.mktemp("run")
+    _duvlm("corpus", "count=60", f"out={folder}/corpus")
+    _duvlm("sft", f"corpus={folder}/corpus", f"out={folder}/sft", "steps=2", *SMALL)
+    first = ("offline", f"corpus={folder}/corpus", f"policy={folder}/sft/policy", f"out={folder}/offline", *SMALL)
+    _duvlm(*first, "steps=2", "learner.checkpoint_every=1")
+    _duvlm(*first, "steps=3", "learner.checkpoint_every=1")  # continues
+    compared = [f"before={folder}/sft/policy", f"policy={folder}/offline/policy", "limit=4"]
+    _duvlm("evaluate", f"corpus={folder}/corpus", f"out={folder}/evaluate", *compared)
+    return folder
+
+
+def _duvlm(*arguments: str) -> str:
+    command = [sys.executable, "duvlm.py", "run", *arguments]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-2000:]
+    return done.stdout
+
+
+def _metrics(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "offline" / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(1500)
+def test_every_job_leaves_a_summary_and_the_evaluation_a_report(run):
+    for job in ("sft", "offline", "evaluate"):
+        assert json.loads((run / job / "summary.json").read_text())
+    report = next(run.rglob("report.html")).read_text()
+    assert "http://" not in report.replace("http://www.w3.org", "")
+
+
+@pytest.mark.engine
+def test_each_rl_step_says_what_the_stages_did(run):
+    steps = _metrics(run)
+    assert [step["step"] for step in steps] == [1, 2, 3]
+    for step in steps:
+        assert step["completions"] == 8
+        assert -1 <= step["reward"] < 0
+        assert step["gate_rate"] == pytest.approx(sum(step["gated"].values()))
+        assert 0 <= step["staleness"] <= 1
+        assert set(step["busy"]) == set(step["idle"]) == {"rollout", "reward", "learner"}
+        assert step["sync"]["bytes"] > 1e6
+        assert step["sync"]["seconds"] > 0
+        assert step["rewards"]["restored"] <= step["rewards"]["asked"]
+
+
+@pytest.mark.engine
+def test_engine_and_learner_agree_on_the_log_probs_of_what_was_sampled(run):
+    """After weight updates too: stale caches or weights in the engine would show here."""
+    for step in _metrics(run):
+        lag = step["staleness"] > 0
+        assert step["mismatch"] < (0.5 if lag else 1e-3)
+
+
+@pytest.mark.engine
+def test_the_policy_is_another_after_rl_and_close_to_where_it_began(run):
+    before, after = (load_file(run / job / "policy" / "model.safetensors") for job in ("sft", "offline"))
+    changes = [float((before[name].float() - after[name].float()).abs().max()) for name in before]
+    assert 0 < max(changes) < 0.1
+
+
+@pytest.mark.engine
+def test_a_finished_run_is_not_trained_again(run):
+    arguments = ["offline", f"corpus={run}/corpus", f"policy={run}/sft/policy", f"out={run}/offline", *SMALL]
+    _duvlm(*arguments, "steps=3", "learner.checkpoint_every=1")
+    assert len(_metrics(run)) == 3
