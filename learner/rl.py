@@ -12,6 +12,7 @@ import asyncio
 import time
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import ray
 
@@ -26,7 +27,7 @@ from learner import checkpoint
 from learner.experience import JudgedGroup, mean_reward, measures, saturated, trajectories
 from learner.meter import Meter
 from learner.ranks import Learner
-from learner.runlog import RunLog
+from learner.runlog import RunLog, finished
 from learner.sft import training_corpus
 from learner.weight_source import LearnerWeights
 from reward_actors.pool import RewardPool
@@ -49,8 +50,8 @@ def run_online(config: Config) -> None:
 def _run(config: Config, job: str) -> None:
     _check(config, job)
     out = run_folder(config, job)
-    prepare(config, job)
-    out.mkdir(parents=True, exist_ok=True)
+    if finished(out, config):
+        return
     corpus = training_corpus(config, out)
     taxonomy = world_taxonomy(config.world)
     samples = read_samples(corpus, "train", taxonomy)
@@ -60,16 +61,18 @@ def _run(config: Config, job: str) -> None:
         environment = OfflineEnvironment(prompts, truth, taxonomy, config.reward.penalty)
     else:
         environment = OnlineEnvironment(prompts, taxonomy, config.reward.penalty)
-    asyncio.run(Loop(config, job, environment, samples).run())
+    policy = policy_folder(config.policy, config.world)
+    prepare(config, job)
+    asyncio.run(Loop(config, job, policy, environment, samples).run())
 
 
 class Loop:
     """The actors of one job, and the steps they take together."""
 
-    def __init__(self, config: Config, job: str, environment: OnlineEnvironment, samples: CorpusSplit):
+    def __init__(self, config: Config, job: str, policy: Path, environment: OnlineEnvironment, samples: CorpusSplit):
         self.config, self.environment, self.samples = config, environment, samples
         self.out, self.online = run_folder(config, job), job == "online"
-        self.policy, self.version = policy_folder(config.policy, config.world), 0
+        self.policy, self.version = policy, 0
         self.rollouts, self.rewards = RolloutPool(config, self.policy), RewardPool(config)
         self.learner: Learner | None = None
         self.desk = control.open_desk(config, job)
@@ -87,7 +90,7 @@ class Loop:
                 last = await self._steps(first)
                 policy = self.out / "policy"
                 await asyncio.to_thread(self.learner.save_policy, policy)
-                self.log.summary({**last, "policy": policy, "warm_start": self.policy})
+                self.log.summary({**last, "steps": config.steps, "policy": policy, "warm_start": self.policy})
         finally:
             await asyncio.gather(self.rollouts.close(), self.rewards.close())
             if self.learner:

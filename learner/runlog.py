@@ -98,6 +98,15 @@ class RunLog:
         write_atomically(self.folder / "summary.json", json.dumps(_plain(values), indent=1) + "\n")
 
 
+def finished(folder: Path, config: Config) -> bool:
+    """Whether the run in `folder` has finished at least the steps asked for; says so."""
+    summary = Path(folder) / "summary.json"
+    done = config.resume and summary.exists() and json.loads(summary.read_text()).get("steps", 0) >= config.steps
+    if done:
+        print(f"{folder} has finished its {config.steps} steps: nothing to do (resume=false trains anew)", flush=True)
+    return done
+
+
 def write_atomically(file: Path, text: str) -> None:
     """Replaces `file` in one step: a reader sees the old text or the new, never half."""
     aside = file.with_name(f".{file.name}.{os.getpid()}")

@@ -14,7 +14,7 @@ from envs.metrics import measure, read_text
 from envs.policy_world import policy_folder, world_taxonomy
 from learner import checkpoint
 from learner.ranks import Learner
-from learner.runlog import RunLog
+from learner.runlog import RunLog, finished
 
 VALIDATION = 96  # samples answered at each checkpoint
 MAX_TOKENS = 32
@@ -27,9 +27,12 @@ def run(config: Config) -> None:
     """
     _check(config)
     out = run_folder(config, "sft")
-    out.mkdir(parents=True, exist_ok=True)
-    prepare(config, "sft")
+    if finished(out, config):
+        return
     corpus = training_corpus(config, out)
+    corpora.read_samples(corpus, "train", world_taxonomy(config.world), limit=1)  # the wrong corpus is told at once
+    prepare(config, "sft")
+    out.mkdir(parents=True, exist_ok=True)
     learner = Learner(config, _initial_policy(config, out), config.steps)
     learner.open_corpus(corpus, "train")
     done = _resume(config, learner, out)
