@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+
+from envs.samples import Completion, Failed, Gated, Group, Prompt, Scored
+from learner.experience import JudgedGroup, measures, saturated, trajectories
+
+COMPLETION = Completion("", (1, 2), (-0.1, -0.2))
+
+
+def judged(*verdicts, version=0):
+    return JudgedGroup(Group(Prompt("a", "picture"), (COMPLETION,) * len(verdicts), version), verdicts)
+
+
+def test_a_failed_completion_reaches_neither_the_learner_nor_the_others_advantage():
+    with_failure = trajectories([judged(Scored(-0.1), Failed("lost"), Scored(-0.3))], scale_by_spread=False)
+    without = trajectories([judged(Scored(-0.1), Scored(-0.3))], scale_by_spread=False)
+    assert with_failure == without
+    assert [t.advantage for t in without] == pytest.approx([0.1, -0.1])
+
+
+def test_a_gated_answer_counts_with_its_penalty():
+    taken = trajectories([judged(Scored(-0.1), Gated("wrong_type"))], scale_by_spread=True)
+    assert [t.advantage for t in taken] == pytest.approx([1, -1])
+
+
+def test_a_group_that_failed_throughout_gives_nothing_to_learn():
+    assert trajectories([judged(Failed("x"), Failed("y"))], scale_by_spread=True) == []
+
+
+def test_the_metrics_of_a_step_name_the_reasons_of_the_gate():
+    step = measures([judged(Scored(-0.2, {"mse": 0.2}), Gated("bad_number"), Gated("wrong_type"), Failed("x"))], step=1)
+    assert step["reward"] == pytest.approx((-0.2 - 1 - 1) / 3)
+    assert step["gate_rate"] == 0.5
+    assert step["gated"] == {"bad_number": 0.25, "wrong_type": 0.25}
+    assert step["failed"] == 1
+    assert step["staleness"] == 1
+    assert step["scored"] == {"share": 0.25, "mse": 0.2}
+
+
+def test_a_rising_average_is_not_saturated_and_a_flat_one_is():
+    noise = np.random.default_rng(0).normal(0, 0.01, 20)
+    assert saturated(list(noise), window=10) or saturated(list(-noise), window=10)
+    assert not saturated(list(noise + np.linspace(0, 1, 20)), window=10)
+    assert not saturated(list(noise[:19]), window=10)

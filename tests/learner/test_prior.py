@@ -1,0 +1,65 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from diffusers import UNet2DModel
+from PIL import Image
+
+from configs import UserError, load
+from learner import prior
+from reward_actors.priors import load_prior
+
+
+@pytest.fixture
+def photos(tmp_path, photo):
+    for split in ("train", "test"):
+        folder = tmp_path / "photos" / split
+        folder.mkdir(parents=True)
+        for turn in range(2):
+            Image.fromarray(np.rot90(photo, turn + 2 * (split == "test")).copy()).save(folder / f"{split}{turn}.png")
+    return tmp_path / "photos"
+
+
+@pytest.mark.slow
+def test_the_prior_job_trains_resumes_and_leaves_a_prior_that_restorers_load(photos, tmp_path):
+    """Slow: a few steps of a real network."""
+    arguments = [f"photos={photos}", f"out={tmp_path}/out"]
+    prior.run(load("prior", [*arguments, "steps=2"]))
+    prior.run(load("prior", [*arguments, "steps=3"]))
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["steps"] == 3
+    assert not any("test" in name for name in summary["photos"])
+    trained = load_prior(str(tmp_path / "out" / "prior"), 128)
+    assert trained.eps(torch.zeros(1, 3, 128, 128), torch.tensor([10])).isfinite().all()
+
+
+def test_a_resumed_trainer_takes_the_same_step(tmp_path):
+    x = torch.rand(4, 3, 16, 16)
+    trainer = prior.PriorTrainer(10, 1e-3, seed=0)
+    trainer.train(x)
+    trainer.save(tmp_path / "checkpoint")
+    again = prior.PriorTrainer(10, 1e-3, seed=1)
+    again.load(tmp_path / "checkpoint")
+    assert again.train(x) == pytest.approx(trainer.train(x), abs=1e-7)
+    assert all(torch.equal(again.average[name], trainer.average[name]) for name in trainer.average)
+
+
+def test_the_exported_prior_is_small_and_a_diffusers_folder(tmp_path):
+    prior.PriorTrainer(10, 1e-3, seed=0).export(tmp_path)
+    assert isinstance(UNet2DModel.from_pretrained(tmp_path), UNet2DModel)
+    assert max(file.stat().st_size for file in tmp_path.iterdir()) < 12 * 2**20
+
+
+def test_crops_follow_from_seed_and_index(tmp_path, photo):
+    file = tmp_path / "a.png"
+    Image.fromarray(photo).save(file)
+    first, again = prior.Crops([str(file)], 3), prior.Crops([str(file)], 3)
+    assert torch.equal(first.batch(5), again.batch(5))
+    assert not torch.equal(first.batch(5), first.batch(6))
+    assert first.batch(0).shape == (prior.BATCH, 3, prior.CROP, prior.CROP)
+
+
+def test_no_photo_large_enough_is_told(tmp_path):
+    with pytest.raises(UserError, match="photograph"):
+        prior.Crops([str(tmp_path / "none.png")], 0)
