@@ -37,6 +37,7 @@ class Rollout:
     dtype: str = _("float32", "Engine precision.", choices=("float32", "bfloat16", "float16"))
     group_size: int = _(8, "Completions sampled per prompt (G).", 2, 1024)
     temperature: float = _(1.0, "Sampling temperature of rollouts.", 0.0, 2.0)
+    decoding: str = _("argmax", "How evaluation and restoration choose a number.", choices=("argmax", "median"))
     max_tokens: int = _(64, "Longest completion, tokens.", 8, 4096)
     kv_cache_gb: float = _(0.5, "KV cache per engine on CPU, GiB.", 0.05, 1024)
     gpu_memory_share: float = _(0.85, "Share of GPU memory the engine takes.", 0.05, 1)

@@ -14,7 +14,7 @@ MAX_CHARACTERS = 4096
 _TOKEN = re.compile(r"\[([TKV])-([^\[\]\s]{1,32})\]")
 _NUMBER = re.compile(r"-?[0-9]{1,6}(\.[0-9]{1,6})?")
 _NAMES = {"haze": "haze", "low_light": "low-light", "blur": "blur", "low_resolution": "low-resolution"}
-_WORDS = ("Mild", "Moderate", "Severe")
+SEVERITY_WORDS = ("Mild", "Moderate", "Severe")
 _SEVERITY = {  # the key that says how bad it is, and the values where mild becomes moderate becomes severe
     "haze": ("transmission", 0.55, 0.35),
     "low_light": ("gamma", 2.5, 3.0),
@@ -58,12 +58,12 @@ def rationale(degradation: Degradation) -> str:
     mean = sum(numbers) / len(numbers)
     sign = 1 if severe > moderate else -1
     level = (sign * mean >= sign * moderate) + (sign * mean >= sign * severe)
-    return _sentence(_WORDS[level], degradation.type)
+    return _sentence(SEVERITY_WORDS[level], degradation.type)
 
 
 def severities(taxonomy: Taxonomy) -> list[str]:
     """Every rationale there is."""
-    return [_sentence(word, kind.name) for kind in taxonomy.types for word in _WORDS]
+    return [_sentence(word, kind.name) for kind in taxonomy.types for word in SEVERITY_WORDS]
 
 
 def _sentence(word: str, type_name: str) -> str:

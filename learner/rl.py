@@ -202,6 +202,8 @@ class Loop:
 def _check(config: Config, job: str) -> None:
     if config.steps < 1:
         raise UserError("steps: expected at least 1 optimiser step; set steps=200 or so")
+    if config.rollout.decoding != "argmax":
+        raise UserError(f"{job} samples its answers: expected rollout.decoding=argmax, got {config.rollout.decoding}")
     if config.policy == "random":
         raise UserError(
             f"{job} needs a warm start: expected policy=FOLDER or policy=shipped, got policy=random"

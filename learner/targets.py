@@ -42,7 +42,10 @@ class AnswerLanguage:
         self._bins = {
             of(f"[K-{key.name}]"): of([key.token_of(n) for n in key.grid()]) for key in taxonomy.keys.values()
         }
-        self._place = {k: {token: i for i, token in enumerate(bins)} for k, bins in self._bins.items()}
+        whole = {of(f"[K-{key.name}]") for key in taxonomy.keys.values() if key.step >= 1}  # classes: no neighbours
+        self._place = {
+            k: {token: i for i, token in enumerate(bins)} for k, bins in self._bins.items() if k not in whole
+        }
 
     def completion(self, degradation: Degradation) -> tuple[int, ...]:
         """Token ids of the perfect answer, end-of-turn token last."""
@@ -59,7 +62,7 @@ class AnswerLanguage:
             place: dict[int, int] = {}
             for position, token in enumerate(completion):
                 if token in self._bins:
-                    bins, place = self._bins[token], self._place[token]
+                    bins, place = self._bins[token], self._place.get(token, {})
                 if reach and token in place:
                     near = range(max(0, place[token] - reach), min(len(bins), place[token] + reach + 1))
                     density = torch.tensor(

@@ -65,6 +65,8 @@ def engine_arguments(policy_folder: str | Path, processor, config: Config) -> di
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
     }
+    if rollout.decoding == "median":
+        arguments["logits_processors"] = ["rollout.decoding:MedianDecoding"]
     if on_gpu(config):
         return arguments | {
             "tensor_parallel_size": rollout.tensor_parallel,
