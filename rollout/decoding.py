@@ -1,8 +1,8 @@
 """Decoding a number, and the severity in words before it, as the median of its posterior, not as its likeliest bin.
 
 By Proposition 4.1 the distribution over value tokens is a density on the grid. Its argmax jumps between bins of nearly
-the same probability; its median minimises the expected absolute error. The severity comes first and confines the number, so it is chosen
-likewise. Integers are classes, not densities, and stay the likeliest.
+the same probability; its median minimises the expected absolute error. The severity comes first and confines the
+number, so it is chosen likewise. Integers are classes, not densities, and stay the likeliest.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from configs import JOBS, UserError, load
-from configs.cluster import ResourcePlan, Role, check, connect, plan
+from configs.cluster import ResourcePlan, Role, check, find, plan
 
 TWO_CORES = [{"CPU": 2.0}]
 
@@ -45,10 +45,10 @@ def test_nothing_at_the_address_is_said_at_once():
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with pytest.raises(UserError, match=f"no Ray cluster answers at 127.0.0.1:{port}"):
-        connect(load("offline", [f"address=127.0.0.1:{port}"]))
+        find(load("offline", [f"address=127.0.0.1:{port}"]))
 
 
 @pytest.mark.parametrize("address", ["nonsense", "127.0.0.1", "http://127.0.0.1:8265", "127.0.0.1:99999"])
 def test_what_is_no_address_is_refused(address):
     with pytest.raises(UserError, match="expected HOST:PORT|no Ray cluster answers"):
-        connect(load("offline", [f"address={address}"]))
+        find(load("offline", [f"address={address}"]))
