@@ -88,6 +88,7 @@ class Learner:
         0,
         100,
     )
+    refresh: bool = _(False, "SFT degrades a varied clean image anew each epoch, with values drawn anew.")
     checkpoint_every: int = _(100, "Optimiser steps between checkpoints.", 1, 1_000_000)
     keep: int = _(2, "Checkpoints kept.", 1, 1000)
 

@@ -65,7 +65,8 @@ class LearnerRank:
         taxonomy = world_taxonomy(self._config.world)
         samples = read_samples(Path(folder), split, taxonomy)
         batch, seed, ranks = self._config.learner.batch, self._config.seed, self._config.learner.ranks
-        self._stream = Stream(samples, batch, seed, self._rank, ranks, mirrors(taxonomy))
+        refresh = taxonomy if self._config.learner.refresh else None
+        self._stream = Stream(samples, batch, seed, self._rank, ranks, mirrors(taxonomy), refresh)
         return len(samples)
 
     def sft_corpus_step(self, step: int) -> dict[str, float]:

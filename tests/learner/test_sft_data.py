@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from configs.schema import Learner
-from envs.corpus import degrade
+from envs.corpus import check_sample, degrade
 from envs.degradations import sample
 from envs.samples import Sample
 from envs.taxonomy import TAXONOMY, taxonomy
-from learner.data import Stream, augmented, mirrors, step_indices
+from learner.data import Stream, augmented, mirrors, refreshed, step_indices, varied
 
 COUNT, BATCH = 11, 4
 
@@ -75,3 +75,20 @@ def test_the_learning_rate_warms_up_and_decays_to_a_fiftieth():
     assert learning_rate(60, 110, settings) == pytest.approx(0.51)
     assert learning_rate(110, 110, settings) == pytest.approx(0.02)
     assert learning_rate(5000, 110, Learner(lr=1.0, schedule="constant")) == 1.0
+
+
+@pytest.mark.parametrize("name", [kind.name for kind in TAXONOMY.types])
+def test_a_refreshed_sample_is_new_in_every_epoch_and_its_values_are_true(photo, name):
+    old = Sample("a", "", "train", photo, photo, sample(TAXONOMY, name, np.random.default_rng(1), 128))
+    first, again, other = (refreshed(old, TAXONOMY, 0, epoch, 5) for epoch in (0, 0, 1))
+    assert check_sample(first)
+    assert first.degradation.type == name
+    assert np.array_equal(first.degraded, again.degraded)
+    assert not np.array_equal(first.clean, other.clean)
+
+
+def test_another_exposure_is_another_picture_of_the_same_scene(photo):
+    other = varied(photo, np.random.default_rng(0))
+    assert other.dtype == np.uint8
+    correlation = np.corrcoef(photo.mean(2).ravel(), other.mean(2).ravel())[0, 1]
+    assert 0.9 < correlation < 1
