@@ -110,7 +110,7 @@ def step(
     a_next: Tensor,
     z: Tensor,
 ) -> Tensor:
-    """One step of the sampler for rows that each have their own timestep, degradation and restorer (FACTS 4).
+    """One step of the sampler for rows that each have their own timestep, degradation and restorer.
 
     x0 = (x - sqrt(1-a) eps) / sqrt(a); x0h = its projection onto the data;
     x_next = sqrt(a_next) x0h + sqrt(1-a_next) (eta z + sqrt(1-eta^2) eps).
