@@ -6,24 +6,99 @@ import argparse
 import importlib
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from configs import UserError, load
 
+
+@dataclass(frozen=True)
+class Benchmark:
+    """module: has `run(config, **flags)`, which prints and returns figures. flags: {name: argparse options}."""
+
+    module: str
+    help: str
+    flags: dict[str, dict]
+
+
+PROMPTS = {"type": int, "default": 8, "help": "pictures, equally many of each type"}
+COMPLETIONS = {"type": int, "default": 8, "help": "answers to each picture"}
+RECORDED = {"type": Path, "metavar": "FILE", "help": "recorded answers; written if it is not there"}
 BENCHMARKS = {
-    "quality": ("benchmarks.quality.restorers", "PSNR of every restorer at true parameters, beside classical ones."),
-    "reward": ("benchmarks.throughput.reward", "Cost and ranking of a step's rewards, beside the paper's way."),
+    "quality": Benchmark(
+        "benchmarks.quality.restorers", "PSNR of every restorer at true parameters, beside classical ones.", {}
+    ),
+    "reward": Benchmark(
+        "benchmarks.throughput.reward",
+        "Cost and ranking of a step's rewards, beside the paper's way.",
+        {
+            "prompts": PROMPTS,
+            "completions": COMPLETIONS,
+            "recorded": RECORDED,
+            "again": {"action": "store_true", "help": "the reference too with other noise"},
+        },
+    ),
+    "engine": Benchmark(
+        "benchmarks.throughput.engine", "Share of a reward actor's time inside the denoiser, at full load.", {}
+    ),
+    "scaling": Benchmark(
+        "benchmarks.throughput.scaling",
+        "Efficiency of the reward pool from 1 to 64 actors with stand-in service times.",
+        {
+            "most": {"type": int, "default": 64, "help": "actors at most"},
+            "queries": {"type": int, "default": 24, "help": "queries for each actor"},
+            "seconds": {"type": float, "default": 0.5, "help": "mean service time"},
+        },
+    ),
+    "pipeline": Benchmark(
+        "benchmarks.throughput.pipeline",
+        "Step time of the loop beside that of its longest stage, with stages that sleep.",
+        {
+            "steps": {"type": int, "default": 8, "help": "steps of each run"},
+            "seconds": {"type": float, "default": 2.0, "help": "the longest stage, a step"},
+        },
+    ),
+    "overhead": Benchmark(
+        "benchmarks.throughput.overhead",
+        "Milliseconds a completion costs the loop when no stage takes any time, 10 to 1,000 groups a step.",
+        {"groups": {"type": int, "nargs": "+", "default": [10, 100, 1000], "help": "prompts a step"}},
+    ),
+    "gate": Benchmark("benchmarks.gate", "Ratios of the throughput benchmarks, beside the baseline in CI.", {}),
+    "simulate": Benchmark(
+        "benchmarks.throughput.simulate",
+        "The loop in virtual time with the service times of a run: step time, queue age, busy shares.",
+        {
+            "run": {"type": Path, "metavar": "RUN", "default": None, "help": "folder of an RL run"},
+            "actors": {"type": int, "default": 1000, "help": "reward actors"},
+            "completions": {"type": int, "default": 1_000_000, "help": "in all"},
+            "check": {"action": "store_true", "help": "against real runs with sleeping stages"},
+        },
+    ),
+    "corpus": Benchmark(
+        "benchmarks.throughput.building", "Samples a second of `duvlm run corpus`, and its memory at two sizes.", {}
+    ),
+    "soak": Benchmark(
+        "benchmarks.throughput.soak",
+        "Memory of driver, reward actors and object store under steady load with images.",
+        {"minutes": {"type": float, "default": 5.0, "help": "how long"}},
+    ),
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
-    parser.add_argument("name", choices=list(BENCHMARKS), help="; ".join(f"{k}: {v[1]}" for k, v in BENCHMARKS.items()))
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings, see `duvlm run --help`")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
+    names = parser.add_subparsers(dest="name", required=True, metavar="NAME")
+    for name, benchmark in BENCHMARKS.items():
+        command = names.add_parser(name, help=benchmark.help, description=benchmark.help)
+        command.add_argument("settings", nargs="*", metavar="key=value", help="settings, see `duvlm run --help`")
+        command.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
+        for flag, details in benchmark.flags.items():
+            command.add_argument(f"--{flag}", **details)
     options = parser.parse_args(arguments)
+    benchmark = BENCHMARKS[options.name]
     try:
-        figures = importlib.import_module(BENCHMARKS[options.name][0]).run(load("evaluate", options.settings))
+        module = importlib.import_module(benchmark.module)
+        figures = module.run(load("evaluate", options.settings), **{f: getattr(options, f) for f in benchmark.flags})
     except UserError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2

@@ -1,22 +1,28 @@
-"""Where a job runs and whether it fits: joining or starting Ray, and the resource plan of a job.
+"""Where a job runs and whether it fits: joining or starting Ray, and the preflight of a job.
 
-CPUs are logical shares: the stages of a job take turns and every actor computes on one thread, so the tiny
-track reserves 1.5 CPUs for its five actors and fits on two cores. A cluster that cannot hold a plan is
-refused at once, with the role that did not fit; nothing waits for a placement that never comes.
+A plan that does not fit is refused with the role that found no place: by a local cluster at once, by one that is
+joined after `ROOM_SECONDS`, in which nodes may join and others may make room.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import signal
 import socket
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from configs.errors import UserError
+from configs.resources import Node, ResourcePlan, check, missing, plan, table
 from configs.schema import Config
 
 DEADLINE = 10.0
 """Seconds a cluster has to answer."""
+ROOM_SECONDS = 60.0
+"""Seconds a job waits for nodes to join and for other jobs to make room."""
 
 ENVIRONMENT = {  # of the driver and of every actor; a value that is already set stays
     "OMP_NUM_THREADS": "1",  # more threads in each of five processes on two cores are many times slower
@@ -30,76 +36,6 @@ ENVIRONMENT = {  # of the driver and of every actor; a value that is already set
 }
 
 
-@dataclass(frozen=True)
-class Role:
-    """`count` actors or tasks of one kind, with what each reserves."""
-
-    name: str
-    count: int
-    cpus: float
-    gpus: float = 0.0
-
-
-@dataclass(frozen=True)
-class ResourcePlan:
-    """What a job reserves while it runs. Without roles it runs in the driver and needs no cluster."""
-
-    job: str
-    roles: tuple[Role, ...] = ()
-
-    @property
-    def cpus(self) -> float:
-        return sum(role.count * role.cpus for role in self.roles)
-
-    @property
-    def gpus(self) -> float:
-        return sum(role.count * role.gpus for role in self.roles)
-
-    def __str__(self) -> str:
-        if not self.roles:
-            return f"{self.job}: runs in this process, no cluster"
-        roles = ", ".join(f"{role.count} x {role.name} ({_amount(role)} each)" for role in self.roles)
-        return f"{self.job}: {roles}; in all {self.cpus:g} CPUs, {self.gpus:g} GPUs"
-
-
-def plan(config: Config, job: str) -> ResourcePlan:
-    """The roles of `job` under `config`."""
-    rollout = Role("rollout engine", config.rollout.actors, config.rollout.cpus, config.rollout.gpus)
-    reward = Role("reward actor", config.reward.actors, config.reward.cpus, config.reward.gpus)
-    rank = Role("learner rank", config.learner.ranks, config.learner.cpus, config.learner.gpus)
-    roles = {
-        "corpus": (Role("corpus task", 1, 1.0),),
-        "prior": (),
-        "sft": (rank,),
-        "offline": (rollout, reward, rank),
-        "online": (rollout, reward, rank),
-        "evaluate": () if config.predictions else (rollout, Role("restoration task", 1, 1.0)),
-        "restore": () if config.degradation else (rollout,),
-    }[job]
-    return ResourcePlan(job, roles)
-
-
-def check(plan: ResourcePlan, nodes: Sequence[Mapping[str, float]]) -> None:
-    """Places every role on `nodes` ({"CPU": ..., "GPU": ...} each), the largest first.
-
-    Raises:
-        UserError: naming the role that found no place, what it needs and what the cluster has.
-    """
-    left = [[node.get("CPU", 0.0), node.get("GPU", 0.0)] for node in nodes]
-    for role in sorted(plan.roles, key=lambda role: (-role.gpus, -role.cpus)):
-        for placed in range(role.count):
-            place = next((n for n in left if n[0] >= role.cpus - 1e-6 and n[1] >= role.gpus - 1e-6), None)
-            if place is None:
-                has = " + ".join(f"{n.get('CPU', 0):g} CPUs, {n.get('GPU', 0):g} GPUs" for n in nodes)
-                raise UserError(
-                    f"too few resources: {plan}. The cluster has {has or 'no nodes'}; {placed} of "
-                    f"{role.count} x {role.name} found a place ({_amount(role)} each). Ask for fewer actors, "
-                    "smaller shares (rollout.cpus, reward.cpus, learner.cpus, and .gpus) or a larger cluster"
-                )
-            place[0] -= role.cpus
-            place[1] -= role.gpus
-
-
 def connect(config: Config) -> None:
     """Joins the cluster at `config.address` or $RAY_ADDRESS (set inside a Ray job), or starts a local one.
 
@@ -110,17 +46,38 @@ def connect(config: Config) -> None:
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    import ray
+    with _signals_wait():
+        import ray
 
-    if ray.is_initialized():
+        if ray.is_initialized():
+            return
+        options = {"logging_level": "ERROR", "log_to_driver": bool(os.environ.get("DUVLM_ACTOR_LOGS"))}
+        address = find(config)
+        if address:
+            _join(ray, address, options)
+        else:  # the raylet and its workers inherit ENVIRONMENT from this process
+            # Two at least: the tiny track fits one slow core as well.
+            here = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}  # nothing listens to other machines
+            ray.init(address="local", num_cpus=max(2, _cores()), **here, **options)
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Ctrl-C and SIGTERM are heard at the end of the block: while Ray starts, an interrupt can be swallowed, and Ray
+    puts a handler of its own in place of ours, which would skip the clean-up of the job."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
         return
-    options = {"logging_level": "ERROR", "log_to_driver": bool(os.environ.get("DUVLM_ACTOR_LOGS"))}
-    address = find(config)
-    if address:
-        _join(ray, address, options)
-    else:  # the raylet and its workers inherit ENVIRONMENT from this process
-        # Two at least: the tiny track fits one slow core as well.
-        ray.init(address="local", num_cpus=max(2, _cores()), include_dashboard=False, **options)
+    heard: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, _: heard.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if heard:
+            signal.raise_signal(heard[0])
 
 
 def find(config: Config) -> str:
@@ -151,13 +108,58 @@ def find(config: Config) -> str:
 
 
 def prepare(config: Config, job: str) -> ResourcePlan:
-    """`plan`, printed; then `connect` and `check` where the job needs a cluster."""
+    """Preflight: prints `plan`, joins or starts the cluster it needs, and waits until there is room for it.
+
+    Raises:
+        UserError: a tracker is not installed, the cluster does not answer, or it cannot hold the plan.
+    """
     wanted = plan(config, job)
     print(wanted, flush=True)
+    for name in config.trackers:
+        if importlib.util.find_spec(name) is None:
+            raise UserError(f"trackers: {name} is not installed here: `pip install {name}`, or leave it out")
     if wanted.roles:
         connect(config)
-        check(wanted, list(_nodes()))
+        if find(config):
+            await_room(wanted)
+        else:  # the local cluster was started for this job: it holds the plan now or never
+            check(wanted, nodes())
     return wanted
+
+
+def await_room(plan: ResourcePlan, deadline: float = ROOM_SECONDS) -> None:
+    """Prints the nodes of the joined cluster; returns when `plan` fits into what is free there.
+
+    Raises:
+        UserError: the nodes that are there cannot hold it, or others still held the room after `deadline` seconds.
+    """
+    print(table(nodes()), flush=True)
+    ends, said = time.monotonic() + deadline, False
+    while lacking := missing(plan, [(node.free_cpus, node.free_gpus) for node in nodes()]):
+        if time.monotonic() > ends:
+            check(plan, nodes())
+            raise UserError(
+                f"no room for {plan.job} in {deadline:g} s: others hold the cluster; {lacking}. Wait for them, stop "
+                "them (`duvlm status --address`, `duvlm stop`), or ask for less"
+            )
+        if not said:
+            print(f"waiting up to {deadline:g} s for room: {lacking}", flush=True)
+        said = True
+        time.sleep(0.5)
+
+
+def nodes() -> list[Node]:
+    """The living nodes of the cluster this process is connected to. What is free may be a second old."""
+    import ray
+    from ray._private.state import available_resources_per_node  # Ray has no public name for it
+
+    free, found = available_resources_per_node(), []
+    for node in ray.nodes():
+        if node["Alive"]:
+            total, now = node["Resources"], free.get(node["NodeID"], {})
+            shares = (has.get(kind, 0.0) for has in (total, now) for kind in ("CPU", "GPU"))
+            found.append(Node(node["NodeManagerAddress"], *shares))
+    return found
 
 
 def _join(ray, address: str, options: dict) -> None:
@@ -171,15 +173,5 @@ def _join(ray, address: str, options: dict) -> None:
         ) from error
 
 
-def _nodes() -> Iterator[Mapping[str, float]]:
-    import ray
-
-    return (node["Resources"] for node in ray.nodes() if node["Alive"])
-
-
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _amount(role: Role) -> str:
-    return f"{role.cpus:g} CPU" + (f", {role.gpus:g} GPU" if role.gpus else "")

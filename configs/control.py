@@ -1,69 +1,112 @@
-"""Wishes to a running job: `duvlm scale` leaves one, the job takes it up between two steps.
+"""Wishes to a running job: `duvlm scale` leaves one at the job's desk, and the job grants it at once.
 
-desk = control.open_desk(config, job)           # in the job, once
-if wish := control.wished_rewards(desk): ...    # in the job, every step: `await pool.resize(wish)`
+wishes = asyncio.create_task(control.grant(control.open_desk(config, job), pool))      # in the job, until it ends
 """
 
 from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Protocol
 
 from configs.errors import UserError
 from configs.load import run_folder
 from configs.schema import Config
 
 NAMESPACE = "duvlm"
+MOST = 4096
+"""Reward actors a pool may have."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How many reward actors somebody wants: exactly `fewest` where both are equal, else as the load asks."""
+
+    fewest: int
+    most: int
+
+    def __str__(self) -> str:
+        return str(self.fewest) if self.fewest == self.most else f"{self.fewest} to {self.most}"
+
+
+class Scalable(Protocol):
+    """A pool that can grow and shrink while it works."""
+
+    async def resize(self, actors: int) -> None: ...
+
+    def autoscale(self, fewest: int, most: int) -> None: ...
 
 
 class Desk:
     """Where wishes lie; a Ray actor named after the run's folder, which ends with its job."""
 
     def __init__(self):
-        self._rewards: int | None = None
+        self._wishes: asyncio.Queue[Wish] = asyncio.Queue()
 
-    def wish_rewards(self, count: int) -> None:
-        self._rewards = count
+    async def leave(self, wish: Wish) -> None:
+        self._wishes.put_nowait(wish)
 
-    def take_rewards(self) -> int | None:
-        """The newest wish, once; None if there is none."""
-        wish, self._rewards = self._rewards, None
-        return wish
+    async def take(self) -> Wish:
+        """The next wish; waits for one."""
+        return await self._wishes.get()
+
+
+def read_wish(text: str) -> Wish:
+    """`N` or `MIN:MAX`. Raises UserError where that is no number of actors."""
+    fewest, _, most = text.partition(":")
+    numbers = [fewest, most] if ":" in text else [fewest, fewest]
+    if not all(n.isascii() and n.isdigit() for n in numbers) or not 1 <= int(numbers[0]) <= int(numbers[1]) <= MOST:
+        raise UserError(f"scale: expected N or MIN:MAX, from 1 to {MOST} reward actors, got {text!r}")
+    return Wish(*map(int, numbers))
 
 
 def open_desk(config: Config, job: str):
-    """The desk of this job; the process must be connected. Reserves nothing."""
+    """The desk of this job; the process must be connected. Reserves nothing, and outlives its node."""
     import ray
 
     name = str(run_folder(config, job).absolute())
-    return ray.remote(num_cpus=0)(Desk).options(name=name, namespace=NAMESPACE).remote()
+    options = {"name": name, "namespace": NAMESPACE, "num_cpus": 0, "max_restarts": -1}
+    return ray.remote(Desk).options(**options).remote()
 
 
-def wished_rewards(desk) -> int | None:
-    """Reward actors somebody asked for since the last call."""
-    import ray
+async def grant(desk, pool: Scalable) -> None:
+    """Scales `pool` whenever somebody asks for it; until cancelled. What the cluster cannot hold is said, no more."""
+    from ray.exceptions import RayActorError
 
-    return ray.get(desk.take_rewards.remote())
+    while True:
+        try:
+            wish = await desk.take.remote()
+        except RayActorError:  # its node is lost: Ray starts it on another
+            await asyncio.sleep(1)
+            continue
+        print(f"reward actors: {wish}, as `duvlm scale` asks", flush=True)
+        try:
+            if wish.fewest == wish.most:
+                await pool.resize(wish.fewest)
+            else:
+                pool.autoscale(wish.fewest, wish.most)
+        except UserError as error:
+            print(f"reward actors: {error}", flush=True)
 
 
-def scale_rewards(config: Config, count: int, run: str = "") -> str:
-    """Asks the running job whose folder ends in `run` for `count` reward actors; returns its folder.
+def scale_rewards(config: Config, wish: Wish, run: str = "") -> str:
+    """Asks the running job whose folder ends in `run` for that many reward actors; returns its folder.
 
     Raises:
-        UserError: count out of range, no running job, or several and `run` does not say which.
+        UserError: no running job, or several and `run` does not say which.
     """
     import ray
 
     from configs.cluster import connect
 
-    if not 1 <= count <= 4096:
-        raise UserError(f"scale: expected 1 .. 4096 reward actors, got {count}")
     connect(config)
-    desks = [
-        a["name"] for a in ray.util.list_named_actors(all_namespaces=True) if a["namespace"] == NAMESPACE
-    ]
+    named = ray.util.list_named_actors(all_namespaces=True)
+    desks = [actor["name"] for actor in named if actor["namespace"] == NAMESPACE]
     found = [name for name in desks if name.endswith(run)]
     if len(found) != 1:
         raise UserError(
             f"scale: expected one running job{f' whose folder ends in {run!r}' if run else ''}, found "
             f"{', '.join(found or desks) or 'none'}; say which with --run"
         )
-    ray.get(ray.get_actor(found[0], namespace=NAMESPACE).wish_rewards.remote(count))
+    ray.get(ray.get_actor(found[0], namespace=NAMESPACE).leave.remote(wish))
     return found[0]

@@ -18,6 +18,8 @@ if [ "$extra" = cpu ]; then
         pip install "torch==2.13.0+cpu" --extra-index-url https://download.pytorch.org/whl/cpu
 fi
 pip install -e ".[$extra,iqa,dev]"
+# For its support vectors alone (the score `brisque`); its code, which needs libsvm, is never imported.
+pip install --no-deps "brisque==0.2.0"
 # Sound libraries that come with vLLM: CUDA builds, never used here, and transformers imports them when present.
 pip uninstall -y torchaudio torchcodec >/dev/null 2>&1 || true
 # torchvision's compiled operators cannot load beside a CPU torch; see the file for the cure.

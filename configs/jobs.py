@@ -15,7 +15,7 @@ from configs.errors import UserError
 from configs.load import load, run_folder
 
 PROJECT = Path(__file__).resolve().parent.parent
-PATHS = ("photos", "corpus", "policy", "before", "predictions", "image", "reward.prior")
+PATHS = ("photos", "reviews", "corpus", "policy", "before", "predictions", "image", "reward.prior")
 # What the cluster does not need; Ray leaves .git and .venv out by itself.
 LEFT_HERE = ["runs", "build", "dist", "docs", "tests", ".*_cache", ".hypothesis", "*.egg-info"]
 
@@ -46,11 +46,19 @@ def entrypoint(job: str, overrides: Sequence[str]) -> str:
     sent = [text for text in overrides if text.partition("=")[0].strip() not in ("out", "address")]
     for text in overrides:
         key, _, value = text.partition("=")
-        if key.strip() in PATHS and Path(value).exists():
-            sent.append(f"{key}={Path(value).absolute()}")
+        if key.strip() in PATHS and (absolute := _absolute(value)) != value:
+            sent.append(f"{key}={absolute}")
     sent.append(f"out={run_folder(config, job).absolute()}")
     command = shlex.join(["duvlm.py", "run", job, *sent])
     return f'p={shlex.quote(sys.executable)}; [ -x "$p" ] || p=python; exec "$p" {command}'
+
+
+def _absolute(value: str) -> str:
+    """The paths in `FOLDER`, `FILE,FILE` or `celeba:FOLDER` that exist here, absolute; the rest as it is."""
+    if Path(value).exists():
+        return str(Path(value).absolute())
+    parts = [part.rpartition(":") for part in value.split(",")]
+    return ",".join(f"{a}{colon}{Path(b).absolute() if b and Path(b).exists() else b}" for a, colon, b in parts)
 
 
 def status(address: str) -> list[tuple[str, str, str]]:

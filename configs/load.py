@@ -19,7 +19,7 @@ import yaml
 from configs.errors import UserError
 from configs.schema import Config
 
-JOBS = ("corpus", "prior", "sft", "offline", "online", "evaluate", "restore")
+JOBS = ("corpus", "review", "prior", "sft", "offline", "online", "evaluate", "restore", "fit-iqa")
 TRACKS = Path(__file__).parent
 
 
@@ -31,17 +31,29 @@ def load(job: str, overrides: Sequence[str] = ()) -> Config:
     """
     if job not in JOBS:
         raise UserError(f"unknown job {job!r}: expected one of {', '.join(JOBS)}{_nearest(job, JOBS)}")
-    pairs = [_pair(text) for text in overrides]
+    config, pairs = Config(), [_pair(text) for text in overrides]
     track = next((value for key, value in reversed(pairs) if key == "track"), "tiny")
-    config = Config()
     for file in _track_files(track, job):
-        for key, value in _flat(yaml.safe_load(file.read_text()) or {}):
-            set_field(config, key, value, f"{file.parent.name}/{file.name}")
-    for key, value in pairs:
-        if key != "track":
-            set_field(config, key, value)
-    _check_together(config)
+        set_tree(config, yaml.safe_load(file.read_text()) or {}, f"{file.parent.name}/{file.name}")
+    override(config, [text for text, (key, _) in zip(overrides, pairs, strict=True) if key != "track"])
     return config
+
+
+def override(config: Config, overrides: Sequence[str]) -> None:
+    """Sets `key=value`s; the whole is checked then."""
+    for text in overrides:
+        set_field(config, *_pair(text))
+    _check_together(config)
+
+
+def set_tree(config: Config, tree: dict, source: str) -> None:
+    """Sets what a YAML file says; `source` names it in errors."""
+    for key, value in _flat(tree):
+        set_field(config, key, value, source)
+
+
+def tracks() -> list[str]:
+    return sorted(file.parent.name for file in TRACKS.glob("*/common.yaml"))
 
 
 def run_folder(config: Config, job: str) -> Path:
@@ -49,9 +61,10 @@ def run_folder(config: Config, job: str) -> Path:
     return Path(config.out) if config.out else Path("runs", config.name or "default", job)
 
 
-def config_to_yaml(config: Config) -> str:
-    """The resolved settings; `load` reads the same text back from a track."""
-    return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+def config_to_yaml(config: Config, job: str) -> str:
+    """The resolved settings and, in a comment, what they are of; `configs.runs.reopen` reads them back."""
+    settings = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+    return f"# job: {job}\n{settings}"
 
 
 def leaves(section: Any = Config, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field, type]]:
@@ -74,6 +87,8 @@ def set_field(config: Config, key: str, value: Any, source: str = "") -> None:
     field, kind = known[key]
     try:
         value = _typed(value, kind)
+        if value == [] and field.default_factory():
+            raise ValueError("expected words as in [a,b], got none")
         _check(value, **{name: field.metadata[name] for name in ("low", "high", "choices")})
     except ValueError as error:
         raise UserError(f"{where}{key}: {error}. {field.metadata['help']}") from None
@@ -91,9 +106,8 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _track_files(track: str, job: str) -> list[Path]:
-    tracks = sorted(file.parent.name for file in TRACKS.glob("*/common.yaml"))
-    if track not in tracks:
-        raise UserError(f"unknown track {track!r}: expected one of {', '.join(tracks)}")
+    if track not in tracks():
+        raise UserError(f"unknown track {track!r}: expected one of {', '.join(tracks())}{_nearest(track, tracks())}")
     files = (TRACKS / track / "common.yaml", TRACKS / track / f"{job}.yaml")
     return [file for file in files if file.exists()]
 
@@ -127,7 +141,7 @@ def _typed(value: Any, kind: type) -> Any:
         return kind(number)
     if isinstance(value, str):
         value = [part.strip() for part in value.strip("[] ").split(",") if part.strip()]
-    if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ValueError(f"expected words as in [a,b], got {value!r}")
     return value
 

@@ -23,6 +23,12 @@ class World:
     size: int = _(128, "Working resolution of policy and prior, pixels a side.", 32, 1024)
     camera: bool = _(False, "Low light has its 3x3 camera matrix as a key.")
     transmission_grid: int = _(1, "Transmission is a g x g grid; 1 is a scalar.", 1, 8)
+    composites: int = _(1, "Degradations at once, at most.", 1, 3)
+    depth: str = _(
+        "none",
+        "Where haze gets depth: nowhere (even haze), a file beside each photo, or drawn.",
+        choices=("none", "file", "procedural"),
+    )
     step_scale: float = _(1.0, "Multiplies every non-integer grid step (Figure 7).", 0.1, 100)
     views: list[str] = _(["image", "fft", "edge"], "Views the policy sees.", choices=("image", "fft", "edge"))
     rationale: bool = _(True, "Answers begin with the severity in words.")
@@ -37,7 +43,8 @@ class Rollout:
     dtype: str = _("float32", "Engine precision.", choices=("float32", "bfloat16", "float16"))
     group_size: int = _(8, "Completions sampled per prompt (G).", 2, 1024)
     temperature: float = _(1.0, "Sampling temperature of rollouts.", 0.0, 2.0)
-    decoding: str = _("argmax", "How evaluation and restoration choose a number.", choices=("argmax", "median"))
+    decoding: str = _("argmax", "How evaluation and restoration choose a number.", choices=("argmax", "median", "mean"))
+    grammar: bool = _(False, "Evaluation and restoration admit well-formed answers only.")
     max_tokens: int = _(64, "Longest completion, tokens.", 8, 4096)
     kv_cache_gb: float = _(0.5, "KV cache per engine on CPU, GiB.", 0.05, 1024)
     gpu_memory_share: float = _(0.85, "Share of GPU memory the engine takes.", 0.05, 1)
@@ -52,17 +59,25 @@ class Rollout:
 @dataclass
 class Reward:
     actors: int = _(2, "Reward actors at start.", 1, 4096)
+    max_actors: int = _(0, "Reward actors at most, as the load needs; 0 keeps the number at start.", 0, 4096)
     cpus: float = _(0.25, "CPUs a reward actor reserves of the cluster.", 0, 1024)
     gpus: float = _(0.0, "GPUs per reward actor, fractions allowed.", 0, 1)
     restorer: str = _(
-        "fast", "How a picture is restored.", choices=("ddnm", "ddnm_plus", "fast", "average", "closed_form")
+        "fast", "How a picture is restored.", choices=("ddnm", "ddnm_plus", "fast", "few", "average", "closed_form")
     )
-    prior: str = _("shipped", "`shipped`, `gaussian`, or the folder of a diffusers UNet2DModel.")
+    prior: str = _("shipped", "`shipped`, `gaussian`, a folder with a diffusers UNet2DModel, or an ADM file (.pt).")
     steps: int = _(0, "Denoiser steps; 0 is the restorer's own number.", 0, 1000)
     eta: float = _(-1.0, "Share of fresh noise per step; -1 is the restorer's own.", -1, 1)
     batch: int = _(16, "Rows that step together in one actor.", 1, 1024)
     memo: int = _(20000, "Scores remembered, at most.", 0, 100_000_000)
-    scorer: str = _("mse", "What a restoration is worth.", choices=("mse", "psnr", "ssim", "consistency"))
+    scorer: list[str] = _(
+        ["mse"], "What a restoration is worth: terms NAME, NAME:WEIGHT or NAME:WEIGHT@FILE, see docs/scorers.md."
+    )
+    dtype: str = _("float32", "Precision of the prior's network.", choices=("float32", "bfloat16", "float16"))
+    compile: bool = _(False, "Compile the prior where a short timing at the start says it is faster (GPUs).")
+    strategy: str = _(
+        "structured", "What earns a reward: see docs/learning.md.", choices=("structured", "naive", "value")
+    )
     penalty: float = _(-1.0, "Reward of a gated answer.", -100, 0)
     timeout: float = _(120.0, "Seconds without a step after which a reward actor counts as dead.", 1, 86400)
     max_restarts: int = _(20, "Restarts of one reward actor.", 0, 1_000_000)
@@ -97,11 +112,16 @@ class Learner:
 class Grpo:
     prompts: int = _(8, "Prompts per optimiser step.", 1, 65536)
     max_staleness: int = _(1, "Steps by which sampling weights may lag; 0 is strictly on-policy.", 0, 16)
-    scale_by_spread: bool = _(True, "Divide advantages by the group's standard deviation.")
+    loss: str = _("grpo", "Advantages, ratio and average: see docs/learning.md.", choices=("grpo", "dr_grpo", "gspo"))
     clip_low: float = _(0.2, "Lower clip of the probability ratio.", 0, 1)
     clip_high: float = _(0.2, "Upper clip of the probability ratio.", 0, 10)
-    kl: float = _(0.01, "Weight of the KL (k3) to the warm start.", 0, 100)
-    importance_cap: float = _(2.0, "Truncation of the rollout/learner importance weight; 0 is off.", 0, 100)
+    kl: float = _(0.01, "Weight of the KL to the warm start.", 0, 100)
+    kl_estimator: str = _("k3", "How the KL is estimated from a sampled token.", choices=("k1", "k2", "k3"))
+    importance: str = _(
+        "truncate", "What a learner/rollout weight above its cap becomes.", choices=("off", "truncate", "mask")
+    )
+    importance_cap: float = _(2.0, "Cap of the learner/rollout importance weight of a token.", 1, 100)
+    refill: int = _(0, "Groups a step whose rewards are all equal, at most, that other prompts replace.", 0, 65536)
     epochs: int = _(1, "Optimiser passes over one batch of groups.", 1, 100)
 
 
@@ -115,15 +135,26 @@ class Config:
     )
     resume: bool = _(True, "Continue from the newest checkpoint in the run's folder, if there is one.")
     address: str = _("", "Ray cluster to run on; empty starts a local one.")
+    trackers: list[str] = _(
+        [], "Trackers beside metrics.jsonl and TensorBoard, as in [wandb,mlflow].", choices=("wandb", "mlflow")
+    )
+    max_failures: int = _(
+        0, "Times a training job that broke starts again by itself, from its newest checkpoint.", 0, 1000
+    )
     photos: str = _(
         "bundled", "Folder of photographs (train/, val/ and test/ inside are honoured), or `bundled`."
     )
     count: int = _(2000, "Samples in the corpus.", 1, 100_000_000)
     size: int = _(0, "Pixels a side of corpus images; 0 is world.size.", 0, 1024)
+    reviews: str = _("", "File of accepted and rejected samples that the corpus build honours; several with commas.")
     corpus: str = _("", "Folder of a corpus.")
+    probe: str = _("", "Folder of a corpus that an RL job is measured on and never learns from.")
+    mix: float = _(0.0, "Share of an online job's prompts that come from corpus= with their truth.", 0, 1)
     split: str = _("test", "Split to evaluate.", choices=("train", "val", "test"))
     limit: int = _(0, "Samples evaluated, at most; 0 is all.", 0, 100_000_000)
     policy: str = _("shipped", "Folder of the policy, `shipped`, or `random` (SFT from scratch).")
+    endpoint: str = _("", "OpenAI-compatible endpoint to evaluate, as in http://HOST/v1, instead of a policy.")
+    model: str = _("", "Model that the endpoint is asked for.")
     predictions: str = _("", "JSON lines of answers to evaluate, instead of a policy's.")
     before: str = _("", "Policy folder that an evaluation compares with.")
     image: str = _("", "Photograph to restore.")

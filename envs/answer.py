@@ -1,4 +1,4 @@
-"""`Degradation` <-> the text a policy writes: a rationale, then `[T-blur][K-sigma][V-2.50]`.
+"""`Degradation` <-> the text a policy writes: a rationale, then `[T-blur][K-sigma][V-2.50]`, once for each part.
 
 `parse` is total: whatever the text, it returns an `Answer` or an `Invalid` with the reason, in linear time.
 """
@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
-from envs.taxonomy import Degradation, Key, Taxonomy
+from envs.taxonomy import Degradation, Key, Taxonomy, joined
 
 MAX_CHARACTERS = 4096
 _TOKEN = re.compile(r"\[([TKV])-([^\[\]\s]{1,32})\]")
@@ -52,47 +54,59 @@ REASONS = (
 
 
 def rationale(degradation: Degradation) -> str:
-    """The severity in words, for example `Severe blur degradation.` (Section 4.1)."""
-    key, moderate, severe = _SEVERITY[degradation.type]
-    numbers = list(_flat(degradation[key]))
-    mean = sum(numbers) / len(numbers)
-    sign = 1 if severe > moderate else -1
-    level = (sign * mean >= sign * moderate) + (sign * mean >= sign * severe)
-    return _sentence(SEVERITY_WORDS[level], degradation.type)
+    """The severity in words, for example `Severe blur degradation.` (Section 4.1).
+
+    Of a composite, each part's: `Severe haze and mild blur degradation.`
+    """
+    levels = [_level(name, degradation[_SEVERITY[name][0]]) for name in degradation.types]
+    return _sentence(levels, degradation.types)
 
 
 def severities(taxonomy: Taxonomy) -> list[str]:
     """Every rationale there is."""
-    return [_sentence(word, kind.name) for kind in taxonomy.types for word in SEVERITY_WORDS]
+    levels = range(len(SEVERITY_WORDS))
+    return [_sentence(each, t.parts) for t in taxonomy.types for each in product(levels, repeat=len(t.parts))]
 
 
-def _sentence(word: str, type_name: str) -> str:
-    return f"{word} {_NAMES[type_name]} degradation."
+def _level(type_name: str, value) -> int:
+    _, moderate, severe = _SEVERITY[type_name]
+    numbers = list(_flat(value))
+    mean = sum(numbers) / len(numbers)
+    sign = 1 if severe > moderate else -1
+    return (sign * mean >= sign * moderate) + (sign * mean >= sign * severe)
+
+
+def _sentence(levels: Sequence[int], names: Sequence[str]) -> str:
+    phrases = [f"{SEVERITY_WORDS[level].lower()} {_NAMES[name]}" for level, name in zip(levels, names, strict=True)]
+    *others, last = phrases
+    return " and ".join([*filter(None, [", ".join(others)]), f"{last} degradation."]).capitalize()
 
 
 def write(degradation: Degradation, taxonomy: Taxonomy, with_rationale: bool = True) -> str:
     """The text a perfect policy writes."""
-    parts = [rationale(degradation)] if with_rationale else []
-    parts.append(f"[T-{degradation.type}]")
-    for key in taxonomy[degradation.type].keys:
-        parts.append(f"[K-{key.name}]")
-        parts += [key.token(number) for number in _flat(degradation[key.name])]
-    return "".join(parts)
+    text = [rationale(degradation)] if with_rationale else []
+    for name in degradation.types:
+        text.append(f"[T-{name}]")
+        for key in taxonomy[name].keys:
+            text.append(f"[K-{key.name}]")
+            text += [key.token(number) for number in _flat(degradation[key.name])]
+    return "".join(text)
 
 
 def answer_tokens(taxonomy: Taxonomy) -> list[str]:
     """Every token of the answer language, values in order of (decimals, value), without duplicates."""
-    types = [f"[T-{kind.name}]" for kind in taxonomy.types]
+    types = [f"[T-{kind.name}]" for kind in taxonomy.singles]
     keys = [f"[K-{name}]" for name in taxonomy.keys]
     values = {(key.decimals, number): key.token(number) for key in taxonomy.keys.values() for number in key.grid()}
     return types + keys + list(dict.fromkeys(values[k] for k in sorted(values)))
 
 
 def parse(text: object, taxonomy: Taxonomy) -> Answer | Invalid:
-    """Reads an answer: free text without tokens, then one type, then its keys in any order, then nothing.
+    """Reads an answer: free text without tokens, then a type and its keys in any order, then nothing.
 
-    Never raises. Values off the grid are snapped; values out of range, unknown names, missing, repeated or foreign
-    keys, and anything after the tokens make the text `Invalid`.
+    A composite gives each of its parts so, in any order: an answer is a set. Never raises. Values off the grid are
+    snapped; values out of range, unknown names, missing, repeated or foreign keys, a type too many or twice, and
+    anything after the tokens make the text `Invalid`.
     """
     if not isinstance(text, str):
         return Invalid("no_answer", f"expected text, got {type(text).__name__}")
@@ -108,36 +122,41 @@ def parse(text: object, taxonomy: Taxonomy) -> Answer | Invalid:
         end = token.end()
     if text[end:].strip():
         return Invalid("trailing_text", f"text after the answer: {text[end:].strip()[:40]!r}")
-    type_name = tokens[0][2]
-    if type_name not in taxonomy:
-        return Invalid("unknown_type", type_name)
-    numbers: dict[str, list[str]] = {}
+    numbers: dict[str, dict[str, list[str]]] = {}  # {type: {key: numbers as they are written}}
+    keys: dict[str, list[str]] = {}
     current: list[str] | None = None
-    for token in tokens[1:]:
+    for token in tokens:
         kind, body = token[1], token[2]
-        if kind == "T" or (kind == "K" and body in numbers) or (kind == "V" and current is None):
+        if kind == "T":
+            if body in numbers or len(numbers) == taxonomy.most_parts:
+                return Invalid("wrong_keys", f"unexpected {token[0]}")
+            if body not in [single.name for single in taxonomy.singles]:
+                return Invalid("unknown_type", body)
+            keys, current = numbers.setdefault(body, {}), None
+        elif (kind == "K" and body in keys) or (kind == "V" and current is None):
             return Invalid("wrong_keys", f"unexpected {token[0]}")
-        if kind == "K":
-            current = numbers.setdefault(body, [])
+        elif kind == "K":
+            current = keys.setdefault(body, [])
         else:
             current.append(body)
-    return _build(type_name, numbers, text[: tokens[0].start()].strip(), taxonomy)
+    return _build(numbers, text[: tokens[0].start()].strip(), taxonomy)
 
 
-def _build(type_name: str, numbers: dict[str, list[str]], words: str, taxonomy: Taxonomy) -> Answer | Invalid:
-    kind = taxonomy[type_name]
-    if sorted(numbers) != sorted(key.name for key in kind.keys):
-        return Invalid("wrong_keys", f"{type_name} with the keys {sorted(numbers)}")
+def _build(numbers: dict[str, dict[str, list[str]]], words: str, taxonomy: Taxonomy) -> Answer | Invalid:
     values = {}
-    for key in kind.keys:
-        written = numbers[key.name]
-        if len(written) != key.size:
-            return Invalid("wrong_shape", f"{key.name} has {key.size} numbers, not {len(written)}")
-        if not all(_NUMBER.fullmatch(number) for number in written):
-            return Invalid("bad_number", f"{key.name}: {' '.join(written)[:60]}")
-        values[key.name] = _shaped([float(number) for number in written], key)
+    for type_name, found in numbers.items():
+        kind = taxonomy[type_name]
+        if sorted(found) != sorted(key.name for key in kind.keys):
+            return Invalid("wrong_keys", f"{type_name} with the keys {sorted(found)}"[:300])
+        for key in kind.keys:
+            written = found[key.name]
+            if len(written) != key.size:
+                return Invalid("wrong_shape", f"{key.name} has {key.size} numbers, not {len(written)}")
+            if not all(_NUMBER.fullmatch(number) for number in written):
+                return Invalid("bad_number", f"{key.name}: {' '.join(written)[:60]}")
+            values[key.name] = _shaped([float(number) for number in written], key)
     try:
-        return Answer(taxonomy.degradation(type_name, values), words)
+        return Answer(taxonomy.degradation(joined(numbers), values), words)
     except ValueError as error:
         return Invalid("out_of_range", str(error))
 

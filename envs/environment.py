@@ -1,4 +1,4 @@
-"""The two worlds a policy can be judged in: offline, where the truth is known, and online, where nobody knows it."""
+"""The worlds a policy can be judged in: offline, where the truth is known, online, where nobody knows it, and both."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from envs.answer import Invalid, parse
-from envs.samples import Completion, Gated, Prompt, RewardQuery
+from envs.samples import Completion, Gated, Prompt, RewardQuery, Scored
 from envs.taxonomy import Degradation, Taxonomy
 
 
@@ -29,7 +29,7 @@ class OnlineEnvironment:
             yield self._prompts[order[position]]
             start += 1
 
-    def judge(self, prompt: Prompt, completion: Completion) -> Gated | RewardQuery:
+    def judge(self, prompt: Prompt, completion: Completion) -> Gated | RewardQuery | Scored:
         """The gate: parse, check, and hand on what deserves a restoration."""
         answer = parse(completion.text, self._taxonomy)
         if isinstance(answer, Invalid):
@@ -43,12 +43,70 @@ class OnlineEnvironment:
 
 
 class OfflineEnvironment(OnlineEnvironment):
-    """Prompts with truth: a wrong type is gated too (Eq. 7 and 8; keys follow from the type)."""
+    """Prompts with truth, judged by one of three strategies (Table 5).
 
-    def __init__(self, prompts, truth: dict[str, Degradation], taxonomy: Taxonomy, penalty: float = -1.0):
+    structured: a wrong type is gated too (Eq. 7 and 8; keys follow from the type), the rest is restored.
+    naive: whatever is an answer is restored, a wrong type with the wrong operator.
+    value: nothing is restored: the reward is -`relative_error`, and a wrong type is gated.
+    """
+
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        truth: dict[str, Degradation],
+        taxonomy: Taxonomy,
+        penalty: float = -1.0,
+        strategy: str = "structured",
+    ):
         """truth: {sample_id: degradation}."""
         super().__init__(prompts, taxonomy, penalty)
-        self._truth = truth
+        self._truth, self._strategy = truth, strategy
+
+    def judge(self, prompt: Prompt, completion: Completion) -> Gated | RewardQuery | Scored:
+        verdict = super().judge(prompt, completion)
+        if self._strategy != "value" or isinstance(verdict, Gated):
+            return verdict
+        error = relative_error(self._truth[prompt.sample_id], verdict.degradation)
+        return Scored(-error, {"relative_error": error})
 
     def _mismatch(self, prompt: Prompt, degradation: Degradation) -> str | None:
-        return None if degradation.type == self._truth[prompt.sample_id].type else "wrong_type"
+        wrong = degradation.type != self._truth[prompt.sample_id].type
+        return "wrong_type" if wrong and self._strategy != "naive" else None
+
+
+class MixedEnvironment:
+    """An online stream in which every so many prompts come with their truth, spread evenly."""
+
+    def __init__(self, online: OnlineEnvironment, offline: OfflineEnvironment, labelled: set[str], share: float):
+        """
+        Args:
+            labelled: the sample_ids that `offline` judges.
+            share: of the prompts that are labelled, 0 .. 1.
+        """
+        self._online, self._offline, self._labelled, self._share = online, offline, frozenset(labelled), share
+
+    def prompts(self, seed: int, start: int = 0) -> Iterator[Prompt]:
+        """As `OnlineEnvironment.prompts`; each of the two streams goes through its own epochs."""
+        before = int(start * self._share)
+        streams = {True: self._offline.prompts(seed, before), False: self._online.prompts(seed, start - before)}
+        while True:
+            start += 1
+            now = int(start * self._share)
+            yield next(streams[now > before])
+            before = now
+
+    def judge(self, prompt: Prompt, completion: Completion) -> Gated | RewardQuery | Scored:
+        environment = self._offline if prompt.sample_id in self._labelled else self._online
+        return environment.judge(prompt, completion)
+
+
+def relative_error(truth: Degradation, answer: Degradation) -> float:
+    """The mean over the truth's keys of sum |error| / sum |truth|, at most 1 each: 0 is right, 1 as bad as zero.
+
+    Both of one type. The bound keeps every valid answer above the penalty of a gated one.
+    """
+    errors = []
+    for name, value in truth.values:
+        target, found = np.ravel(value).astype(float), np.ravel(answer[name]).astype(float)
+        errors.append(min(1.0, np.abs(found - target).sum() / max(np.abs(target).sum(), 1e-9)))
+    return float(np.mean(errors))

@@ -1,4 +1,4 @@
-"""T-Acc, T-F1, J-Acc, P-Abs and P-Rel (Section 5.1), with bootstrap intervals over samples.
+"""T-Acc, T-F1, J-Acc, P-Abs and P-Rel (Section 5.1), and set precision and recall, with intervals over samples.
 
 Every measure is a ratio of sums over samples, so all of them come from one table of per-sample terms: summed
 once for the value, summed with resampled weights for its interval.
@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from envs.answer import Invalid, parse
-from envs.taxonomy import Degradation, Taxonomy
+from envs.taxonomy import OWNERS, Degradation, Taxonomy, joined, parts_of
 
 NO_ANSWER = "no answer"
 _TYPE_READ = ("wrong_keys", "wrong_shape", "bad_number", "out_of_range")
@@ -38,7 +38,9 @@ class Reading:
 class Metrics:
     """The measures. P-Abs is in the units of the keys, averaged over keys; P-Rel is 1 for a zero prediction.
 
-    keys: {key: {"t_acc", "t_f1", "j_acc", "p_abs", "p_rel", "samples"}} over the samples whose truth has it.
+    set_precision, set_recall, set_f1: of the types answered against those there are; see `measure`.
+    keys: {key: {"t_acc", "t_f1", "j_acc", "p_abs", "p_rel", "samples"}} over the samples whose truth has it; t_f1
+    is that of the phenomenon the key belongs to, alone or in a composite.
     confusion: {true type: {answered type or "no answer": count}}.
     intervals: 95 %, under the names of the measures; those of a key under "KEY.p_abs" and "KEY.p_rel".
     """
@@ -49,6 +51,9 @@ class Metrics:
     j_acc: float
     p_abs: float
     p_rel: float
+    set_precision: float
+    set_recall: float
+    set_f1: float
     keys: dict[str, dict[str, float]]
     confusion: dict[str, dict[str, int]]
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -57,7 +62,7 @@ class Metrics:
         return asdict(self)
 
 
-MEASURES = ("t_acc", "t_f1", "j_acc", "p_abs", "p_rel")
+MEASURES = ("t_acc", "t_f1", "j_acc", "p_abs", "p_rel", "set_precision", "set_recall", "set_f1")
 
 
 def read_text(text: object, taxonomy: Taxonomy) -> Reading:
@@ -65,7 +70,8 @@ def read_text(text: object, taxonomy: Taxonomy) -> Reading:
     found = parse(text, taxonomy)
     if not isinstance(found, Invalid):
         return read_degradation(found.degradation)
-    kind = _TYPE.search(text)[1] if found.reason in _TYPE_READ else None
+    named = _TYPE.findall(text)[: taxonomy.most_parts] if found.reason in _TYPE_READ else []
+    kind = joined(dict.fromkeys(named))
     kind = kind if kind in taxonomy else None
     return Reading(kind, kind is not None and found.reason != "wrong_keys", None, found.reason)
 
@@ -75,12 +81,13 @@ def read_object(answer: object, taxonomy: Taxonomy) -> Reading:
     if not isinstance(answer, Mapping) or not isinstance(answer.get("values"), Mapping):
         return Reading(reason="no_answer")
     kind, values = answer.get("type"), answer["values"]
-    if not isinstance(kind, str) or kind not in taxonomy:
+    kind = joined(parts_of(kind)) if isinstance(kind, str) else None
+    if kind not in taxonomy:
         return Reading(reason="unknown_type")
     keys_right = set(values) == {key.name for key in taxonomy[kind].keys}
     try:
         return read_degradation(taxonomy.degradation(kind, values))
-    except (ValueError, OverflowError):
+    except (ValueError, TypeError, OverflowError, RecursionError):  # whatever a file may hold
         return Reading(kind, keys_right, None, "out_of_range" if keys_right else "wrong_keys")
 
 
@@ -103,6 +110,11 @@ def measure(
     several numbers mean |error| and sum |error| / sum |truth|. Where type or keys are wrong, or a value is
     invalid or out of range, the prediction is zero: |truth| and 1. Their overall value is the mean over keys.
 
+    A composite is a type of its own for T-Acc, T-F1 and J-Acc: its whole set of parts must be right. Beside them,
+    set precision and recall: the share of the parts answered that are there, and of those there that were answered,
+    and set F1, their harmonic mean; means over samples, 0 without an answer. In the errors of a composite only missing
+    parts are zero predictions: a key counts with its error if its part was answered, whatever else was.
+   
     Raises:
         ValueError: no samples, or not one answer for each.
     """
@@ -139,7 +151,8 @@ def differences(
 def key_errors(truth: Degradation, answer: Reading, key: str) -> tuple[float, float]:
     """P-Abs and P-Rel of one key of one sample."""
     target = np.ravel(truth[key]).astype(float)
-    right = answer.type == truth.type and answer.degradation is not None
+    right = answer.type == truth.type or (len(truth.types) > 1 and OWNERS[key] in parts_of(answer.type or ""))
+    right = right and answer.degradation is not None
     predicted = np.ravel(answer.degradation[key]).astype(float) if right else np.zeros_like(target)
     error, scale = np.abs(predicted - target), np.abs(target).sum()
     return float(error.mean()), float(error.sum() / scale) if scale else float(error.any())
@@ -169,15 +182,21 @@ def _table(truths, answers, taxonomy: Taxonomy) -> tuple[list[str], np.ndarray]:
 def _terms(truth: Degradation, answer: Reading, taxonomy: Taxonomy) -> dict[str, float]:
     type_right = answer.type == truth.type
     terms = {"n": 1, "type": type_right, "joint": type_right and answer.keys_right}
+    there, said = set(truth.types), set(parts_of(answer.type)) if answer.type else set()
+    both = len(there & said)
+    terms |= {"precision": both / max(1, len(said)), "recall": both / len(there)}
+    terms |= {"f1": 2 * both / (len(there) + len(said))}
+    for part in taxonomy.singles:
+        terms[f"hit {part.name}"] = part.name in there & said
+        terms[f"sum {part.name}"] = (part.name in there) + (part.name in said)
     for kind in taxonomy.types:
         terms[f"true {kind.name}"] = truth.type == kind.name
         terms[f"said {kind.name}"] = answer.type == kind.name
         terms[f"both {kind.name}"] = truth.type == answer.type == kind.name
-    for kind in taxonomy.types:
-        for key in kind.keys:
-            has = truth.type == kind.name
-            errors = key_errors(truth, answer, key.name) if has else (0, 0)
-            terms |= {f"has {key.name}": has, f"abs {key.name}": errors[0], f"rel {key.name}": errors[1]}
+    for key in taxonomy.keys:
+        has = OWNERS[key] in there
+        errors = key_errors(truth, answer, key) if has else (0, 0)
+        terms |= {f"has {key}": has, f"abs {key}": errors[0], f"rel {key}": errors[1]}
     return terms
 
 
@@ -185,6 +204,7 @@ def _summarise(names: Sequence[str], sums: np.ndarray) -> dict[str, float]:
     """The measures from summed terms."""
     s = dict(zip(names, sums.tolist(), strict=True))
     values = {"t_acc": s["type"] / s["n"], "j_acc": s["joint"] / s["n"]}
+    values |= {f"set_{name}": s[name] / s["n"] for name in ("precision", "recall", "f1")}
     f1 = {name[5:]: _f1(s, name[5:]) for name in names if name.startswith("true ")}
     values["t_f1"] = float(np.mean([score for score in f1.values() if score is not None]))
     values |= {f"{kind}.f1": score for kind, score in f1.items() if score is not None}
@@ -221,15 +241,15 @@ def _interval(draws: np.ndarray) -> tuple[float, float]:
 def _by_key(names, table: np.ndarray, values: Mapping[str, float], taxonomy: Taxonomy) -> dict:
     column = {name: table[:, number] for number, name in enumerate(names)}
     result = {}
-    for kind in taxonomy.types:
-        has = column[f"true {kind.name}"]
-        for key in kind.keys if has.any() else ():
-            result[key.name] = {
+    for key in taxonomy.keys:
+        part, has = OWNERS[key], column[f"has {key}"]
+        if has.any():
+            result[key] = {
                 "t_acc": float(column["type"] @ has / has.sum()),
-                "t_f1": values[f"{kind.name}.f1"],
+                "t_f1": float(2 * column[f"hit {part}"].sum() / column[f"sum {part}"].sum()),
                 "j_acc": float(column["joint"] @ has / has.sum()),
-                "p_abs": values[f"{key.name}.p_abs"],
-                "p_rel": values[f"{key.name}.p_rel"],
+                "p_abs": values[f"{key}.p_abs"],
+                "p_rel": values[f"{key}.p_rel"],
                 "samples": int(has.sum()),
             }
     return result

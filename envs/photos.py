@@ -3,50 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import io
 import struct
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from configs import UserError
+from envs import near_duplicates
+from envs.photo_layouts import BUNDLED, SPLITS, SUFFIXES, Photo, candidates
 
-SPLITS = ("train", "val", "test")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-BUNDLED = Path(__file__).parent / "bundled"
+__all__ = ["BUNDLED", "SPLITS", "SUFFIXES", "Photo", "find_photos", "read_photo", "scan_photos"]
+
 _UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
-_PACKAGED = (  # photo_id, files, split, licence, author; shipped weights never saw the test photos
-    ("astronaut", ("skimage/data/astronaut.png",), "train", "public domain", "NASA"),
-    ("chelsea", ("skimage/data/chelsea.png",), "val", "CC0-1.0", "Stefan van der Walt"),
-    ("coffee", ("skimage/data/coffee.png",), "test", "CC0-1.0", "Rachel Michetti"),
-    ("rocket", ("skimage/data/rocket.jpg",), "test", "public domain", "SpaceX"),
-    (
-        "motorcycle",
-        ("skimage/data/motorcycle_left.png", "skimage/data/motorcycle_right.png"),
-        "train",
-        "Middlebury Stereo 2014, as distributed by scikit-image",
-        "D. Scharstein et al.",
-    ),
-    ("china", ("sklearn/datasets/images/china.jpg",), "test", "CC-BY-2.0", "danielbuechele (Flickr)"),
-    ("flower", ("sklearn/datasets/images/flower.jpg",), "train", "CC-BY-2.0", "vultilion (Flickr)"),
-)
+_THUMBNAIL = (64, 64)  # a JPEG is decoded at the least size that is no smaller
 
 
 @dataclass(frozen=True)
-class Photo:
-    """One picture file. Files of one scene (a stereo pair, two formats) share photo_id and split."""
-
-    photo_id: str
-    path: Path
-    split: str | None = None
-    licence: str = "unknown"
-    author: str = "unknown"
-    source: str = ""
+class _Seen:
+    photo: Photo
+    look: near_duplicates.Look
 
 
 def find_photos(spec: str, seed: int = 0, min_side: int = 64) -> list[Photo]:
@@ -58,31 +38,32 @@ def scan_photos(spec: str, seed: int = 0, min_side: int = 64) -> tuple[list[Phot
     """Looks at every picture once.
 
     Args:
-        spec: `bundled`, or a folder searched recursively. Its sub-folders train/, val/ and test/ are splits;
-            what lies outside them is split by photo, about 80 / 8 / 12 %, by a hash of (seed, photo_id).
+        spec: see `envs.photo_layouts.candidates`. Photographs that bring no split are split by scene, about
+            80 / 8 / 12 %, by a hash of (seed, scene).
         min_side: the shortest side that is of use, pixels.
 
     Returns:
-        The photos in order of path, and {file: why it was skipped}.
+        The photos in order of path, and {file: why it was skipped}. Equal files count once; what looks like a
+        photograph of another split is left out of train (or else of val).
 
     Raises:
-        UserError: the folder does not exist, or holds no readable photo.
+        UserError: a folder does not exist or lacks a piece of its layout, or there is no readable photo.
     """
-    candidates = _bundled() if spec == "bundled" else _folder(Path(spec))
+    found, skipped = candidates(spec)
     with ThreadPoolExecutor(4) as threads:
-        reasons = list(threads.map(lambda photo: _unusable(photo.path, min_side), candidates))
-    skipped = {str(photo.path): reason for photo, reason in zip(candidates, reasons, strict=True) if reason}
-    photos = [photo for photo, reason in zip(candidates, reasons, strict=True) if not reason]
-    photos, duplicates = _without_duplicates(photos)
-    if not photos:
+        looks = list(threads.map(lambda photo: _look(photo, min_side), found))
+    refused = {str(photo.path): why for photo, why in zip(found, looks, strict=True) if isinstance(why, str)}
+    seen, copies = _without_copies(look for look in looks if not isinstance(look, str))
+    if not seen:
         kinds = " ".join(SUFFIXES)
-        found = f"{len(candidates)} pictures, none usable" if candidates else "none"
-        first = "".join(f"; {Path(path).name}: {why}" for path, why in list(skipped.items())[:1])
+        count = f"{len(found)} pictures, none usable" if found else "none"
+        first = "".join(f"; {Path(path).name}: {why}" for path, why in list(refused.items())[:1])
         raise UserError(
             f"photos={spec}: expected photographs ({kinds}) of at least {min_side} px a side,"
-            f" found {found}{first}. Name a folder of photographs, or photos=bundled."
+            f" found {count}{first}. Name a folder of photographs, or photos=bundled."
         )
-    return _assign_splits(photos, seed), skipped | duplicates
+    photos, near = _without_near_duplicates(_assign_splits(seen, seed))
+    return photos, skipped | refused | copies | near
 
 
 def read_photo(path: Path) -> np.ndarray:
@@ -91,64 +72,56 @@ def read_photo(path: Path) -> np.ndarray:
         return np.array(ImageOps.exif_transpose(image).convert("RGB"))
 
 
-def _bundled() -> list[Photo]:
-    own = json.loads((BUNDLED / "attribution.json").read_text())
-    photos = [
-        Photo(Path(e["file"]).stem, BUNDLED / e["file"], e["split"], e["licence"], e["author"], e["source"])
-        for e in own
-    ]
-    for photo_id, files, split, licence, author in _PACKAGED:
-        for file in files:
-            package, inside = file.split("/", 1)
-            path = Path(find_spec(package).origin).parent / inside
-            photos.append(Photo(photo_id, path, split, licence, author, f"{package} (Python package)"))
-    return photos
-
-
-def _folder(root: Path) -> list[Photo]:
-    if not root.is_dir():
-        raise UserError(f"photos={root}: no such folder. Name a folder of photographs, or photos=bundled.")
-    photos = []
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and path.is_file():
-            inside = path.relative_to(root)
-            split = inside.parts[0] if len(inside.parts) > 1 and inside.parts[0] in SPLITS else None
-            photos.append(Photo(inside.with_suffix("").as_posix(), path, split, source=str(root)))
-    return photos
-
-
-def _unusable(path: Path, min_side: int) -> str:
-    """Why the file cannot be used; empty if it can. Decodes it (a JPEG at an eighth of its size)."""
+def _look(photo: Photo, min_side: int) -> _Seen | str:
+    """What is remembered of a picture, or why it cannot be used. Decodes it (a JPEG at a small size)."""
     try:
-        with Image.open(path) as image:
+        content = photo.path.read_bytes()
+        with Image.open(io.BytesIO(content)) as image:
             side = min(image.size)
-            image.draft("RGB", (image.width // 8, image.height // 8))
-            image.load()
+            image.draft("RGB", _THUMBNAIL)
+            look = near_duplicates.look(image)
     except _UNREADABLE as error:
         return f"unreadable: {str(error)[:80] or type(error).__name__}"
-    return f"too small: {side} px, at least {min_side} are needed" if side < min_side else ""
+    if side < min_side:
+        return f"too small: {side} px, at least {min_side} are needed"
+    return _Seen(replace(photo, digest=hashlib.sha256(content).hexdigest()), look)
 
 
-def _without_duplicates(photos: Iterable[Photo]) -> tuple[list[Photo], dict[str, str]]:
+def _without_copies(seen: Iterable[_Seen]) -> tuple[list[_Seen], dict[str, str]]:
     """A file that is there twice would be one photo in two splits."""
-    first: dict[str, Photo] = {}
-    duplicates = {}
-    for photo in photos:
-        digest = hashlib.sha256(photo.path.read_bytes()).hexdigest()
-        if digest in first:
-            duplicates[str(photo.path)] = f"the same picture as {first[digest].path}"
-        else:
-            first[digest] = photo
-    return list(first.values()), duplicates
+    first: dict[str, _Seen] = {}
+    copies = {}
+    for one in seen:
+        if (same := first.setdefault(one.photo.digest, one)) is not one:
+            copies[str(one.photo.path)] = f"the same picture as {same.photo.path}"
+    return list(first.values()), copies
 
 
-def _assign_splits(photos: list[Photo], seed: int) -> list[Photo]:
-    def order(photo_id: str) -> str:
-        return hashlib.sha256(f"{seed}/{photo_id}".encode()).hexdigest()
+def _without_near_duplicates(seen: list[_Seen]) -> tuple[list[Photo], dict[str, str]]:
+    left_out: dict[int, str] = {}
+    rank = [SPLITS.index(one.photo.split) for one in seen]
+    for held_out in (2, 1):
+        kept = [i for i in range(len(seen)) if rank[i] == held_out and i not in left_out]
+        below = [i for i in range(len(seen)) if rank[i] < held_out]
+        for k, b in near_duplicates.pairs([seen[i].look for i in kept], [seen[i].look for i in below]):
+            mine, like = seen[below[b]].photo, seen[kept[k]].photo
+            left_out[below[b]] = f"left out of {mine.split}: near-identical to {like.photo_id} in {like.split}"
+    photos = [one.photo for i, one in enumerate(seen) if i not in left_out]
+    return photos, {str(seen[i].photo.path): why for i, why in left_out.items()}
 
-    free = sorted({photo.photo_id for photo in photos if photo.split is None}, key=order)
+
+def _assign_splits(seen: list[_Seen], seed: int) -> list[_Seen]:
+    def scene(one: _Seen) -> str:
+        return one.photo.scene or one.photo.photo_id
+
+    def order(scene: str) -> str:
+        return hashlib.sha256(f"{seed}/{scene}".encode()).hexdigest()
+
+    free = sorted({scene(one) for one in seen if one.photo.split is None}, key=order)
     test = 0 if len(free) < 2 else max(1, round(0.12 * len(free)))
     val = 0 if len(free) < 3 else max(1, round(0.08 * len(free)))
     split = dict.fromkeys(free, "train") | dict.fromkeys(free[: test + val], "val")
     split |= dict.fromkeys(free[:test], "test")
-    return [photo if photo.split else replace(photo, split=split[photo.photo_id]) for photo in photos]
+    return [
+        one if one.photo.split else replace(one, photo=replace(one.photo, split=split[scene(one)])) for one in seen
+    ]

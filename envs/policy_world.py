@@ -23,7 +23,7 @@ def policy_folder(policy: str, world: World) -> Path:
 
 def world_taxonomy(world: World) -> Taxonomy:
     """The taxonomy that a world's settings describe."""
-    return taxonomy(world.camera, world.transmission_grid, world.step_scale)
+    return taxonomy(world.camera, world.transmission_grid, world.step_scale, world.composites)
 
 
 def write_world(folder: Path, world: World) -> None:
@@ -33,14 +33,17 @@ def write_world(folder: Path, world: World) -> None:
 
 
 def check_world(folder: Path, world: World) -> None:
-    """Raises UserError if the policy in `folder` answers in another taxonomy or sees other views or sizes."""
+    """Raises UserError if the policy in `folder` answers in another taxonomy or sees other views or sizes.
+
+    Where haze comes from (`depth`) may differ: it changes pictures, not the language of answers.
+    """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise UserError(f"no policy at {folder}: expected a Hugging Face folder with config.json; set policy=FOLDER")
     if not (folder / FILE).is_file():
         raise UserError(f"{folder / FILE} is missing: expected a policy written by `duvlm run sft` or a training job")
-    card = json.loads((folder / FILE).read_text())
-    here = {"taxonomy": world_taxonomy(world).fingerprint(), **asdict(world)}
+    card = asdict(World()) | json.loads((folder / FILE).read_text())  # it may be older than a setting
+    here = {"taxonomy": world_taxonomy(world).fingerprint(), **asdict(world), "depth": card["depth"]}
     wrong = [f"{key} is {card.get(key)!r} there and {here[key]!r} here" for key in here if card.get(key) != here[key]]
     if wrong:
         raise UserError(

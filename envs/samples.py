@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from envs.posterior import Posterior
 from envs.taxonomy import Degradation
 
 
@@ -32,12 +33,14 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Completion:
-    """One sampled answer. logprobs: of each token under the weights that sampled it."""
+    """One sampled answer. logprobs: of each token under the weights that sampled it. posteriors: of its numbers, in
+    the order it gives them, where they were asked for (`envs.posterior`)."""
 
     text: str
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     finished: bool = True
+    posteriors: tuple[Posterior, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,15 +55,19 @@ class Group:
 
 @dataclass(frozen=True)
 class RewardQuery:
-    """One restoration to score. Equal (sample_id, degradation) are one query. `sample` as in `Prompt`."""
+    """One restoration to score. Equal (sample_id, degradation) are one query. `sample` as in `Prompt`.
+
+    picture: the restored picture is wanted too, not its score alone.
+    """
 
     sample_id: str
     sample: Any = field(compare=False, hash=False, repr=False)
     degradation: Degradation = None
+    picture: bool = False
 
     @property
     def key(self) -> tuple:
-        return (self.sample_id, self.degradation)
+        return (self.sample_id, self.degradation, self.picture)
 
 
 @dataclass(frozen=True)
@@ -73,13 +80,17 @@ class Gated:
 
 @dataclass(frozen=True)
 class Scored:
-    """A restoration was scored. `parts` are the terms of the reward; `actor` and `seconds` say who and how long."""
+    """A restoration was scored. `parts` are the terms of the reward; `actor` and `seconds` say who and how long.
+
+    picture: uint8 (H, W, 3), where the query asked for it.
+    """
 
     reward: float
     parts: dict = field(default_factory=dict)
     actor: str = ""
     seconds: float = 0.0
     cached: bool = False
+    picture: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

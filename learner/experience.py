@@ -16,33 +16,50 @@ from learner.grpo import Trajectory, group_advantages
 
 @dataclass(frozen=True)
 class JudgedGroup:
-    """A group with one verdict a completion, and when its restorations began and ended (seconds since the epoch)."""
+    """A group with one verdict a completion, and when its restorations began and ended (seconds since the epoch).
+
+    replaced: groups without spread that were sampled and dropped before it (`grpo.refill`).
+    """
 
     group: Group
     verdicts: tuple[Gated | Scored | Failed, ...]
     began: float = 0.0
     ended: float = 0.0
+    replaced: int = 0
 
 
-def trajectories(judged: Sequence[JudgedGroup], scale_by_spread: bool) -> list[Trajectory]:
-    """What the learner takes, groups kept together; `Failed` members are masked out of their group and left out."""
+def trajectories(judged: Sequence[JudgedGroup], loss: str) -> list[Trajectory]:
+    """What the learner takes, groups kept together; `Failed` members are masked out of their group and left out.
+
+    loss: as `grpo.loss`; `dr_grpo` does not divide by a group's spread.
+    """
     result = []
     for item in judged:
-        valid = [not isinstance(verdict, Failed) for verdict in item.verdicts]
-        rewards = [verdict.reward if ok else 0.0 for verdict, ok in zip(item.verdicts, valid, strict=True)]
-        advantages = group_advantages(torch.tensor(rewards), torch.tensor(valid), scale_by_spread).tolist()
-        for completion, advantage, ok in zip(item.group.completions, advantages, valid, strict=True):
-            if ok:
+        advantages = _advantages(item, loss != "dr_grpo")
+        for completion, verdict, advantage in zip(item.group.completions, item.verdicts, advantages, strict=True):
+            if not isinstance(verdict, Failed):
                 example = Example(item.group.prompt.sample, completion.token_ids)
                 result.append(Trajectory(example, completion.logprobs, advantage, item.group.weight_version))
     return result
+
+
+def teaches_nothing(item: JudgedGroup) -> bool:
+    """Whether all rewards of the group are equal (or there are none): every advantage is zero."""
+    return not any(_advantages(item))
+
+
+def _advantages(item: JudgedGroup, scale_by_spread: bool = True) -> list[float]:
+    valid = [not isinstance(verdict, Failed) for verdict in item.verdicts]
+    rewards = [verdict.reward if ok else 0.0 for verdict, ok in zip(item.verdicts, valid, strict=True)]
+    return group_advantages(torch.tensor(rewards, dtype=torch.float64), torch.tensor(valid), scale_by_spread).tolist()
 
 
 def measures(judged: Sequence[JudgedGroup], step: int) -> dict:
     """The reward side of one step's metrics.
 
     reward: mean over completions with a reward; spread: mean over groups of its standard deviation; gate_rate and
-    gated: share of completions turned away, and by reason; distinct: restorations that differ, by completion.
+    gated: share of completions turned away, and by reason; flat: groups that teach nothing; refilled: groups that
+    were replaced because they would not have; sample_ids: of the groups, in order.
     """
     verdicts = [verdict for item in judged for verdict in item.verdicts]
     count = len(verdicts)
@@ -53,14 +70,16 @@ def measures(judged: Sequence[JudgedGroup], step: int) -> dict:
     scored = [v for v in verdicts if isinstance(v, Scored)]
     parts = {
         name: float(np.mean([v.parts[name] for v in scored if name in v.parts]))
-        for v in scored[:1]
-        for name in v.parts
+        for name in dict.fromkeys(name for v in scored for name in v.parts)
     }
     return {
         "reward": mean_reward(judged),
         "spread": float(np.mean(spreads)),
         "gate_rate": sum(gated.values()) / count,
         "gated": {reason: number / count for reason, number in gated.items()},
+        "flat": sum(map(teaches_nothing, judged)),
+        "refilled": sum(item.replaced for item in judged),
+        "sample_ids": [item.group.prompt.sample_id for item in judged],
         "failed": sum(isinstance(v, Failed) for v in verdicts),
         "scored": {"share": len(scored) / count, **parts},
         "completions": count,

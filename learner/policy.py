@@ -97,6 +97,6 @@ def load_policy(folder: str | Path, dtype: torch.dtype = torch.float32):
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} is no policy: expected a Hugging Face folder with config.json and weights")
-    model = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=dtype).eval()
+    model = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=dtype, use_safetensors=True).eval()
     processor: Qwen3VLProcessor = AutoProcessor.from_pretrained(folder)
     return model, processor

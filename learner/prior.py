@@ -23,6 +23,7 @@ from torch import Tensor
 from configs import UserError, run_folder
 from configs.schema import Config
 from envs.photos import find_photos
+from learner.lock import locked
 
 PACK, CROP, BATCH, EMA, LOW_NOISE = 2, 64, 16, 0.999, 300
 STEPS = 5000
@@ -45,15 +46,20 @@ def build_prior() -> UNet2DModel:
 
 def run(config: Config) -> None:
     """Trains on the photos outside the test split; continues from OUT/checkpoint; writes OUT/prior, summary.json."""
-    torch.set_num_threads(1)
     out = run_folder(config, "prior")
+    with locked(out):
+        _train(config, out)
+
+
+def _train(config: Config, out: Path) -> None:
+    torch.set_num_threads(1)
     photos = [p for p in find_photos(config.photos) if p.split != "test"]
     crops = Crops([str(p.path) for p in photos], config.seed)
     trainer = PriorTrainer(config.steps or STEPS, config.learner.lr, config.seed)
     if config.resume:
         trainer.load(out / "checkpoint")
     began, first = time.time(), trainer.step
-    with open(_made(out) / "metrics.jsonl", "a") as log:
+    with open(out / "metrics.jsonl", "a") as log:
         while trainer.step < trainer.steps:
             loss = trainer.train(crops.batch(trainer.step))
             if trainer.step % 50 == 0:

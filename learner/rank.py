@@ -63,7 +63,7 @@ class LearnerRank:
         from learner.data import Stream, mirrors
 
         taxonomy = world_taxonomy(self._config.world)
-        samples = read_samples(Path(folder), split, taxonomy)
+        samples = read_samples(Path(folder), split, taxonomy, clean=self._config.learner.refresh)
         batch, seed, ranks = self._config.learner.batch, self._config.seed, self._config.learner.ranks
         refresh = taxonomy if self._config.learner.refresh else None
         self._stream = Stream(samples, batch, seed, self._rank, ranks, mirrors(taxonomy), refresh)
@@ -91,7 +91,7 @@ class LearnerRank:
         from envs.corpus import read_samples
         from envs.policy_world import world_taxonomy
 
-        samples = read_samples(Path(folder), split, world_taxonomy(self._config.world))
+        samples = read_samples(Path(folder), split, world_taxonomy(self._config.world), clean=False)
         return self._trainer.answers([samples[i].degraded for i in indices], max_tokens)
 
     def save_policy(self, folder: str) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import ray
 
 from configs import UserError
+from configs.placement import Reservation
+from configs.resources import learner_ranks
 from configs.schema import Config
 from learner.examples import Example
 from learner.grpo import Trajectory
@@ -24,11 +26,13 @@ class Learner:
     """All ranks as one. Every call waits for all of them; from asyncio, use `asyncio.to_thread`."""
 
     def __init__(
-        self, config: Config, folder: str | Path, total_steps: int, reference: str | Path | None = None
+        self, config: Config, folder: str | Path, total_steps: int, reference: str | Path | None = None,
+        rank_class: type = LearnerRank,
     ):
         """Starts `config.learner.ranks` actors on the connected cluster, with the policy in `folder`.
 
         reference: policy whose KL is penalised; None keeps no second copy.
+        rank_class: what the ranks are, for measuring a loop without learning.
         """
         learner = config.learner
         gpu = learner.gpus > 0
@@ -36,13 +40,16 @@ class Learner:
             {} if gpu else {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": str(max(1, int(learner.cpus)))}
         )
         environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-        actor = ray.remote(LearnerRank).options(
-            num_cpus=learner.cpus,
-            num_gpus=learner.gpus,
-            runtime_env={"env_vars": environment},
-            max_restarts=0,
-        )
-        self._ranks = [actor.remote(rank, config) for rank in range(learner.ranks)]
+        options = {
+            "num_cpus": learner.cpus,
+            "num_gpus": learner.gpus,
+            "runtime_env": {"env_vars": environment},
+            "max_restarts": 0,
+        }
+        self._room, actor = Reservation(learner_ranks(config)), ray.remote(rank_class)
+        self._ranks = [
+            actor.options(**options, **self._room.options(rank)).remote(rank, config) for rank in range(learner.ranks)
+        ]
         address = self._one("address")
         self._all("start", address, str(folder), total_steps, str(reference) if reference else None)
 
@@ -108,6 +115,7 @@ class Learner:
     def close(self) -> None:
         for rank in self._ranks:
             ray.kill(rank)
+        self._room.release()
 
     def _one(self, method: str, *arguments: Any) -> Any:
         return self._wait([getattr(self._ranks[0], method).remote(*arguments)])[0]

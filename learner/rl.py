@@ -3,14 +3,17 @@
     prompts -> rollout -> gate -> reward queue -> scores -> group advantages -> learner step -> weights -> rollout
 
 While the learner takes step k, the groups of step k + 1 are sampled and their restorations are under way; sampling
-for step k waits until the weights of step k - max_staleness are out. The two jobs differ in their environment only.
+for step k waits until the weights of step k - max_staleness are out. The two jobs differ in their world, and online
+brings the terms of its reward to one scale and stops when it saturates.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -19,18 +22,23 @@ import ray
 from configs import UserError, control, run_folder
 from configs.cluster import prepare
 from configs.schema import Config
-from envs.corpus import CorpusSplit, read_samples
-from envs.environment import OfflineEnvironment, OnlineEnvironment
-from envs.policy_world import policy_folder, world_taxonomy
-from envs.samples import Group, Prompt, RewardQuery, Sample
+from envs.policy_world import policy_folder
+from envs.samples import Group, Prompt, RewardQuery
 from learner import checkpoint
-from learner.experience import JudgedGroup, mean_reward, measures, saturated, trajectories
+from learner.checks import check_rl
+from learner.experience import JudgedGroup, mean_reward, measures, saturated, teaches_nothing, trajectories
+from learner.lock import locked
 from learner.meter import Meter
+from learner.persistence import CURABLE, persist
+from learner.probe import Probe
 from learner.ranks import Learner
+from learner.reward_scale import RunningScale, rescaled
 from learner.runlog import RunLog, finished
-from learner.sft import training_corpus
+from learner.staleness import may_sample, steps_ahead
 from learner.weight_source import LearnerWeights
+from learner.worlds import JobWorld, open_world
 from reward_actors.pool import RewardPool
+from reward_actors.scorers import terms
 from rollout.pool import RolloutPool
 
 SATURATION_WINDOW = 10
@@ -48,104 +56,143 @@ def run_online(config: Config) -> None:
 
 
 def _run(config: Config, job: str) -> None:
-    _check(config, job)
+    check_rl(config, job)
     out = run_folder(config, job)
     if finished(out, config):
         return
-    corpus = training_corpus(config, out)
-    taxonomy = world_taxonomy(config.world)
-    samples = read_samples(corpus, "train", taxonomy)
-    prompts = [Prompt(sample_id, index) for index, sample_id in enumerate(samples.sample_ids())]
-    if job == "offline":
-        truth = dict(zip(samples.sample_ids(), samples.degradations(), strict=True))
-        environment = OfflineEnvironment(prompts, truth, taxonomy, config.reward.penalty)
-    else:
-        environment = OnlineEnvironment(prompts, taxonomy, config.reward.penalty)
     policy = policy_folder(config.policy, config.world)
-    prepare(config, job)
-    asyncio.run(Loop(config, job, policy, environment, samples).run())
+    probe = Probe(config) if config.probe else None
+    world = open_world(config, job, out)
+    with locked(out):
+        prepare(config, job)
+        persist(config, lambda config: asyncio.run(Loop(config, job, policy, world, probe).run()))
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What makes the stages of a loop: others stand in for them where the loop itself is measured."""
+
+    rollouts: Callable[..., RolloutPool] = RolloutPool
+    rewards: Callable[..., RewardPool] = RewardPool
+    learner: Callable[..., Learner] = Learner
+
+
+STAGES = Stages()
 
 
 class Loop:
     """The actors of one job, and the steps they take together."""
 
-    def __init__(self, config: Config, job: str, policy: Path, environment: OnlineEnvironment, samples: CorpusSplit):
-        self.config, self.environment, self.samples = config, environment, samples
-        self.out, self.online = run_folder(config, job), job == "online"
+    def __init__(
+        self, config: Config, job: str, policy: Path, world: JobWorld, probe: Probe | None, stages: Stages = STAGES
+    ):
+        self.config, self.environment, self.samples, self.probe = config, world.environment, world.samples, probe
+        self.job, self.out, self.online = job, run_folder(config, job), job == "online"
         self.policy, self.version = policy, 0
-        self.rollouts, self.rewards = RolloutPool(config, self.policy), RewardPool(config)
+        self.recent: list[float] = []  # mean rewards of the last steps
+        self.scale = RunningScale(terms(config.reward.scorer)) if self.online else None
+        self.stages, self.rollouts, self.rewards = stages, stages.rollouts(config, self.policy), stages.rewards(config)
         self.learner: Learner | None = None
-        self.desk = control.open_desk(config, job)
+        self.desk, self.wishes = control.open_desk(config, job), None
         self.sampling = asyncio.Lock()  # sampling and syncing take turns: one batch, one set of weights
         self.synced = asyncio.Condition()
 
     async def run(self) -> None:
         config = self.config
         reference = self.policy if config.grpo.kl > 0 else None
-        starting = asyncio.to_thread(Learner, config, self.policy, config.steps, reference)
+        updates = config.steps * config.grpo.epochs
+        learner = asyncio.create_task(asyncio.to_thread(self.stages.learner, config, self.policy, updates, reference))
+        starting = [asyncio.shield(learner), self.rollouts.start()]
+        if config.reward.strategy != "value":  # nothing is restored there
+            starting.append(self.rewards.start())
         try:
-            self.learner, *_ = await asyncio.gather(starting, self.rollouts.start(), self.rewards.start())
+            self.learner, *_ = await asyncio.gather(*starting)
+            self.wishes = asyncio.create_task(control.grant(self.desk, self.rewards))
             first = await self._resume()
-            with RunLog(self.out, config, config.steps, first, SHOWN) as self.log:
+            with RunLog(self.out, self.job, config, config.steps, first, SHOWN) as self.log:
                 last = await self._steps(first)
                 policy = self.out / "policy"
                 await asyncio.to_thread(self.learner.save_policy, policy)
                 self.log.summary({**last, "steps": config.steps, "policy": policy, "warm_start": self.policy})
         finally:
+            if self.wishes:
+                self.wishes.cancel()
+            ray.kill(self.desk)
             await asyncio.gather(self.rollouts.close(), self.rewards.close())
-            if self.learner:
-                self.learner.close()
+            with suppress(*CURABLE, UserError):  # it may still be starting, when another stage has failed
+                (await learner).close()
 
     async def _steps(self, first: int) -> dict:
         """The loop. Returns the metrics of the last step."""
-        config, batches, rewards = self.config, {}, []
+        config, batches = self.config, {}
         metrics: dict = {"step": first}
         try:
             for step in range(first, config.steps):
+                if self._saturated():
+                    break
                 meter = Meter(config, self.rollouts, self.rewards)
-                for ahead in range(step, min(step + config.grpo.max_staleness + 1, config.steps)):
+                for ahead in steps_ahead(step, config.grpo.max_staleness, config.steps):
                     if ahead not in batches:
                         batches[ahead] = asyncio.create_task(self._collect(ahead))
                 judged = await batches.pop(step)
-                taken = trajectories(judged, config.grpo.scale_by_spread)
+                if self.scale:
+                    judged, self.scale = rescaled(judged, self.scale)
                 with self.log.timed("learner", "ranks", f"step {step}"):
+                    taken = trajectories(judged, config.grpo.loss)
                     learned = await asyncio.to_thread(self.learner.grpo_step, taken)
                 sync = await self._sync(step + 1)
-                metrics = {**measures(judged, step), **learned, **sync, **meter.read(learned["seconds"])}
+                syncing = sync["sync"]["waited"] + sync["sync"]["seconds"]
+                metrics = {**measures(judged, step), **learned, **sync, **meter.read(learned["seconds"], syncing)}
+                self.recent = [*self.recent, mean_reward(judged)][-2 * SATURATION_WINDOW :]
+                keep = step + 1 == config.steps or self._saturated()
+                keep = keep or (step + 1) % config.learner.checkpoint_every == 0
+                if self.probe and keep:
+                    metrics["probe"] = await self._measure_probe()
                 self.log.step(step + 1, metrics)
-                if wish := control.wished_rewards(self.desk):
-                    await self.rewards.resize(wish)
-                rewards.append(mean_reward(judged))
-                done = step + 1 == config.steps or (self.online and saturated(rewards, SATURATION_WINDOW))
-                if done or (step + 1) % config.learner.checkpoint_every == 0:
+                if keep:
                     await self._save(step + 1)
-                if done:
-                    break
         finally:
             for batch in batches.values():
                 batch.cancel()
-        return {"step": self.version, **metrics}
+        return {"step": self.version, **metrics, "saturated": self._saturated()}
+
+    def _saturated(self) -> bool:
+        """Whether an online job has learned what it can (see `saturated`)."""
+        return self.online and saturated(self.recent, SATURATION_WINDOW)
+
+    async def _measure_probe(self) -> dict[str, float]:
+        async with self.sampling:
+            return await self.probe.measure(self.rollouts)
 
     async def _collect(self, step: int) -> list[JudgedGroup]:
-        """The groups of one step, sampled and judged: restorations begin while other prompts are still sampled."""
+        """The groups of one step, in the order of its prompts.
+
+        Restorations begin while other prompts are still sampled. Groups that would teach nothing are replaced, at
+        most `refill` of them. Their prompts come from a second stream: so those of a step follow from its number
+        alone, and neither a resumed run nor the next step, under way already, depends on what was replaced.
+        """
         async with self.synced:
-            await self.synced.wait_for(lambda: self.version >= step - self.config.grpo.max_staleness)
-        judging, count = [], self.config.grpo.prompts
+            await self.synced.wait_for(lambda: may_sample(step, self.version, self.config.grpo.max_staleness))
+        grpo, seed = self.config.grpo, self.config.seed
+        judged = await self._sampled(step, seed, step * grpo.prompts, grpo.prompts)
+        spare, last = step * grpo.refill, (step + 1) * grpo.refill
+        while flat := [i for i, item in enumerate(judged) if teaches_nothing(item)][: last - spare]:
+            fresh = await self._sampled(step, seed + 1, spare, len(flat))
+            spare += len(flat)
+            for i, item in zip(flat, fresh, strict=True):
+                judged[i] = replace(item, replaced=judged[i].replaced + 1)
+        return judged
+
+    async def _sampled(self, step: int, seed: int, start: int, count: int) -> list[JudgedGroup]:
+        """The groups of `count` prompts of the stream `seed` from `start` on, judged, in the order of the prompts."""
+        judging = {}
         async with self.sampling:
-            prompts = [
-                self._sent(p) for p in islice(self.environment.prompts(self.config.seed, step * count), count)
-            ]
-            async for group in self.rollouts.sample(prompts, seed=self.config.seed, start=step * count):
-                now = time.time()
-                self.log.span(
-                    "rollout",
-                    "engine",
-                    f"step {step} {group.prompt.sample_id}",
-                    now - group.seconds,
-                    group.seconds,
-                )
-                judging.append(asyncio.create_task(self._judge(group, step)))
-        return await asyncio.gather(*judging)
+            prompts = [self._sent(p) for p in islice(self.environment.prompts(seed, start), count)]
+            async for group in self.rollouts.sample(prompts, seed=seed, start=start):
+                name, began = f"step {step} {group.prompt.sample_id}", time.time() - group.seconds
+                self.log.span("rollout", "engine", name, began, group.seconds)
+                judging[group.prompt.sample] = asyncio.create_task(self._judge(group, step))
+        return list(await asyncio.gather(*[judging[prompt.sample] for prompt in prompts]))
 
     async def _judge(self, group: Group, step: int) -> JudgedGroup:
         """Gate first, on this CPU; only what passes is restored."""
@@ -163,9 +210,7 @@ class Loop:
 
     def _sent(self, prompt: Prompt) -> Prompt:
         """The prompt with its sample in the object store: it travels once, as uint8, and by reference after."""
-        sample: Sample = self.samples[prompt.sample]
-        sample = replace(sample, clean=None, degradation=None) if self.online else sample
-        return replace(prompt, sample=ray.put(sample))
+        return replace(prompt, sample=ray.put(self.samples[prompt.sample]))
 
     async def _sync(self, version: int) -> dict:
         """Sends the learner's weights to the engines, which by then have no group under way."""
@@ -184,27 +229,22 @@ class Loop:
     async def _save(self, step: int) -> None:
         draft = checkpoint.begin(self.out / "checkpoints", step)
         await asyncio.to_thread(self.learner.save, draft)
-        checkpoint.finish(draft, self.config.learner.keep)
+        cursor = {"recent": self.recent, "scale": self.scale.as_dict() if self.scale else {}}
+        checkpoint.finish(draft, self.config.learner.keep, cursor)
 
     async def _resume(self) -> int:
-        """Steps already taken; the prompt cursor and all seeds follow from their number."""
+        """Steps already taken; prompts and seeds follow from their number, the rest is in the checkpoint."""
         found, damage = checkpoint.newest(self.out / "checkpoints") if self.config.resume else (None, [])
         for sentence in damage:
             print(sentence, flush=True)
         if found is None:
             return 0
         print(f"continuing from {found}", flush=True)
-        self.version = await asyncio.to_thread(self.learner.load, found.resolve())
+        await asyncio.to_thread(self.learner.load, found.resolve())
+        self.version, cursor = checkpoint.step_of(found), checkpoint.cursor_of(found)
+        self.recent = cursor["recent"]
+        if self.scale:
+            self.scale = self.scale.restored(cursor["scale"])
         await self.rollouts.update(LearnerWeights(self.learner, self.config, self.version))
         return self.version
 
-
-def _check(config: Config, job: str) -> None:
-    if config.steps < 1:
-        raise UserError("steps: expected at least 1 optimiser step; set steps=200 or so")
-    if config.rollout.decoding != "argmax":
-        raise UserError(f"{job} samples its answers: expected rollout.decoding=argmax, got {config.rollout.decoding}")
-    if config.policy == "random":
-        raise UserError(
-            f"{job} needs a warm start: expected policy=FOLDER or policy=shipped, got policy=random"
-        )

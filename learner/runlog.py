@@ -1,4 +1,4 @@
-"""What a run leaves: config.yaml, metrics.jsonl, TensorBoard events, trace.json, summary.json, progress."""
+"""What a run leaves (config.yaml, metrics.jsonl, TensorBoard events, trace.json, summary.json), and who is told."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from configs import Config, config_to_yaml
+from learner.gauges import Gauges
+from learner.live import Screen
 from learner.trace import Trace
-
-QUIET_SECONDS = 10.0  # between progress lines where no terminal redraws them
+from learner.trackers import open_trackers
 
 
 class RunLog:
@@ -26,18 +24,18 @@ class RunLog:
 
     Args:
         folder: created if missing.
-        config: written to config.yaml.
+        job, config: written to config.yaml.
         total: steps the job will take, for the progress line.
         resumed: the last step done before; what was logged after it is dropped. 0 starts a new log.
-        show: metrics named in the progress line.
+        show: metrics that a glance at the running job shows.
     """
 
     def __init__(
-        self, folder: Path, config: Config, total: int, resumed: int = 0, show: Sequence[str] = ("loss",)
+        self, folder: Path, job: str, config: Config, total: int, resumed: int = 0, show: Sequence[str] = ("loss",)
     ):
-        self.folder, self._total, self._show = Path(folder), total, show
+        self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / "config.yaml", config_to_yaml(config))
+        write_atomically(self.folder / "config.yaml", config_to_yaml(config, job))
         (self.folder / "summary.json").unlink(missing_ok=True)  # a summary says that the run has finished
         trace = self.folder / "trace.json"
         if not resumed:
@@ -50,35 +48,35 @@ class RunLog:
         from torch.utils.tensorboard import SummaryWriter  # here: readers of a log need no torch
 
         self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=resumed + 1)
-        self._bar = _progress(self.folder.name) if sys.stderr.isatty() else None
-        self._task = self._bar.add_task("", total=total, completed=resumed, shown="") if self._bar else None
-        self._said = 0.0
+        self._trackers = open_trackers(self.folder, job, config)
+        name = "/".join(self.folder.resolve().parts[-2:])
+        self._gauges = Gauges(name) if _on_ray() else None
+        self._screen = Screen(name, total, resumed, show)
 
     def __enter__(self) -> RunLog:
-        if self._bar:
-            self._bar.start()
+        self._screen.start()
         return self
 
     def __exit__(self, *_) -> None:
-        if self._bar:
-            self._bar.stop()
+        self._screen.stop()
         self._metrics.close()
         self._trace.close()
         self._events.close()
+        for tracker in self._trackers:
+            tracker.close()
 
     def step(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """One line of metrics.jsonl (numbers, or mappings of them), the same in TensorBoard, and progress."""
+        """One line of metrics.jsonl (numbers, or mappings of them), and the same to all who show or keep it."""
         self._metrics.write(json.dumps({"step": step, **_plain(metrics)}) + "\n")
         self._metrics.flush()
         numbers = dict(_flat(metrics))
         for name, value in numbers.items():
             self._events.add_scalar(name, value, step)
-        shown = "  ".join(f"{name} {numbers[name]:.4g}" for name in self._show if name in numbers)
-        if self._bar:
-            self._bar.update(self._task, completed=step, shown=shown)
-        elif time.monotonic() - self._said > QUIET_SECONDS or step == self._total:
-            print(f"{self.folder.name} {step}/{self._total}  {shown}", file=sys.stderr, flush=True)
-            self._said = time.monotonic()
+        for tracker in self._trackers:
+            tracker.step(step, numbers)
+        if self._gauges:
+            self._gauges.set({**numbers, "step": step})
+        self._screen.show(step, numbers)
 
     def span(self, process: str, thread: str, name: str, start: float, seconds: float) -> None:
         """A stretch of work in trace.json; see `Trace.span`."""
@@ -146,7 +144,6 @@ def _flat(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, f
             yield prefix + name, float(value)
 
 
-def _progress(name: str) -> Progress:
-    shown = TextColumn("{task.fields[shown]}")
-    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), shown)
-    return Progress(*columns, console=Console(stderr=True))
+def _on_ray() -> bool:
+    """Whether this process is connected to a cluster; a job without one imports no Ray."""
+    return "ray" in sys.modules and sys.modules["ray"].is_initialized()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from contextlib import closing
 from pathlib import Path
 
 from configs import UserError, run_folder
@@ -13,6 +14,9 @@ from envs import corpus as corpora
 from envs.metrics import measure, read_text
 from envs.policy_world import policy_folder, world_taxonomy
 from learner import checkpoint
+from learner.data import step_indices
+from learner.lock import locked
+from learner.persistence import persist
 from learner.ranks import Learner
 from learner.runlog import RunLog, finished
 
@@ -31,34 +35,51 @@ def run(config: Config) -> None:
         return
     corpus = training_corpus(config, out)
     corpora.read_samples(corpus, "train", world_taxonomy(config.world), limit=1)  # the wrong corpus is told at once
-    prepare(config, "sft")
-    out.mkdir(parents=True, exist_ok=True)
-    learner = Learner(config, _initial_policy(config, out), config.steps)
+    with locked(out):
+        prepare(config, "sft")
+        persist(config, lambda config: _start(config, out, corpus))
+
+
+def _start(config: Config, out: Path, corpus: Path) -> None:
+    with closing(Learner(config, _initial_policy(config, out), config.steps)) as learner:
+        _train(config, out, corpus, learner)
+
+
+def _train(config: Config, out: Path, corpus: Path, learner: Learner) -> None:
     learner.open_corpus(corpus, "train")
     done = _resume(config, learner, out)
+    ids = corpora.read_samples(corpus, "train", world_taxonomy(config.world)).sample_ids()
     scores: dict[str, float] = {}
-    with RunLog(out, config, config.steps, done) as log:
+    with RunLog(out, "sft", config, config.steps, done) as log:
         for step in range(done, config.steps):
             began = time.time()
             metrics = learner.sft_corpus_step(step)
             log.span("learner", "all ranks", "sft step", began, time.time() - began)
-            if (step + 1) % config.learner.checkpoint_every == 0 or step + 1 == config.steps:
+            shown = step_indices(step, config.learner.batch, len(ids), config.seed)
+            metrics["sample_ids"] = [ids[index] for _, index in shown]
+            keep = (step + 1) % config.learner.checkpoint_every == 0 or step + 1 == config.steps
+            if keep:
                 scores = validate(config, learner, corpus)
+                metrics |= scores
+            log.step(step + 1, metrics)  # before the checkpoint: a resumed run drops what was logged after it
+            if keep:
                 draft = checkpoint.begin(out / "checkpoints", step + 1)
                 learner.save(draft)
                 checkpoint.finish(draft, config.learner.keep, scores)
-                metrics |= scores
-            log.step(step + 1, metrics)
         learner.save_policy(out / "policy")
         log.summary({"steps": config.steps, "corpus": str(corpus), "policy": str(out / "policy"), **scores})
-    learner.close()
 
 
 def validate(config: Config, learner: Learner, corpus: Path) -> dict[str, float]:
-    """Greedy answers to the first samples of the validation split, measured as the paper does."""
+    """Greedy answers to the first samples of the validation split, measured as the paper does.
+
+    Ranks answer equally many; where there are fewer samples than ranks, nothing is measured.
+    """
     taxonomy = world_taxonomy(config.world)
     samples = corpora.read_samples(corpus, "val", taxonomy)
     count = min(VALIDATION, len(samples)) // config.learner.ranks * config.learner.ranks
+    if not count:
+        return {}
     texts = learner.answers(corpus, "val", count, MAX_TOKENS)
     found = measure(
         samples.degradations()[:count], [read_text(text, taxonomy) for text in texts], taxonomy, resamples=0
@@ -84,7 +105,8 @@ def training_corpus(config: Config, out: Path) -> Path:
     if not (folder / "corpus.json").is_file():
         settings = copy.copy(config)
         settings.out = str(folder)
-        corpora.run(settings)
+        with locked(out):
+            corpora.run(settings)
     return folder
 
 

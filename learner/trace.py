@@ -14,6 +14,7 @@ class Trace:
 
     def __init__(self, file: Path):
         self._ids: dict[tuple[str, ...], int] = {}
+        self._lanes: dict[tuple[str, str], list[float]] = {}  # when the last span of each lane ended
         kept = [event for event in read(file) if event["ph"] == "X"] if file.exists() else []
         self._stream = file.open("w")
         self._stream.write("[\n")
@@ -23,15 +24,27 @@ class Trace:
             self.span(who[0], who[1], event["name"], event["ts"] / 1e6, event["dur"] / 1e6)
 
     def span(self, process: str, thread: str, name: str, start: float, seconds: float) -> None:
-        """`thread` of `process` (a role and one actor of it) did `name` from `start` for `seconds`."""
+        """`thread` of `process` (a role and one actor of it) did `name` from `start` for `seconds`.
+
+        Spans that overlap on one thread are drawn on lanes of it: the format nests spans, it cannot overlap them.
+        """
+        lane = self._lane(process, thread, start, start + seconds)
+        title = f"{thread} ({lane + 1})" if lane else thread
         pid = self._id((process,), {"name": "process_name", "args": {"name": process}})
-        tid = self._id((process, thread), {"name": "thread_name", "pid": pid, "args": {"name": thread}})
+        tid = self._id((process, title), {"name": "thread_name", "pid": pid, "args": {"name": title}})
         event = {"name": name, "ph": "X", "pid": pid, "tid": tid, "args": {"who": [process, thread]}}
         self._write({**event, "ts": round(start * 1e6), "dur": max(0, round(seconds * 1e6))})
 
     def close(self) -> None:
         self._stream.write("\n]\n")
         self._stream.close()
+
+    def _lane(self, process: str, thread: str, start: float, end: float) -> int:
+        """The first lane that is free from `start` on. Spans come in the order of their ends."""
+        lanes = self._lanes.setdefault((process, thread), [])
+        lane = next((index for index, free in enumerate(lanes) if free <= start + 1e-6), len(lanes))
+        lanes[lane:] = [end, *lanes[lane + 1 :]]
+        return lane
 
     def _id(self, who: tuple[str, ...], introduction: dict) -> int:
         if who not in self._ids:

@@ -87,8 +87,9 @@ class Trainer:
     def grpo_step(self, trajectories: Sequence[grpo.Trajectory]) -> dict[str, float]:
         """`config.grpo.epochs` optimiser steps on this rank's share of judged completions (at least one).
 
-        Metrics are means over all completion tokens of all ranks: loss, KL to the reference, mismatch between
-        learner and rollout log-probs, share of clipped tokens, entropy.
+        The loss is averaged as `config.grpo.loss` says (see learner.grpo) over the completions of all ranks. Metrics
+        are means over all their tokens: KL to the reference, mismatch between learner and rollout log-probs, share
+        of clipped tokens, entropy.
         """
         settings = self.config.grpo
         began = time.perf_counter()
@@ -100,7 +101,9 @@ class Trainer:
         while len(batches) < most:  # every rank makes as many passes: collectives inside must meet
             batch, *rest = batches[0]
             batches.append((replace(batch, mask=torch.zeros_like(batch.mask)), *rest))
-        tokens = summed([sum(batch.mask.sum().item() for batch, *_ in batches)], self.device)[0]
+        tokens, completions = summed(
+            [sum(batch.mask.sum().item() for batch, *_ in batches), len(trajectories)], self.device
+        )
         references = [
             self._logprobs(self.reference, batch) if self.reference else None for batch, *_ in batches
         ]
@@ -111,36 +114,30 @@ class Trainer:
             for i, (batch, rollout, advantages) in enumerate(batches):
                 self.engine.set_gradient_accumulation_boundary(i == len(batches) - 1)
                 loss, parts = self._grpo_loss(batch, rollout, advantages, old[i], references[i])
-                self.engine.backward(loss / tokens * self.ranks, scale_wrt_gas=False)
+                self.engine.backward(loss / completions * self.ranks, scale_wrt_gas=False)
                 for name, value in parts.items():
                     sums[name] = sums.get(name, 0.0) + value
             step = self._update()
-            totals = summed(list(sums.values()), self.device)
-            metrics = {name: total / tokens for name, total in zip(sums, totals, strict=True)} | step
+            totals = dict(zip(sums, summed(list(sums.values()), self.device), strict=True))
+            loss = totals.pop("loss") / completions
+            metrics = {"loss": loss, **{name: total / tokens for name, total in totals.items()}, **step}
         return metrics | {"tokens": tokens, "seconds": time.perf_counter() - began}
 
     def _grpo_loss(
         self, batch: Batch, rollout, advantages, old, reference
     ) -> tuple[torch.Tensor, dict[str, float]]:
-        """Loss and metrics summed over tokens."""
-        settings = self.config.grpo
+        """Loss summed over completions, metrics summed over tokens."""
         logits = self.engine(batch)
         logprobs = grpo.token_logprobs(logits, batch.completion)
         old = logprobs.detach() if old is None else old
-        weight = grpo.importance_weight(old, rollout, settings.importance_cap)
-        surrogate, clipped = grpo.clipped_loss(
-            logprobs, old, advantages, settings.clip_low, settings.clip_high
+        losses, parts = grpo.token_losses(
+            logprobs, old, rollout, reference, advantages, batch.mask, self.config.grpo
         )
-        loss = weight * surrogate
-        parts = {"clipped": clipped.float(), "importance_weight": weight}
-        parts |= {"mismatch": (old - rollout).abs(), "mismatch_kl": grpo.kl_k3(old, rollout)}
-        if reference is not None:
-            parts["policy_kl"] = grpo.kl_k3(logprobs, reference)
-            loss = loss + settings.kl * parts["policy_kl"]
+        loss = grpo.summed_loss(losses, batch.mask, self.config.grpo.loss, self.config.rollout.max_tokens)
         with torch.no_grad():
-            parts |= {"loss": loss, "entropy": grpo.entropy(logits)}
+            parts["entropy"] = grpo.entropy(logits)
             sums = {name: (value * batch.mask).sum().item() for name, value in parts.items()}
-        return (loss * batch.mask).sum(), sums
+        return loss, {"loss": loss.item(), **sums}
 
     def _rollout_batch(self, chunk: Sequence[grpo.Trajectory]) -> tuple[Batch, torch.Tensor, torch.Tensor]:
         batch = self.collate([t.example for t in chunk]).to(self.device)

@@ -13,13 +13,16 @@ import numpy as np
 import ray
 import torch
 
+from configs import UserError
 from configs.schema import Reward
 from envs.samples import RewardQuery, Sample, Scored
-from reward_actors.batch import RunningBatch
+from reward_actors.batch import RunningBatch, to_uint8
 from reward_actors.memo import Memo
+from reward_actors.memory import budget, measure, rows_within
 from reward_actors.priors import load_prior
 from reward_actors.restorers import restorer
-from reward_actors.scorers import check, score
+from reward_actors.scorers import check, fingerprint, prepare, score_batch
+from reward_actors.stats import IDLE, Ready, Report
 
 SAMPLES_KEPT = 256
 
@@ -28,21 +31,8 @@ class BatchError(RuntimeError):
     """The running batch broke; which of its rows is to blame, only a try alone can tell."""
 
 
-@dataclass(frozen=True)
-class Report:
-    """What an actor has done since it started: seconds at work, seconds in the denoiser, image-steps."""
-
-    busy: float = 0.0
-    denoiser: float = 0.0
-    image_steps: int = 0
-
-    def __add__(self, other: Report) -> Report:
-        return Report(
-            self.busy + other.busy, self.denoiser + other.denoiser, self.image_steps + other.image_steps
-        )
-
-
-IDLE = Report()
+class SampleError(RuntimeError):
+    """A sample is on its way for too long."""
 
 
 @dataclass
@@ -67,23 +57,36 @@ class RewardActor:
         self._thread = ThreadPoolExecutor(1, "restore")  # the event loop goes on accepting work during a step
         self._loop: asyncio.Task | None = None
 
-    async def open(self) -> tuple[str, int]:
-        """Loads prior and restorer. Returns a fingerprint of all that shapes a score, and the process id.
+    async def open(self) -> Ready:
+        """Loads prior and restorer, and measures how many rows the memory holds, `reward.batch` at most.
 
         Raises:
-            UserError: there is no such prior or restorer.
+            UserError: there is no such prior, restorer or scorer, or no room for a single row.
         """
         settings = self._settings
-        self._prior = load_prior(settings.prior, self._size, "cuda" if settings.gpus else "cpu")
+        device = "cuda" if settings.gpus else "cpu"
+        self._prior = load_prior(settings.prior, self._size, device, settings.dtype, settings.compile)
+        prepare(settings.scorer, self._prior.device)
         self._restorer = restorer(settings.restorer, settings.steps, settings.eta)
+        footprint = measure(self._prior, self._size)
+        images = rows_within(budget(settings), footprint)
+        if images < self._restorer.draws:
+            raise UserError(
+                f"reward.restorer={settings.restorer}: one restoration at {self._size} px needs "
+                f"{self._restorer.draws} images in the denoiser, the memory holds {images} ({footprint}); "
+                "set fewer reward.actors, or more reward.gpus each"
+            )
+        self._rows = min(settings.batch, images // self._restorer.draws)
         self._batch = self._new_batch()
-        return f"{self._restorer.fingerprint(self._prior)}/{settings.scorer}", os.getpid()
+        shapes = f"{self._restorer.fingerprint(self._prior)}/{fingerprint(settings.scorer)}"
+        return Ready(shapes, os.getpid(), self._rows)
 
     async def score(self, query: RewardQuery) -> tuple[Scored, Report]:
         """Restores and scores one query.
 
         Raises:
             BatchError: a step failed with this query, and perhaps others, in it.
+            SampleError: the sample does not come out of the object store.
             UserError: the scorer needs a truth that the sample lacks.
         """
         sample = await self._fetch(query)
@@ -130,11 +133,16 @@ class RewardActor:
 
     def _step(self) -> list[tuple[int, Scored]]:
         finished = self._batch.step()
-        return [(serial, self._score(self._active[serial], restored)) for serial, restored in finished]
-
-    def _score(self, waiting: _Waiting, restored: np.ndarray) -> Scored:
-        reward, parts = score(self._settings.scorer, restored, waiting.sample, waiting.query.degradation)
-        return Scored(reward, parts, self._name, time.perf_counter() - waiting.arrived)
+        if not finished:
+            return []
+        rows, pictures = [self._active[serial] for serial, _ in finished], [restored for _, restored in finished]
+        samples, answers = [row.sample for row in rows], [row.query.degradation for row in rows]
+        scores = score_batch(self._settings.scorer, pictures, samples, answers, self._prior.device)
+        now = time.perf_counter()
+        return [
+            (serial, Scored(reward, parts, self._name, now - row.arrived, picture=_wanted(row.query, restored)))
+            for (serial, restored), row, (reward, parts) in zip(finished, rows, scores, strict=True)
+        ]
 
     def _abandon(self, error: Exception) -> None:
         broken, self._active, self._batch = self._active, {}, self._new_batch()
@@ -143,13 +151,25 @@ class RewardActor:
                 waiting.result.set_exception(BatchError(f"{type(error).__name__}: {error}"))
 
     def _new_batch(self) -> RunningBatch:
-        return RunningBatch(self._prior, self._restorer, self._settings.batch)
+        return RunningBatch(self._prior, self._restorer, self._rows)
 
     async def _fetch(self, query: RewardQuery) -> Sample:
         """The picture, from the object store once; a few are kept, since a group shares one."""
         if not isinstance(query.sample, ray.ObjectRef):
             return query.sample
         if (sample := self._samples.get(query.sample_id)) is None:
-            sample = await query.sample
+            try:
+                sample = await asyncio.wait_for(_awaited(query.sample), self._settings.timeout)
+            except TimeoutError:  # said in a class of our own: the pool takes a TimeoutError for a dead actor
+                waited = f"no sample in {self._settings.timeout:g} s"
+                raise SampleError(f"{query.sample_id}: {waited} from the object store") from None
             self._samples.put(query.sample_id, sample)
         return sample
+
+
+def _wanted(query: RewardQuery, restored: np.ndarray) -> np.ndarray | None:
+    return to_uint8(restored) if query.picture else None
+
+
+async def _awaited(reference: ray.ObjectRef) -> Sample:
+    return await reference

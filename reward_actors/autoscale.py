@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reward_actors.stats import PoolStats
 
 
 @dataclass(frozen=True)
@@ -11,7 +15,7 @@ class Load:
     """What the pool has seen lately.
 
     queue_age: seconds the oldest query has waited.
-    busy: share of the actors' time spent at work, 0 .. 1.
+    busy: share of the actors' time in which they held a query, 0 .. 1.
     arrivals: new queries a second.
     service: seconds of work per query (one actor, at full batch).
     """
@@ -44,6 +48,28 @@ class Scale:
 
     actors: int
     calm_since: float | None = None
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """One decision: `seconds` after autoscaling began, under `load`. trouble: why the pool could not follow."""
+
+    seconds: float
+    before: int
+    after: int
+    load: Load
+    trouble: str = ""
+
+
+def load_between(before: PoolStats, after: PoolStats, seconds: float) -> Load:
+    """What happened between two snapshots of a pool, `seconds` apart."""
+    work = [stats.asked - stats.memo_hits - stats.shared for stats in (before, after)]
+    return Load(
+        queue_age=after.queue_age,
+        busy=min(1.0, (after.occupied - before.occupied) / (seconds * max(1, after.actors))),
+        arrivals=(work[1] - work[0]) / seconds,
+        service=sum(after.busy.values()) / max(1, after.scored),
+    )
 
 
 def rescale(scale: Scale, load: Load, now: float, limits: Limits) -> Scale:

@@ -171,7 +171,8 @@ def _by_size(rows: list[Row]) -> list[list[Row]]:
 
 def _fresh(row: Row) -> Tensor:
     """The noise of this step; drawn only where some of it is used."""
-    if row.restorer.eta == 0 or row.position + 1 == len(row.timesteps):
+    now, *following = row.timesteps[row.position : row.position + 2]
+    if not following or (row.restorer.eta == 0 and following[0] < now):
         return torch.zeros_like(row.x)
     return row.noise(row.position + 1)
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from configs import UserError
@@ -46,19 +45,38 @@ def linear_alphas(timesteps: int = TIMESTEPS) -> Tensor:
     return torch.cumprod(1 - torch.linspace(1e-4, 0.02, timesteps, dtype=torch.float64), 0)
 
 
-def load_prior(spec: str, size: int, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Prior:
+def load_prior(
+    spec: str, size: int, device: str = "cpu", dtype: torch.dtype | str = torch.float32, compile: bool = False
+) -> Prior:
     """The prior that a configuration names.
 
     Args:
-        spec: `shipped`, `gaussian`, or the folder of a diffusers UNet2DModel (its `unet/` is found too).
-        size: pixels a side of the pictures; only the Gaussian prior depends on it.
-        dtype: precision of the network; pictures and noise stay float32.
+        spec: `shipped`, `gaussian`, the folder of a diffusers UNet2DModel (its `unet/` is found too), or an ADM
+            checkpoint, FILE.pt.
+        size: pixels a side of the pictures; the Gaussian prior depends on it, and the timing of `compile`.
+        dtype: precision of the network; pictures, noise and operators stay float32.
+        compile: on a GPU, run the network compiled and as CUDA graphs if a short timing says that it is faster.
 
     Raises:
-        UserError: the folder is missing or holds no such network.
+        UserError: the file or folder is missing or holds no such network.
     """
     if spec == "gaussian":
         return photo_gaussian(size, device)
+    from reward_actors.unet_prior import UNetPrior  # it needs this file
+
+    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    prior = UNetPrior(_load_network(spec, dtype), device)
+    if compile:
+        prior.compile_if_faster(size)
+    return prior
+
+
+def _load_network(spec: str, dtype: torch.dtype) -> UNet2DModel:
+    """A diffusers network, or an ADM one that answers like it."""
+    if spec.endswith((".pt", ".pth")):
+        from reward_actors.adm import load_adm
+
+        return load_adm(Path(spec).expanduser(), dtype)
     folder = SHIPPED if spec == "shipped" else Path(spec).expanduser()
     if (folder / "unet" / "config.json").exists():
         folder = folder / "unet"
@@ -71,48 +89,10 @@ def load_prior(spec: str, size: int, device: str = "cpu", dtype: torch.dtype = t
     from diffusers import UNet2DModel  # six seconds that nobody spends who has no network to load
 
     try:
-        network = UNet2DModel.from_pretrained(str(folder), torch_dtype=dtype, local_files_only=True)
+        return UNet2DModel.from_pretrained(str(folder), torch_dtype=dtype, local_files_only=True)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         reason = str(error).strip() or type(error).__name__
         raise UserError(f"reward.prior={spec}: {folder} is no readable UNet2DModel: {reason}") from error
-    return UNetPrior(network, device)
-
-
-class UNetPrior:
-    """A diffusers `UNet2DModel` that predicts noise.
-
-    A network with 3 p^2 input channels sees pixels packed p x p (pixel-unshuffle): p is derived, not stored.
-    Sides that the network cannot halve often enough are extended by reflection and cropped again.
-    """
-
-    def __init__(self, network: UNet2DModel, device: str = "cpu"):
-        self.alphas_cumprod = linear_alphas()
-        self.device = torch.device(device)
-        self._channels = network.config.in_channels
-        self.pack = round((self._channels / 3) ** 0.5)
-        if 3 * self.pack**2 != self._channels:
-            raise UserError(f"a prior has 3, 12, 27 or 48 input channels (3 p^2), not {self._channels}")
-        self._multiple = self.pack * 2 ** (len(network.config.block_out_channels) - 1)
-        self.fingerprint = _hash_weights(network)
-        on_cpu = self.device.type == "cpu"
-        # On a CPU a batch is no faster than its rows one by one, and its rounding depends on its size.
-        self._rows_per_call = 1 if on_cpu else None
-        self._layout = torch.contiguous_format if on_cpu else torch.channels_last
-        self._network = network.eval().requires_grad_(False).to(self.device, memory_format=self._layout)
-        for weights in self._network.parameters():  # mapped from a file they are not aligned: other rounding
-            weights.data = weights.data.clone()
-
-    @torch.inference_mode()
-    def eps(self, x: Tensor, t: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
-        right, below = -width % self._multiple, -height % self._multiple
-        padded = F.pad(x, (0, right, 0, below), mode="reflect") if right or below else x
-        packed = F.pixel_unshuffle(padded, self.pack).to(self._network.dtype)
-        packed = packed.contiguous(memory_format=self._layout)
-        rows, t = self._rows_per_call or len(x), t.to(self.device)
-        calls = [self._network(*part).sample for part in zip(packed.split(rows), t.split(rows), strict=True)]
-        noise = torch.cat(calls)[:, : self._channels].float()  # a learned sigma is left out
-        return F.pixel_shuffle(noise, self.pack)[..., :height, :width].contiguous()
 
 
 class GaussianPrior:
@@ -154,11 +134,3 @@ def _check_schedule(folder: Path) -> None:
             found = saved.get("beta_schedule", "linear"), saved.get("prediction_type", "epsilon")
             if found != ("linear", "epsilon"):
                 raise UserError(f"{path}: expected linear betas and prediction_type epsilon, found {found}")
-
-
-def _hash_weights(network: UNet2DModel) -> str:
-    digest = hashlib.sha256(str(network.dtype).encode())
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.cpu().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -6,9 +6,10 @@ import asyncio
 import heapq
 import itertools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from envs.samples import RewardQuery
+from envs.samples import Failed, RewardQuery, Scored
 
 
 @dataclass
@@ -16,7 +17,7 @@ class Item:
     """A query on its way to an answer.
 
     priority: lower goes first. since: when it came (monotonic seconds).
-    deaths: actors that died while it was alone in them.
+    deaths: actors that died while it was alone in them. fingerprint: of the actor that scored it.
     """
 
     query: RewardQuery
@@ -25,6 +26,13 @@ class Item:
     since: float = field(default_factory=time.monotonic)
     suspect: bool = False
     deaths: int = 0
+    fingerprint: str = ""
+
+    def answer(self, result: Scored | Failed, fingerprint: str = "") -> None:
+        """Ends it; a second answer, of an actor given up too early, changes nothing."""
+        if not self.result.done():
+            self.fingerprint = fingerprint
+            self.result.set_result(result)
 
 
 class PullQueue:
@@ -34,7 +42,9 @@ class PullQueue:
     of their own, because each of them must be tried alone.
     """
 
-    def __init__(self):
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        """clock: seconds, as in `Item.since`; a simulation brings its own."""
+        self._clock = clock
         self._heaps: dict[bool, list[tuple[int, int, Item]]] = {False: [], True: []}
         self._arrivals = itertools.count()
 
@@ -54,7 +64,7 @@ class PullQueue:
     def age(self) -> float:
         """Seconds since the oldest item came."""
         since = [item.since for heap in self._heaps.values() for _, _, item in heap]
-        return time.monotonic() - min(since) if since else 0.0
+        return self._clock() - min(since) if since else 0.0
 
     def drain(self) -> list[Item]:
         """Everything that waits; the queue is empty afterwards."""

@@ -27,12 +27,13 @@ class Restorer:
     steps: denoiser calls of one walk; 0 takes the closed form as it is.
     first, last: timesteps of the first and the last call; those between are evenly spaced.
     eta: share of fresh noise in each step (DDNM's eta).
-    warm: begin at the closed form, noised to `first`, and skip types without a null space; otherwise begin at
-        pure noise.
+    warm: begin at the closed form, noised to `first`; otherwise at pure noise.
     noise_aware: data are trusted in proportion to the noise left (DDNM+); otherwise always.
     draws: walks from different noise whose mean is the answer. Every second one mirrors the noise of the one
         before, so that already two lose the noise to first order.
     corrected: the noise direction comes from the projected estimate, clamped to [0, 1], not from the network.
+    travel, repeats: time travel (DDNM, Algorithm 2): each stretch of `travel` steps is walked `repeats` times,
+        from the projected estimate noised again to where the stretch began. 0 is off.
     """
 
     name: str
@@ -44,6 +45,8 @@ class Restorer:
     noise_aware: bool = False
     corrected: bool = False
     draws: int = 1
+    travel: int = 0
+    repeats: int = 1
 
     def fingerprint(self, prior: Prior) -> str:
         """Changes with anything that changes a restoration."""
@@ -57,6 +60,7 @@ RESTORERS = {
         Restorer("ddnm", steps=100),
         Restorer("ddnm_plus", steps=100, noise_aware=True),
         Restorer("fast", steps=1, first=30, last=30, draws=2, **_WARM),
+        Restorer("few", steps=5, first=300, eta=0.0, warm=True),
         Restorer("average", steps=2, first=100, last=30, draws=4, **_WARM),
         Restorer("closed_form", steps=0),
     )
@@ -79,13 +83,20 @@ def restorer(name: str, steps: int = 0, eta: float = -1.0) -> Restorer:
 
 
 def schedule(restorer: Restorer, degradation: Degradation) -> tuple[int, ...]:
-    """Timesteps of the denoiser calls, falling; empty where the closed form is the answer."""
-    if restorer.steps == 0 or (restorer.warm and degradation.type in NO_NULL_SPACE):
+    """Timesteps of the denoiser calls, falling but where time travel goes back; empty where the closed form is the
+    answer: it has nothing to gain, or the data fix every pixel and are trusted, whatever the walk before.
+    """
+    fixed = degradation.type in NO_NULL_SPACE and (restorer.warm or not restorer.noise_aware)
+    if restorer.steps == 0 or fixed:
         return ()
     span = max(1, restorer.steps - 1)
-    return tuple(
+    falling = tuple(
         round(restorer.first + (restorer.last - restorer.first) * i / span) for i in range(restorer.steps)
     )
+    if not restorer.travel:
+        return falling
+    stretches = [falling[i : i + restorer.travel] for i in range(0, len(falling), restorer.travel)]
+    return tuple(t for stretch in stretches for t in stretch * restorer.repeats)
 
 
 def noise(sample_id: str, index: int, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
@@ -114,13 +125,15 @@ def step(
 
     x0 = (x - sqrt(1-a) eps) / sqrt(a); x0h = its projection onto the data;
     x_next = sqrt(a_next) x0h + sqrt(1-a_next) (eta z + sqrt(1-eta^2) eps).
+    A step back in time (a_next <= a) noises x0h with fresh noise alone, as eta 1 does.
 
     Args:
         x, eps, z: (B, 3, H, W), noisy picture on [-1, 1], its predicted noise, and fresh noise.
         y: (B, 3, H, W), the degraded picture on [0, 1].
         a, a_next: (B,) cumulative alphas now and after the step; a_next 1 ends the walk at x0h.
     """
-    a, a_next, eta = (column.reshape(-1, 1, 1, 1) for column in (a, a_next, _column(restorers, "eta", a)))
+    eta = torch.where(a_next <= a, 1.0, _column(restorers, "eta", a))
+    a, a_next, eta = (column.reshape(-1, 1, 1, 1) for column in (a, a_next, eta))
     corrected = _column(restorers, "corrected", a).bool().reshape(-1, 1, 1, 1)
     level = torch.where(
         _column(restorers, "noise_aware", a).bool(), ((1 - a) / a).sqrt().flatten() / 2, DATA_TRUSTED

@@ -1,89 +1,129 @@
-"""What a restoration is worth."""
+"""What a restoration is worth: a weighted sum of terms, each turned so that more is better (docs/scorers.md).
+
+A term is written `NAME`, `NAME:WEIGHT` or `NAME:WEIGHT@FILE` (weights of its own). Its raw value goes into the
+parts under its name, whatever its weight and direction.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from skimage.metrics import structural_similarity
+from torch import Tensor
 
 from configs import UserError
-from envs.degradations import degrade
 from envs.samples import Sample
 from envs.taxonomy import Degradation
+from reward_actors.iqa import no_reference, third_party
+from reward_actors.measures import consistency, decibel, mse, psnr, ssim, unit
+from reward_actors.terms import WITH_TRUTH, WITHOUT_TRUTH, Spec, Term, fingerprint, higher_is_better, terms
 
-SCORERS = ("mse", "psnr", "ssim", "consistency")
+__all__ = [
+    "Term", "check", "consistency", "fingerprint", "higher_is_better", "mse", "prepare", "psnr", "score", "score_batch",
+    "ssim", "terms",
+]  # fmt: skip
+
+PROBE_SIDE = 128
 
 
-def score(scorer: str, restored: np.ndarray, sample: Sample, degradation: Degradation) -> tuple[float, dict]:
-    """The reward of one restoration.
+def score(scorer: Spec, restored: np.ndarray, sample: Sample, degradation: Degradation) -> tuple[float, dict]:
+    """The reward of one restoration and its parts; see `score_batch`."""
+    return score_batch(scorer, [restored], [sample], [degradation])[0]
+
+
+def score_batch(
+    scorer: Spec,
+    restored: Sequence[np.ndarray],
+    samples: Sequence[Sample],
+    degradations: Sequence[Degradation],
+    device: torch.device | str = "cpu",
+) -> list[tuple[float, dict[str, float]]]:
+    """The rewards of restorations. None depends on what else is in the list.
 
     Args:
-        scorer: `mse` (-MSE against the truth, Eq. 28), `psnr` (dB), `ssim`, or `consistency` (-MSE between
-            the re-degraded restoration and the degraded picture, for samples without truth).
-        restored: float32 (H, W, 3) in [0, 1].
-        degradation: what was answered.
+        scorer: a term or a list of them; `mse` alone is the reward of Eq. 28, -MSE against the truth.
+        restored: float32 (H, W, 3) in [0, 1] each.
+        degradations: what was answered.
+        device: where learned and statistical scores are computed, many pictures at once on a GPU.
 
     Returns:
-        The reward and its parts; mse and psnr are among them wherever the truth is known.
+        (reward, parts) of each: parts hold raw values by name, mse and psnr wherever the truth is known.
 
     Raises:
-        UserError: the scorer needs a truth that the sample lacks, or does not exist.
+        UserError: a term needs a truth that a sample lacks, does not exist, or lacks its weights.
+        ArithmeticError: a term has no number for a picture (PIQE of a black one).
     """
-    check(scorer, sample)
-    parts: dict[str, float] = {}
-    if sample.clean is not None:
-        parts["mse"] = mse(restored, sample.clean)
-        parts["psnr"] = _decibel(parts["mse"])
-    if scorer == "consistency":
-        parts["consistency"] = consistency(restored, sample.degraded, degradation)
-        return parts["consistency"], parts
-    if scorer == "ssim":
-        parts["ssim"] = ssim(restored, sample.clean)
-    return (-parts["mse"] if scorer == "mse" else parts[scorer]), parts
+    for sample in samples:
+        check(scorer, sample)
+    chosen = terms(scorer)
+    parts: list[dict[str, float]] = [_errors(*pair) for pair in zip(restored, samples, strict=True)]
+    for term in chosen:
+        for found, value in zip(parts, _raw(term, restored, samples, degradations, device), strict=True):
+            if not math.isfinite(value):
+                raise ArithmeticError(f"{term.name} is {value} for this picture: no reward can be told")
+            found[term.name] = value
+    return [(sum(t.weight * t.sign * found[t.name] for t in chosen), found) for found in parts]
 
 
-def check(scorer: str, sample: Sample) -> None:
-    """Raises UserError where `score` would, before anything is restored."""
-    if scorer not in SCORERS:
-        raise UserError(f"reward.scorer={scorer}: expected one of {', '.join(SCORERS)}")
-    if sample.clean is None and scorer != "consistency":
+def check(scorer: Spec, sample: Sample) -> None:
+    """Raises UserError where `score` would for lack of a truth, before anything is restored."""
+    lacking = [term.name for term in terms(scorer) if term.needs_truth] if sample.clean is None else []
+    if lacking:
         raise UserError(
-            f"reward.scorer={scorer} needs the clean picture, {sample.sample_id} has none: use consistency"
+            f"reward.scorer={','.join(lacking)} needs the clean picture, {sample.sample_id} has none: use terms"
+            f" without a truth, such as {', '.join(WITHOUT_TRUTH)} or niqe_local"
         )
 
 
-def mse(picture: np.ndarray, truth: np.ndarray) -> float:
-    """Mean squared error on [0, 1] of two (H, W, 3) pictures, uint8 or float."""
-    return float(np.mean((_unit(picture) - _unit(truth)) ** 2, dtype=np.float64))
+def prepare(scorer: Spec, device: torch.device | str = "cpu") -> None:
+    """Loads what the terms need, so that its lack is told before anything is restored.
+
+    Raises:
+        UserError: a term does not exist, or lacks its package or weights.
+    """
+    picture = np.random.default_rng(0).integers(0, 256, (PROBE_SIDE, PROBE_SIDE, 3), dtype=np.uint8)
+    sample = Sample("probe", "", "", picture, picture)
+    for term in terms(scorer):
+        if term.name not in WITHOUT_TRUTH:
+            _raw(term, [unit(picture)], [sample], [None], device)
 
 
-def psnr(picture: np.ndarray, truth: np.ndarray) -> float:
-    """Peak signal-to-noise ratio, dB; at most 100."""
-    return _decibel(mse(picture, truth))
+def _errors(restored: np.ndarray, sample: Sample) -> dict[str, float]:
+    if sample.clean is None:
+        return {}
+    error = mse(restored, sample.clean)
+    return {"mse": error, "psnr": decibel(error)}
 
 
-def ssim(picture: np.ndarray, truth: np.ndarray) -> float:
-    """Structural similarity with the Gaussian window of its paper, mean over channels."""
-    return float(
-        structural_similarity(
-            _unit(picture), _unit(truth), channel_axis=2, data_range=1.0,
-            gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
-        )
-    )  # fmt: skip
+def _raw(term: Term, restored, samples, degradations, device) -> list[float]:
+    """The raw values of one term."""
+    if term.name in WITH_TRUTH:
+        return [WITH_TRUTH[term.name](one, sample.clean) for one, sample in zip(restored, samples, strict=True)]
+    if term.name in WITHOUT_TRUTH:
+        rows = zip(restored, samples, degradations, strict=True)
+        return [WITHOUT_TRUTH[term.name](*row) for row in rows]
+    values = [0.0] * len(restored)
+    for rows in _by_size(restored):
+        pictures = _stack([restored[i] for i in rows], device)
+        if term.needs_truth:
+            truths = _stack([samples[i].clean for i in rows], device)
+            found = third_party.evaluate(term.name, pictures, truths, term.file)
+        else:
+            found = no_reference.score_batch(term.name, pictures, term.file)
+        for i, value in zip(rows, found.tolist(), strict=True):
+            values[i] = value
+    return values
 
 
-def consistency(restored: np.ndarray, degraded: np.ndarray, degradation: Degradation) -> float:
-    """-MSE between G(restored; D) and the degraded picture: 0 where the answer explains the data."""
-    picture = torch.tensor(_unit(restored)).permute(2, 0, 1)[None]
-    again = degrade(picture, [degradation])[0].permute(1, 2, 0).numpy()
-    return -mse(again, degraded)
+def _by_size(pictures: Sequence[np.ndarray]) -> list[list[int]]:
+    sizes: dict[tuple, list[int]] = {}
+    for index, picture in enumerate(pictures):
+        sizes.setdefault(picture.shape, []).append(index)
+    return list(sizes.values())
 
 
-def _decibel(error: float) -> float:
-    return -10 * math.log10(max(error, 1e-10))
-
-
-def _unit(picture: np.ndarray) -> np.ndarray:
-    return picture.astype(np.float32) / 255 if picture.dtype == np.uint8 else picture
+def _stack(pictures: Sequence[np.ndarray], device: torch.device | str) -> Tensor:
+    """(B, 3, H, W) on [0, 1]."""
+    return torch.from_numpy(np.stack([unit(picture) for picture in pictures])).permute(0, 3, 1, 2).to(device)

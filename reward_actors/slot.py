@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import ray
 
 from configs import UserError
 from configs.schema import Reward
-from reward_actors.actor import IDLE, Report, RewardActor
+from reward_actors.stats import IDLE, Ready, Report
 
 START_SECONDS = 180.0
 """How long an actor may take to load its prior."""
@@ -17,34 +18,36 @@ START_SECONDS = 180.0
 class Slot:
     """An actor, whether it takes work, and what it and those before it have done.
 
-    in_flight: serial numbers of the queries it holds.
+    rows: how many queries it may hold. in_flight: serial numbers of those it holds.
     alone: reserved for one suspect: nobody else enters.
     """
 
     def __init__(self, name: str):
         self.name = name
         self.actor = None
-        self.fingerprint, self.pid = "", 0
+        self.fingerprint, self.pid, self.rows = "", 0, 0
         self.live = self.draining = self.alone = False
         self.in_flight: set[int] = set()
         self.restarts = self.failures_in_row = 0
         self._before, self._now = IDLE, IDLE
+        self._occupied = self._since = 0.0
 
-    async def open(self, settings: Reward, size: int) -> None:
+    async def open(self, actor_class: type, settings: Reward, size: int) -> None:
         """Creates an actor and waits until it has loaded its prior; then it is `live`.
 
         Raises:
             UserError: it cannot be placed or its prior cannot be loaded.
             ray.exceptions.RayActorError: it died on the way.
         """
-        self.actor = actor = ray.remote(RewardActor).options(
+        self.actor = actor = ray.remote(actor_class).options(
             num_cpus=settings.cpus,
             num_gpus=settings.gpus,
+            scheduling_strategy="SPREAD",  # each by itself, on whichever node has most room
             max_restarts=0,  # the pool restarts it itself: with a pause, and knowing what it held
             runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
         ).remote(self.name, settings, size)  # fmt: skip
         try:
-            self.fingerprint, self.pid = await asyncio.wait_for(actor.open.remote(), START_SECONDS)
+            ready: Ready = await asyncio.wait_for(actor.open.remote(), START_SECONDS)
         except TimeoutError:
             self.kill()
             raise UserError(
@@ -54,6 +57,7 @@ class Slot:
         except UserError as error:
             self.kill()
             raise UserError(str(error.args[0])) from None  # Ray wraps it in the actor's traceback
+        self.fingerprint, self.pid, self.rows = ready.fingerprint, ready.pid, ready.rows
         self.live = True
 
     def kill(self) -> None:
@@ -63,11 +67,33 @@ class Slot:
         self.actor, self.live = None, False
         self._before, self._now = self.report, IDLE
 
+    def take(self, serial: int) -> None:
+        """Notes a query on its way to the actor."""
+        if not self.in_flight:
+            self._since = time.monotonic()
+        self.in_flight.add(serial)
+
+    def release(self, serial: int) -> None:
+        """Notes that a query has left the actor, however it ended."""
+        self.in_flight.discard(serial)
+        if not self.in_flight:
+            self._occupied += time.monotonic() - self._since
+            self.alone = False
+
     def heard(self, report: Report) -> None:
         """Notes a report of the present actor; they may arrive out of order."""
         self.failures_in_row = 0
         self._now = max(self._now, report, key=lambda known: known.busy)
 
     @property
+    def takes_work(self) -> bool:
+        return self.live and not self.draining and not self.alone
+
+    @property
     def report(self) -> Report:
         return self._before + self._now
+
+    @property
+    def occupied(self) -> float:
+        """Seconds in which it held a query."""
+        return self._occupied + (time.monotonic() - self._since if self.in_flight else 0.0)

@@ -7,18 +7,21 @@ import itertools
 import os
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from configs.schema import Config
 from envs.observation import views
+from envs.policy_world import world_taxonomy
+from envs.posterior import Posterior
 from envs.samples import Completion, Group, Prompt, Sample
+from rollout.answer_tokens import LIKELIEST, AnswerTokens, Place
 from rollout.engine import engine_arguments, start_engine
 from rollout.gate import UpdateGate
-from rollout.prompting import prompt_text
-from rollout.sampling import chosen, completions, sampling_params, scoring_params
+from rollout.prompting import grammar_for, prompt_text, question_for
+from rollout.sampling import chosen, completions, density_params, sampling_params, scoring_params
 from rollout.update import EngineLostError
 from rollout.weight_transfer import Manifest
 
@@ -35,9 +38,11 @@ class RolloutActor:
         from transformers import AutoProcessor
 
         self._config, self._processor = config, AutoProcessor.from_pretrained(policy_folder)
-        self._text = prompt_text(self._processor, len(config.world.views))
-        pictures = [self._processor.image_token, self._processor.video_token]  # no answer can hold them
-        self._never = self._processor.tokenizer.convert_tokens_to_ids(pictures)
+        self._answers = AnswerTokens.of(self._processor.tokenizer, world_taxonomy(config.world))
+        self._text = prompt_text(self._processor, len(config.world.views), question_for(self._processor, config))
+        self._grammar = grammar_for(self._processor, config)
+        pictures = [getattr(self._processor, f"{kind}_token", None) for kind in ("image", "video")]
+        self._never = self._processor.tokenizer.convert_tokens_to_ids([p for p in pictures if p])  # in no answer
         self._engine = start_engine(engine_arguments(policy_folder, self._processor, config))
         self._gate, self._numbers, self._version = UpdateGate(), itertools.count(), 0
 
@@ -45,8 +50,17 @@ class RolloutActor:
         """Answers once the engine runs: its process id."""
         return os.getpid()
 
-    async def generate(self, prompt: Prompt, n: int, seed: int, max_tokens: int, temperature: float) -> Group:
-        """n completions of one prompt, in one request.
+    async def generate(
+        self,
+        prompt: Prompt,
+        n: int,
+        seed: int,
+        max_tokens: int,
+        temperature: float,
+        posteriors: bool = False,
+        grammar: bool = False,
+    ) -> Group:
+        """n completions of one prompt, in one request; with `posteriors`, a few more for each number.
 
         Raises:
             EngineLostError: the engine died.
@@ -54,8 +68,12 @@ class RolloutActor:
         request = {"prompt": self._text, "multi_modal_data": {"image": await self._pictures(prompt)}}
         async with self._gate.sampling():
             started, version = time.monotonic(), self._version
-            output = await self._ask(request, sampling_params(n, seed, max_tokens, temperature, self._never))
-        return Group(prompt, completions(output.outputs), version, time.monotonic() - started)
+            admitted = self._grammar if grammar else ""
+            params = sampling_params(n, seed, max_tokens, temperature, self._never, admitted)
+            found = completions((await self._ask(request, params)).outputs)
+            if posteriors:
+                found = [replace(made, posteriors=await self._posteriors(request, made.token_ids)) for made in found]
+        return Group(prompt, tuple(found), version, time.monotonic() - started)
 
     async def logprobs(self, prompt: Prompt, completion: Completion) -> tuple[float, ...]:
         """Log-probs of a given completion's tokens under the present weights."""
@@ -107,6 +125,27 @@ class RolloutActor:
     async def close(self) -> None:
         """Stops the engine's processes."""
         self._engine.shutdown(timeout=1)
+
+    async def _posteriors(self, request: dict, token_ids: Sequence[int]) -> tuple[Posterior, ...]:
+        """Of each number in an answer, given the numbers before it. The severity in words that an answer begins with
+        foretells the number, and is summed over: p(number) = sum of p(word) p(number | word)."""
+        prompt = self._processor.tokenizer(self._text, add_special_tokens=False)["input_ids"]
+        asked = {key: value for key, value in request.items() if key != "prompt"}
+
+        async def next_token(written: Sequence[int], listed: int) -> dict:
+            told = {**asked, "prompt_token_ids": [*prompt, *written]}
+            return (await self._ask(told, density_params(listed))).outputs[0].logprobs[0]
+
+        async def at(place: Place) -> Posterior:
+            bins = len(self._answers.values[place.key])
+            told = token_ids[length : place.position]
+            found = await asyncio.gather(*[next_token([*word, *told], bins) for _, word in openings])
+            return self._answers.posterior(place, [(w, seen) for (w, _), seen in zip(openings, found, strict=True)])
+
+        openings, length = [(1.0, ())], self._answers.opening(token_ids)
+        if length:
+            openings = self._answers.openings(await next_token([], LIKELIEST))
+        return tuple(await asyncio.gather(*[at(place) for place in self._answers.places(token_ids)]))
 
     async def _pictures(self, prompt: Prompt) -> list:
         from PIL import Image

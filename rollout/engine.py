@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from configs.schema import Config
-from rollout.prompting import prompt_text
+from envs.policy_world import world_taxonomy
+from rollout import grammar
+from rollout.prompting import answer_limit, knows_answers, prompt_text, question_for
 
 MULTIPLE = 128  # the context length is rounded up to it
 
@@ -44,11 +46,13 @@ def environment(config: Config) -> dict[str, str]:
 
 
 def context_length(processor, config: Config) -> int:
-    """Tokens of a prompt at the working resolution and the longest completion, rounded up."""
+    """Tokens of a prompt at the working resolution and the longest answer, rounded up."""
     count, size = len(config.world.views), config.world.size
     pictures = [np.zeros((size, size, 3), np.uint8)] * count
-    prompt = processor(text=[prompt_text(processor, count)], images=pictures)["input_ids"][0]
-    return math.ceil((len(prompt) + config.rollout.max_tokens + 1) / MULTIPLE) * MULTIPLE
+    text = prompt_text(processor, count, question_for(processor, config))
+    prompt = processor(text=[text], images=pictures)["input_ids"][0]
+    longest = answer_limit(config, knows_answers(processor, world_taxonomy(config.world)))
+    return math.ceil((len(prompt) + longest + 1) / MULTIPLE) * MULTIPLE
 
 
 def engine_arguments(policy_folder: str | Path, processor, config: Config) -> dict[str, Any]:
@@ -61,15 +65,19 @@ def engine_arguments(policy_folder: str | Path, processor, config: Config) -> di
         "max_model_len": context_length(processor, config),
         "limit_mm_per_prompt": {"image": len(config.world.views), "video": 0},
         "mm_processor_cache_gb": 0,  # a picture is seen once an epoch
+        "max_logprobs": max(key.bins for key in world_taxonomy(config.world).keys.values()),
         "weight_transfer_config": {"backend": transfer_backend(config)},
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
     }
-    if rollout.decoding == "median":
-        arguments["logits_processors"] = ["rollout.decoding:MedianDecoding"]
+    if knows_answers(processor, world_taxonomy(config.world)) and rollout.decoding != "argmax":
+        arguments["logits_processors"] = [f"rollout.decoding:{rollout.decoding.title()}Decoding"]
+    if rollout.grammar:
+        arguments["structured_outputs_config"] = {"backend": grammar.BACKEND}
     if on_gpu(config):
         return arguments | {
             "tensor_parallel_size": rollout.tensor_parallel,
+            "distributed_executor_backend": "mp" if rollout.tensor_parallel > 1 else "uni",  # the actor holds the GPUs
             "gpu_memory_utilization": rollout.gpu_memory_share,
         }
     return arguments | {

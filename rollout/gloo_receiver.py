@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from vllm.distributed.weight_transfer import nccl_engine
 from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 
-from rollout.weight_transfer import Manifest, buckets, gloo_group, unpack
+from rollout.weight_transfer import Manifest, gloo_group, receive
 
 
 @dataclass(kw_only=True)
@@ -43,11 +42,8 @@ class GlooWeightTransferEngine(nccl_engine.NCCLWeightTransferEngine):
         shapes = tuple(tuple(shape) for shape in update_info.shapes)
         manifest = Manifest(tuple(update_info.names), tuple(update_info.dtype_names), shapes)
         try:
-            for where in buckets(manifest.sizes, self._limit):
-                bucket = manifest.part(where)
-                packed = torch.empty(bucket.bytes, dtype=torch.uint8)
-                self.model_update_group.broadcast(packed, 0).wait()
-                self.model.load_weights(unpack(packed, bucket))
+            for tensors in receive(self.model_update_group, manifest, self._limit):
+                self.model.load_weights(tensors)
         except BaseException:
             self.shutdown()  # so that the learner sees an error now, and not at its deadline
             raise

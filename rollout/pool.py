@@ -12,6 +12,8 @@ from pathlib import Path
 
 import ray
 
+from configs.placement import Reservation
+from configs.resources import rollout_engines
 from configs.schema import Config
 from envs.samples import Group, Prompt
 from rollout.actor import RolloutActor
@@ -23,19 +25,23 @@ from rollout.update import LOST, EngineLostError, WeightSource, WeightUpdate, We
 class RolloutPool:
     """`await start()`, `async for group in sample(prompts)`, `await update(learner)`, `await close()`."""
 
-    def __init__(self, config: Config, policy_folder: str | Path):
+    def __init__(self, config: Config, policy_folder: str | Path, actor_class: type = RolloutActor):
+        """actor_class: what the engines are, for measuring the pool without them."""
         self._config, self._folder = config, str(Path(policy_folder).resolve())
-        self._engines: list = []
+        self._actor_class, self._engines = actor_class, []
+        self._room: Reservation | None = None
         self._free: asyncio.Queue = asyncio.Queue()  # an engine's index for each prompt it could take now
         self._weights = asyncio.Lock()  # one update, or one restart, at a time
         self._update, self._source = WeightUpdate(config, self._folder), None
         self._recoveries: set[asyncio.Task] = set()
         self._clocks = [BusyClock() for _ in range(config.rollout.actors)]
+        self._sampling = BusyClock()
         self._stats = RolloutStats()
 
     async def start(self) -> None:
         """Starts the engines from the policy folder, side by side; returns when all of them answer."""
-        self._engines = [self._create() for _ in self._clocks]
+        self._room = await asyncio.to_thread(Reservation, rollout_engines(self._config))
+        self._engines = [self._create(index) for index in range(len(self._clocks))]
         await asyncio.gather(*[_answer(engine.ready.remote()) for engine in self._engines])
         for _ in range(self._config.rollout.in_flight):
             for index in range(len(self._engines)):
@@ -49,11 +55,15 @@ class RolloutPool:
         start: int = 0,
         max_tokens: int | None = None,
         temperature: float | None = None,
+        posteriors: bool = False,
+        grammar: bool = False,
     ) -> AsyncIterator[Group]:
         """Groups, each as soon as it is complete. A prompt is drawn when an engine has room for it.
 
         Args:
             n: completions per prompt; `rollout.group_size` if None. So too max_tokens and temperature.
+            posteriors: completions come with the density of each of their numbers.
+            grammar: every completion is a well-formed answer.
             seed, start: a prompt's seed depends on `seed`, its sample and its position, counted from `start`.
 
         Raises:
@@ -65,25 +75,27 @@ class RolloutPool:
         temperature = rollout.temperature if temperature is None else temperature
         stream, position = _asynchronous(prompts), start
         drawing, asking = asyncio.ensure_future(self._draw(stream)), set()
-        try:
-            while drawing or asking:
-                tasks = asking | {drawing} - {None}
-                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                if drawing in done:
-                    index, prompt = drawing.result()
-                    drawing = None
-                    if prompt is not None:
-                        options = (n, _seed(seed, prompt.sample_id, position), max_tokens, temperature)
-                        asking.add(asyncio.ensure_future(self._ask(index, prompt, options)))
-                        drawing, position = asyncio.ensure_future(self._draw(stream)), position + 1
-                for task in done & asking:
-                    asking.remove(task)
-                    yield task.result()
-        finally:
-            for task in asking | {drawing} - {None}:
-                task.cancel()
-            if (index := _drawn(drawing)) is not None:
-                self._free.put_nowait(index)
+        with self._sampling:
+            try:
+                while drawing or asking:
+                    tasks = asking | {drawing} - {None}
+                    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                    if drawing in done:
+                        index, prompt = drawing.result()
+                        drawing = None
+                        if prompt is not None:
+                            seeded = _seed(seed, prompt.sample_id, position)
+                            options = (n, seeded, max_tokens, temperature, posteriors, grammar)
+                            asking.add(asyncio.ensure_future(self._ask(index, prompt, options)))
+                            drawing, position = asyncio.ensure_future(self._draw(stream)), position + 1
+                    for task in done & asking:
+                        asking.remove(task)
+                        yield task.result()
+            finally:
+                for task in asking | {drawing} - {None}:
+                    task.cancel()
+                if (index := _drawn(drawing)) is not None:
+                    self._free.put_nowait(index)
 
     async def update(self, source: WeightSource) -> int:
         """Sends the learner's weights to all engines, between groups. Returns their version.
@@ -107,7 +119,8 @@ class RolloutPool:
 
     def stats(self) -> RolloutStats:
         """Totals as they are now."""
-        return replace(self._stats, busy_seconds=sum(clock.seconds for clock in self._clocks))
+        busy = sum(clock.seconds for clock in self._clocks)
+        return replace(self._stats, busy_seconds=busy, sampling_seconds=self._sampling.seconds)
 
     @property
     def engines(self) -> tuple:
@@ -120,14 +133,17 @@ class RolloutPool:
             task.cancel()
         await asyncio.gather(*[_end(engine) for engine in self._engines])
         self._engines = []
+        if self._room:
+            self._room.release()
 
-    def _create(self):
+    def _create(self, index: int):
         options = {
             "num_cpus": self._config.rollout.cpus,
             "num_gpus": self._config.rollout.gpus,
             "runtime_env": {"env_vars": environment(self._config)},
+            **self._room.options(index),
         }
-        return ray.remote(RolloutActor).options(**options).remote(self._folder, self._config)
+        return ray.remote(self._actor_class).options(**options).remote(self._folder, self._config)
 
     async def _draw(self, stream: AsyncIterator[Prompt]) -> tuple[int, Prompt | None]:
         index = await self._take()
@@ -167,6 +183,7 @@ class RolloutPool:
 
     def _recover(self, index: int, engine, error: Exception) -> None:
         async def recover() -> None:
+            began = time.monotonic()
             try:
                 async with self._weights:
                     if self._engines[index] is engine:
@@ -176,6 +193,7 @@ class RolloutPool:
             except Exception as failure:
                 self._free.put_nowait(failure)  # raised where the next prompt is asked
             else:
+                self._stats.restart_seconds += time.monotonic() - began
                 self._free.put_nowait(index)
 
         task = asyncio.ensure_future(recover())
@@ -188,7 +206,7 @@ class RolloutPool:
             raise RuntimeError(f"lost {self._stats.restarts} rollout engines; the last: {error}") from error
         print(f"rollout engine {index} is started anew: {error}", flush=True)
         await _end(self._engines[index])
-        self._engines[index] = self._create()
+        self._engines[index] = self._create(index)
         await _answer(self._engines[index].ready.remote())
 
     async def _send(self, engines: list) -> int:

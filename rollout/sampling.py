@@ -8,7 +8,9 @@ from typing import Any
 from envs.samples import Completion
 
 
-def sampling_params(n: int, seed: int, max_tokens: int, temperature: float, never: Sequence[int] = ()):
+def sampling_params(
+    n: int, seed: int, max_tokens: int, temperature: float, never: Sequence[int] = (), grammar: str = ""
+):
     """vLLM's `SamplingParams` of a group of n. Temperature 0 is greedy decoding and takes n = 1.
 
     Answer tokens stay in the text; the log-prob of each sampled token comes back, of the distribution at
@@ -16,9 +18,10 @@ def sampling_params(n: int, seed: int, max_tokens: int, temperature: float, neve
 
     Args:
         never: tokens that are not sampled.
+        grammar: of the only texts that are sampled (`rollout.grammar`); any if empty.
     """
     from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
     return SamplingParams(
         n=n,
@@ -30,6 +33,21 @@ def sampling_params(n: int, seed: int, max_tokens: int, temperature: float, neve
         skip_special_tokens=False,
         spaces_between_special_tokens=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
+        structured_outputs=StructuredOutputsParams(grammar=grammar) if grammar else None,
+    )
+
+
+def density_params(bins: int):
+    """vLLM's `SamplingParams` that give the log-probs of the `bins` likeliest tokens to come next.
+
+    As many as a key has grid points: the engine can rank tokens but not pick out those of a key, and a grid point
+    below that rank is less likely than every token listed.
+    """
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        max_tokens=1, temperature=0.0, logprobs=bins, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
     )
 
 

@@ -8,12 +8,18 @@ from dataclasses import dataclass
 
 @dataclass
 class RolloutStats:
-    """Totals since the start. `busy_seconds`: time with work in hand, summed over the engines."""
+    """Totals since the start.
+
+    busy_seconds: time with work in hand, restart_seconds: time not there, summed over the engines.
+    sampling_seconds: time in which somebody was sampling.
+    """
 
     groups: int = 0
     completions: int = 0
     tokens: int = 0
     busy_seconds: float = 0.0
+    sampling_seconds: float = 0.0
+    restart_seconds: float = 0.0
     restarts: int = 0
     updates: int = 0
     update_seconds: float = 0.0

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import torch
 
+from rollout.follow import follow_parent
+
 MIB = 2**20
 NamedTensors = Iterable[tuple[str, torch.Tensor]]
 
@@ -122,6 +124,15 @@ def gloo_group(address: str, port: int, rank: int, world_size: int, timeout: flo
     )
 
 
+def receive(group, manifest: Manifest, limit: int) -> Iterator[list[tuple[str, torch.Tensor]]]:
+    """The tensors that the sender broadcasts in `group`, bucket after bucket; each is gone with the next."""
+    for where in buckets(manifest.sizes, limit):
+        bucket = manifest.part(where)
+        packed = torch.empty(bucket.bytes, dtype=torch.uint8)
+        group.broadcast(packed, 0).wait()
+        yield unpack(packed, bucket)
+
+
 class WeightSender:
     """The learner's end of the transfer: `bind`, `open`, then `send` as often as weights change.
 
@@ -193,11 +204,13 @@ class WeightSender:
 
 
 def register() -> None:
-    """Makes the `gloo` transfer known to vLLM; the plug-in entry point of each of its processes."""
+    """Makes the `gloo` transfer known to vLLM and ties an engine's process to its actor; the plug-in entry point of
+    each of vLLM's processes."""
     from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory as Factory
 
     if "gloo" not in Factory._registry:  # plug-ins may be loaded twice in one process
         Factory.register_engine("gloo", "rollout.gloo_receiver", "GlooWeightTransferEngine")
+        follow_parent()
 
 
 def _row(name: str, tensor: torch.Tensor) -> tuple[str, str, tuple[int, ...]]:

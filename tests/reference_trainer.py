@@ -49,8 +49,7 @@ class ReferenceTrainer:
         return self._update(sum(losses))
 
     def grpo_step(self, trajectories) -> float:
-        settings = self.config.grpo
-        tokens = sum(len(t.example.completion) for t in trajectories)
+        settings, count = self.config.grpo, len(trajectories)
         with torch.no_grad():
             olds = [self.logprobs(self.model, t.example) for t in trajectories]
         for _ in range(settings.epochs):
@@ -58,17 +57,32 @@ class ReferenceTrainer:
             for trajectory, old in zip(trajectories, olds, strict=True):
                 logprobs = self.logprobs(self.model, trajectory.example)
                 ratio = (logprobs - old).exp()
+                if settings.loss == "gspo":
+                    ratio = (logprobs - old).mean().exp().expand(len(old))
                 bounded = torch.clamp(ratio, 1 - settings.clip_low, 1 + settings.clip_high)
                 gain = torch.min(ratio * trajectory.advantage, bounded * trajectory.advantage)
-                weight = (old - torch.tensor(trajectory.logprobs)).exp().clamp(max=settings.importance_cap)
-                loss = -weight * gain
+                loss = -self.weight(old, torch.tensor(trajectory.logprobs)) * gain
                 if self.reference is not None:
                     with torch.no_grad():
                         away = self.logprobs(self.reference, trajectory.example)
-                    loss = loss + settings.kl * ((away - logprobs).exp() - (away - logprobs) - 1)
-                total = total + loss.sum() / tokens
+                    loss = loss + settings.kl * self.divergence(logprobs, away)
+                length = self.config.rollout.max_tokens if settings.loss == "dr_grpo" else len(loss)
+                total = total + loss.sum() / length / count
             value = self._update(total)
         return value
+
+    def weight(self, old, sampled) -> torch.Tensor:
+        """(T,) importance weight of each token."""
+        settings, weight = self.config.grpo, (old - sampled).exp()
+        if settings.importance == "off":
+            return torch.ones_like(weight)
+        above = weight > settings.importance_cap
+        return weight.masked_fill(above, settings.importance_cap if settings.importance == "truncate" else 0.0)
+
+    def divergence(self, logprobs, away) -> torch.Tensor:
+        """(T,) estimated KL to the reference."""
+        gap = away - logprobs
+        return {"k1": -gap, "k2": gap**2 / 2, "k3": gap.exp() - gap - 1}[self.config.grpo.kl_estimator]
 
     def _update(self, loss: torch.Tensor) -> float:
         learner = self.config.learner

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 import duvlm
-from configs import JOBS
+from configs import JOBS, config_to_yaml, load
+from configs.usage import EXAMPLES
 
 ROOT = Path(__file__).parents[1]
 BAD = [
@@ -23,6 +24,17 @@ BAD = [
     (["run", "offline", "track=giant"], "unknown track"),
     (["run", "restore", "degradation={blur}"], "degradation: expected JSON"),
     (["run", "offline", "--address", "127.0.0.1:9"], "no Ray cluster answers at 127.0.0.1:9"),
+    (["run", "offline", "--address", "127.0.0.1:9", "--dry-run"], "no Ray cluster answers at 127.0.0.1:9"),
+    (["run", "offline", "out=/dev/null/here"], "cannot write to /dev/null/here: /dev/null is a file"),
+    (["run", "sft", "corpus=/nowhere"], "/nowhere"),
+    (["run", "offline", "policy=/nowhere", "corpus=/nowhere"], "/nowhere"),
+    (["run", "corpus", "photos=/nowhere"], "/nowhere"),
+    (["run", "restore", "image=/nowhere"], "/nowhere"),
+    (["run", "evaluate", "corpus=/nowhere"], "/nowhere"),
+    (["resume", "/nowhere"], "expected the folder of a run"),
+    (["scale", "rewards", "4:2"], "expected N or MIN:MAX"),
+    (["scale", "rewards", "4", "--address", "127.0.0.1:9"], "no Ray cluster answers at 127.0.0.1:9"),
+    (["status", "--address", "http://127.0.0.1:9"], "the Ray dashboard at http://127.0.0.1:9 failed"),
     (["submit", "offline", "reward.actors=0"], "expected 1 .. 4096"),
     (
         ["submit", "offline", "--address", "http://127.0.0.1:9"],
@@ -69,7 +81,7 @@ def test_options_and_settings_come_in_any_order(capsys):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["run"], ["submit"], ["status"], ["logs"], ["stop"], ["scale"]], ids=" ".join
+    "command", [words.split() for words in EXAMPLES], ids=" ".join
 )
 def test_help_shows_examples(command, capsys):
     with pytest.raises(SystemExit) as ended:
@@ -108,3 +120,78 @@ def test_an_interrupted_run_exits_130(tmp_path):
     _, said = run.communicate(timeout=60)
     assert run.returncode == 130
     assert "Traceback" not in said
+
+
+def test_a_run_is_resumed_as_it_was_set_and_further_if_asked(tmp_path, capsys):
+    folder = tmp_path / "first" / "anything"
+    folder.mkdir(parents=True)
+    config = load("offline", ["steps=7", "reward.actors=3", "world.views=[image]", "learner.lr=1e-5", "resume=false"])
+    (folder / "config.yaml").write_text(config_to_yaml(config, "offline"))
+    assert duvlm.main(["resume", str(folder), "steps=9", "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    found = yaml.safe_load(printed)
+    assert (found["steps"], found["reward"]["actors"], found["world"]["views"]) == (9, 3, ["image"])
+    assert (found["learner"]["lr"], found["resume"], found["out"]) == (1e-5, True, str(folder))
+    assert "# offline: " in printed
+
+
+def test_a_folder_that_does_not_say_what_ran_there_is_not_resumed(tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text("seed: 3\n")
+    assert duvlm.main(["resume", str(tmp_path)]) == 2
+    assert f"use `duvlm run JOB out={tmp_path}`" in capsys.readouterr().err
+
+
+def test_status_says_how_far_each_run_is_and_which_processes_there_are(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for job in ("sft", "offline", "online"):
+        folder = tmp_path / "runs" / "first" / job
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text(config_to_yaml(load(job, ["steps=60"]), job))
+    (folder.parent / "sft" / "summary.json").write_text("{}")
+    (folder.parent / "offline" / "metrics.jsonl").write_text('{"step": 4}\n{"step": 5}\n{"st')
+    idle = [sys.executable, "-c", "import sys; sys.stdin.read()", "x"]
+    with subprocess.Popen(["ray::RewardActor.score", *idle[1:]], executable=idle[0], stdin=subprocess.PIPE) as actor:
+        assert duvlm.main(["status"]) == 0
+        actor.stdin.close()
+    lines = capsys.readouterr().out.splitlines()
+    found = ["runs/first/offline  step 5 of 60", "runs/first/online  not finished", "runs/first/sft  finished"]
+    assert lines[:3] == found
+    assert f"{actor.pid}  RewardActor" in lines
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("duvlm r", {"run ", "resume "}),
+        ("duvlm run off", {"offline "}),
+        ("duvlm run offline track=", {"track=tiny", "track=qwen3vl_8b"}),
+        ("duvlm run offline learner.ra", {"learner.ranks="}),
+        ("duvlm run offline seed=1 reward.restorer=ddnm", {"reward.restorer=ddnm", "reward.restorer=ddnm_plus"}),
+        ("duvlm run offline --dr", {"--dry-run "}),
+        ("duvlm scale ", {"rewards "}),
+    ],
+)
+def test_bash_completes(line, expected):
+    """A real bash, with what `duvlm completion bash` prints; words are broken at `=` as readline does."""
+    script = f"""PATH={Path(sys.executable).parent}:$PATH
+source <(duvlm completion bash)
+COMP_LINE={line!r}; COMP_POINT=${{#COMP_LINE}}; COMP_TYPE=9; COMP_WORDBREAKS=' '
+_python_argcomplete duvlm
+printf '%s\n' "${{COMPREPLY[@]}}" """
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    found = set(done.stdout.splitlines())
+    assert {word.rstrip() for word in found} >= {word.rstrip() for word in expected}, done.stderr
+    assert len(found) <= len(expected) + 4
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_get_their_completion_too(shell, capsys):
+    assert duvlm.main(["completion", shell]) == 0
+    assert "duvlm" in capsys.readouterr().out
+
+
+def test_bench_is_the_benchmarks_command(capsys):
+    with pytest.raises(SystemExit) as ended:
+        duvlm.main(["bench", "nothing-of-this-name"])
+    assert ended.value.code == 2
+    assert "python -m benchmarks" in capsys.readouterr().err

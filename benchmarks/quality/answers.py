@@ -1,30 +1,26 @@
-"""Answers to a split of a corpus: read from a file that anyone made, or sampled from a policy."""
+"""Answers to a split of a corpus, wherever they come from; those of a file that anyone made are read here."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.progress import Progress
-
 from configs import UserError
-from configs.schema import Config
-from envs.corpus import CorpusSplit
 from envs.metrics import Reading, read_object, read_text
+from envs.posterior import Posterior
 from envs.taxonomy import Taxonomy
 
 
 @dataclass(frozen=True)
 class Answered:
-    """An answer as given (a text, an object, or None) and as read."""
+    """An answer as given (a text, an object, or None) and as read, with the posteriors of its numbers if known."""
 
     given: object
     reading: Reading
+    posteriors: tuple[Posterior, ...] = ()
 
 
 def read_predictions(file: Path, sample_ids: Sequence[str], taxonomy: Taxonomy) -> dict[str, Answered]:
@@ -64,31 +60,6 @@ def _read_line(line: bytes, where: str, taxonomy: Taxonomy) -> tuple[str, Answer
     if "text" in row:
         return row["sample_id"], Answered(row["text"], read_text(row["text"], taxonomy))
     raise UserError(f"{where}: neither text nor degradation; {expected}")
-
-
-def ask_policy(config: Config, policy: Path, samples: CorpusSplit, taxonomy: Taxonomy) -> dict[str, Answered]:
-    """{sample_id: the likeliest answer} of a policy, decoded greedily by the rollout engines."""
-    texts = asyncio.run(_sample(config, policy, samples))
-    return {sample_id: Answered(text, read_text(text, taxonomy)) for sample_id, text in texts.items()}
-
-
-async def _sample(config: Config, policy: Path, samples: CorpusSplit) -> dict[str, str]:
-    from envs.samples import Prompt
-    from rollout.pool import RolloutPool
-
-    pool = RolloutPool(config, policy)
-    texts = {}
-    with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
-        await pool.start()
-        task = progress.add_task(f"answers of {policy.name}", total=len(samples))
-        try:
-            prompts = (Prompt(sample.sample_id, sample) for sample in samples)
-            async for group in pool.sample(prompts, n=1, temperature=0.0):
-                texts[group.prompt.sample_id] = group.completions[0].text
-                progress.advance(task)
-        finally:
-            await pool.close()
-    return texts
 
 
 def in_order(answers: dict[str, Answered], sample_ids: Sequence[str]) -> list[Answered]:

@@ -1,115 +1,169 @@
-"""PSNR and SSIM of restorations, by type: with answered parameters, with the true ones, and not restored."""
+"""Restorations and what they are worth, by columns: the policy's parameters, the true ones, classical methods.
+
+A restoration is asked for by a `Task`; equal tasks of a sample are done once, by Ray tasks or in this process.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 from rich.progress import Progress
 
+from benchmarks.quality import scores
 from configs.schema import Config, Reward
-from envs.corpus import CorpusSplit
-from envs.metrics import mean_interval
 from envs.samples import Sample
 from envs.taxonomy import Degradation
 
 CHUNK = 16
+SCORED = 8
+"""Samples of each type whose restorations get no-reference scores, at most: these cost more than restoring."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """How one sample is restored.
+
+    method: `diffusion` (the restorer and prior of the config), `classical` (same parameters, no prior), `blind` (the
+    type alone: `degradation.type`), `clean` (the truth itself, for its scores), or `none`.
+    scored: whether it gets no-reference scores.
+    """
+
+    method: str = "none"
+    degradation: Degradation | None = None
+    scored: bool = False
 
 
 @dataclass(frozen=True)
 class Quality:
-    """psnr in dB, ssim, against the clean image; picture: uint8 (H, W, 3)."""
+    """psnr in dB, ssim, against the clean image; picture: uint8 (H, W, 3).
+
+    scores: lpips and the no-reference scores, those that were asked for and can be computed.
+    """
 
     psnr: float
     ssim: float
     picture: np.ndarray
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+def columns_of(
+    truths: Sequence[Degradation], answers: Mapping[str, Sequence[Degradation | None]]
+) -> dict[str, list[Task]]:
+    """The columns of Tables 2 and 3: {name: [a Task a sample]}; `answers` are those of `before` and `after`.
+
+    `before`, `after` and `true parameters` are restored with the prior, the classical columns without; `clean` is
+    there for the scores of Table 3.
+    """
+    scored = first_of_each(truths, SCORED)
+
+    def column(method: str, degradations: Sequence[Degradation | None]) -> list[Task]:
+        return [
+            Task(method if d else "none", d, i in scored) for i, d in enumerate(degradations)
+        ]
+
+    columns = {"not restored": column("none", [None] * len(truths)), "blind": column("blind", truths)}
+    for name, found in answers.items():
+        columns |= {name: column("diffusion", found)}
+    return columns | {
+        "classical, after": column("classical", answers["after"]),
+        "true parameters": column("diffusion", truths),
+        "classical, true parameters": column("classical", truths),
+        "clean": column("clean", truths),
+    }
+
+
+def first_of_each(truths: Sequence[Degradation], count: int) -> set[int]:
+    """Indices of the first `count` samples of each type."""
+    seen: dict[str, list[int]] = {}
+    for number, truth in enumerate(truths):
+        seen.setdefault(truth.type, []).append(number)
+    return {number for numbers in seen.values() for number in numbers[:count]}
 
 
 def restore_all(
-    config: Config, samples: CorpusSplit, columns: Mapping[str, Sequence[Degradation | None]]
+    config: Config, samples: Sequence[Sample], columns: Mapping[str, Sequence[Task]]
 ) -> dict[str, list[Quality]]:
-    """Restores every sample under each column's degradation (None: left as it is), by Ray tasks.
-
-    Equal (sample, degradation) are restored once. Returns {column: [a Quality a sample]}.
-    """
-    wanted = list(dict.fromkeys((i, d) for column in columns.values() for i, d in enumerate(column)))
-    wanted.sort(key=lambda pair: pair[0])
-    found: dict[tuple, Quality] = {}
-    with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
-        task = progress.add_task("restorations", total=len(wanted))
-        for pairs, qualities in _in_parallel(config.reward, samples, wanted):
-            found |= zip(pairs, qualities, strict=True)
-            progress.advance(task, len(pairs))
+    """Restores every sample under each column's task, by Ray tasks: {column: [a Quality a sample]}."""
+    wanted = list(dict.fromkeys((i, task) for column in columns.values() for i, task in enumerate(column)))
+    found = restore_pairs(config, samples, wanted)
     return {name: [found[pair] for pair in enumerate(column)] for name, column in columns.items()}
 
 
-def restore_here(
-    reward: Reward, samples: Sequence[Sample], degradations: Sequence[Degradation | None]
-) -> list[Quality]:
-    """The same for a few samples, in this process."""
+def restore_pairs(
+    config: Config, samples: Sequence[Sample], wanted: Sequence[tuple[int, Task]]
+) -> dict[tuple[int, Task], Quality]:
+    """The same for (index of a sample, task) pairs."""
+    ordered, found = sorted(wanted, key=lambda pair: pair[0]), {}
+    with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
+        bar = progress.add_task("restorations", total=len(ordered))
+        for pairs, qualities in _in_parallel(config.reward, samples, ordered):
+            found |= zip(pairs, qualities, strict=True)
+            progress.advance(bar, len(pairs))
+    return found
+
+
+def restore_here(reward: Reward, samples: Sequence[Sample], tasks: Sequence[Task]) -> list[Quality]:
+    """Restores a few samples in this process, a task each."""
+    from benchmarks.quality import blind, classical
     from reward_actors.batch import restore_batch, to_uint8
-    from reward_actors.scorers import psnr, ssim
 
     pictures = [sample.degraded for sample in samples]
-    rows = [i for i, degradation in enumerate(degradations) if degradation is not None]
+    for i, task in enumerate(tasks):
+        if task.method == "classical":
+            pictures[i] = to_uint8(classical.restore(pictures[i], task.degradation))
+        elif task.method == "blind":
+            pictures[i] = to_uint8(blind.restore(pictures[i], task.degradation.type))
+        elif task.method == "clean":
+            pictures[i] = samples[i].clean
+    rows = [i for i, task in enumerate(tasks) if task.method == "diffusion"]
     if rows:
-        size = samples[0].degraded.shape[0]
-        prior, restorer = _engine(reward.prior, reward.restorer, reward.steps, reward.eta, size)
+        prior, restorer = _engine(reward.prior, reward.restorer, reward.steps, reward.eta, samples[0].degraded.shape[0])
         restored = restore_batch(
             prior,
             restorer,
             [samples[i].degraded for i in rows],
-            [degradations[i] for i in rows],
+            [tasks[i].degradation for i in rows],
             [samples[i].sample_id for i in rows],
             reward.batch,
         )
         for i, picture in zip(rows, restored, strict=True):
             pictures[i] = to_uint8(picture)
-    pairs = zip(pictures, samples, strict=True)
-    return [Quality(psnr(p, sample.clean), ssim(p, sample.clean), p) for p, sample in pairs]
+    weights = scores.lpips_weights(reward)
+    return [
+        _judge(picture, sample.clean, task.scored, weights)
+        for picture, sample, task in zip(pictures, samples, tasks, strict=True)
+    ]
 
 
-def table(qualities: Mapping[str, Sequence[Quality]], truths: Sequence[Degradation]) -> dict:
-    """{type, or "all": {column: {"psnr", "psnr_interval", "ssim", "ssim_interval"}}}."""
-    kinds = list(dict.fromkeys(truth.type for truth in truths))
-    rows = {kind: [i for i, truth in enumerate(truths) if truth.type == kind] for kind in sorted(kinds)}
-    rows["all"] = list(range(len(truths)))
-    return {kind: {name: _mean([column[i] for i in chosen]) for name, column in qualities.items()}
-            for kind, chosen in rows.items()}  # fmt: skip
+def _judge(picture: np.ndarray, clean: np.ndarray, scored: bool, weights: str) -> Quality:
+    from reward_actors.scorers import psnr, ssim
+
+    found = {"lpips": scores.lpips(picture, clean, weights)} if scores.lpips_here(weights) else {}
+    for name in scores.no_reference_names() if scored else ():
+        found[name] = scores.no_reference_score(name, picture)
+    return Quality(psnr(picture, clean), ssim(picture, clean), picture, found)
 
 
-def gain(after: Sequence[Quality], before: Sequence[Quality]) -> tuple[float, float, float]:
-    """(mean PSNR gained, low, high), paired by sample."""
-    return mean_interval([a.psnr - b.psnr for a, b in zip(after, before, strict=True)])
-
-
-def _mean(qualities: Sequence[Quality]) -> dict:
-    result = {}
-    for name in ("psnr", "ssim"):
-        mean, low, high = mean_interval([getattr(quality, name) for quality in qualities])
-        result |= {name: mean, f"{name}_interval": [low, high]}
-    return result
-
-
-def _in_parallel(reward: Reward, samples: CorpusSplit, wanted: Sequence[tuple]) -> Iterator[tuple]:
+def _in_parallel(reward: Reward, samples: Sequence[Sample], wanted: Sequence[tuple[int, Task]]) -> Iterator[tuple]:
     import ray
 
     @ray.remote(num_cpus=1)
-    def restore(chosen: list[Sample], degradations: list[Degradation | None]) -> list[Quality]:
+    def restore(chosen: list[Sample], tasks: list[Task]) -> list[Quality]:
         import torch
 
         torch.set_num_threads(1)
-        return restore_here(reward, chosen, degradations)
+        return restore_here(reward, chosen, tasks)
 
     waiting, chunks = {}, [wanted[i : i + CHUNK] for i in range(0, len(wanted), CHUNK)]
     limit = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
     while waiting or chunks:
         while chunks and len(waiting) < limit:
             pairs = chunks.pop()
-            reference = restore.remote([samples[i] for i, _ in pairs], [d for _, d in pairs])
+            reference = restore.remote([samples[i] for i, _ in pairs], [task for _, task in pairs])
             waiting[reference] = pairs
         (done, *_), _ = ray.wait(list(waiting))
         yield waiting.pop(done), ray.get(done)

@@ -21,7 +21,7 @@ from configs import UserError, run_folder
 from configs.schema import Config
 from envs.corpus import encode
 from envs.photos import read_photo
-from envs.policy_world import policy_folder, world_taxonomy
+from envs.policy_world import world_taxonomy
 from envs.samples import Sample
 from envs.taxonomy import Degradation, Taxonomy
 
@@ -88,6 +88,8 @@ def given_degradation(answer: dict, taxonomy: Taxonomy, ratio: float) -> Degrada
             if isinstance(values[name], (int, float)) and key.low <= values[name] <= key.high * ratio:
                 inside[name] = min(values[name], key.high)
         checked = taxonomy.degradation(answer["type"], inside)
+    except KeyError as missing:
+        raise UserError(f'degradation: expected {{"type": ..., "values": {{...}}}}, {missing} is not there') from None
     except (ValueError, TypeError) as error:
         raise UserError(f"degradation: {error}") from None
     exact = {
@@ -129,14 +131,14 @@ def _read(file: Path) -> np.ndarray:
 
 
 def _ask(config: Config, photo: np.ndarray, taxonomy: Taxonomy) -> Found:
-    from benchmarks.quality.answers import ask_policy
+    from benchmarks.quality import policies
     from configs.cluster import prepare
 
-    folder = policy_folder(config.policy, config.world)
+    source = policies.find(config.policy, config)
     prepare(config, "restore")
     view, ratio = policy_view(photo, config.world.size)
     sample = Sample(Path(config.image).stem, Path(config.image).stem, "test", view)
-    (answered,) = ask_policy(config, folder, [sample], taxonomy).values()
+    (answered,) = policies.ask(config, source, [sample], taxonomy).values()
     degradation = answered.reading.degradation
     return Found(to_photo(degradation, ratio) if degradation else None, str(answered.given))
 

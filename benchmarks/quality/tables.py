@@ -9,21 +9,29 @@ from rich.table import Table
 
 NAMES = {"t_acc": "T-Acc", "t_f1": "T-F1", "j_acc": "J-Acc", "p_abs": "P-Abs", "p_rel": "P-Rel"}
 TYPES = {"haze": "haze", "low_light": "low light", "blur": "blur", "low_resolution": "low resolution"}
+SETS = {"set_precision": "set precision", "set_recall": "set recall", "set_f1": "set F1"}
+"""Shown where several degradations may be there at once."""
 LOWER_IS_BETTER = ("p_abs", "p_rel")
 
 Rows = list[list[str]]
 
 
-def understanding(summary: Mapping) -> Rows:
+def type_name(kind: str) -> str:
+    """`low light`; the parts of a composite joined by ` + `; anything else as it is."""
+    return " + ".join(TYPES.get(part, part) for part in kind.split("+"))
+
+
+def understanding(summary: Mapping, keys: bool = True) -> Rows:
     """A heading, then a row a measure, overall and per key; with before and gain where there is a before."""
     columns = [summary["before"], summary] if "before" in summary else [summary]
     heading = ["measure", *(["before", "after", "after - before"] if len(columns) == 2 else ["value"])]
     rows = [heading]
-    names = [*NAMES, *(f"{key}.{error}" for error in ("p_abs", "p_rel") for key in summary["keys"])]
+    sets = SETS if any("+" in kind for kind in summary["confusion"]) else {}
+    names = [*NAMES, *sets, *(f"{key}.{error}" for error in ("p_abs", "p_rel") for key in summary["keys"] if keys)]
     for name in names:
         row = [
             _title(name),
-            *(_with_interval(_value(column, name), column["intervals"].get(name)) for column in columns),
+            *(with_interval(_value(column, name), column["intervals"].get(name)) for column in columns),
         ]
         if len(columns) == 2:
             row.append(_gain(*summary["differences"][name], lower=name.endswith(LOWER_IS_BETTER)))
@@ -32,19 +40,13 @@ def understanding(summary: Mapping) -> Rows:
 
 
 def restoration(summary: Mapping) -> Rows:
-    """PSNR and SSIM per type under each column."""
+    """Table 2: PSNR, SSIM (and LPIPS) per type, a row a column of restorations."""
     found = summary.get("restoration")
     if not found:
         return []
-    columns = list(found["all"])
-    rows = [["type", *columns]]
-    for kind, cells in found.items():
-        row = [TYPES.get(kind, kind)]
-        for name in columns:
-            cell = cells[name]
-            psnr = _with_interval(cell["psnr"], cell["psnr_interval"], 2)
-            row.append(f"{psnr} dB, {cell['ssim']:.3f}")
-        rows.append(row)
+    rows = [["restored with", *(type_name(kind) for kind in found)]]
+    for name in found["all"]:
+        rows.append([name, *(_quality(found[kind][name]) for kind in found)])
     return rows
 
 
@@ -52,8 +54,8 @@ def confusion(summary: Mapping) -> Rows:
     """True types down, answered types across."""
     table = {truth: row for truth, row in summary["confusion"].items() if any(row.values())}
     answered = list(next(iter(table.values())))
-    rows = [["truth \\ answer", *(TYPES.get(name, name) for name in answered)]]
-    return rows + [[TYPES[truth], *(str(row[name]) for name in answered)] for truth, row in table.items()]
+    rows = [["truth \\ answer", *(type_name(name) for name in answered)]]
+    return rows + [[type_name(truth), *(str(row[name]) for name in answered)] for truth, row in table.items()]
 
 
 def verdict(summary: Mapping) -> str:
@@ -79,13 +81,13 @@ def show(summary: Mapping) -> None:
     """Prints the tables."""
     console = Console()
     if not console.is_terminal:
-        console = Console(width=140)  # a log file has no width of its own
+        console = Console(width=150)  # a log file has no width of its own
     for title, rows in (
         (
             f"Understanding, {summary['samples']} {summary['split']} samples (95 % intervals)",
             understanding(summary),
         ),
-        ("Restoration, PSNR and SSIM", restoration(summary)),
+        ("Restoration, PSNR (dB) and SSIM", restoration(summary)),
     ):
         if rows:
             console.print(_rich(title, rows))
@@ -94,6 +96,19 @@ def show(summary: Mapping) -> None:
         console.print(f"Without a valid answer: {listed}")
     if sentence := verdict(summary):
         console.print(sentence)
+
+
+def with_interval(value: float, interval: Sequence[float] | None, digits: int = 3) -> str:
+    """`0.990 [0.980, 0.998]`."""
+    if interval is None:
+        return f"{value:.{digits}f}"
+    return f"{value:.{digits}f} [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
+
+
+def _quality(cell: Mapping) -> str:
+    """`27.17 [26.34, 28.09], 0.772`."""
+    lpips = f", {cell['lpips']:.3f}" if "lpips" in cell else ""
+    return f"{with_interval(cell['psnr'], cell['psnr_interval'], 2)}, {cell['ssim']:.3f}{lpips}"
 
 
 def _rich(title: str, rows: Sequence[Sequence[str]]) -> Table:
@@ -112,13 +127,7 @@ def _value(column: Mapping, name: str) -> float:
 
 def _title(name: str) -> str:
     key, dot, error = name.rpartition(".")
-    return f"{NAMES[error]} {key.replace('_', ' ')}" if dot else NAMES[name]
-
-
-def _with_interval(value: float, interval: Sequence[float] | None, digits: int = 3) -> str:
-    if interval is None:
-        return f"{value:.{digits}f}"
-    return f"{value:.{digits}f} [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
+    return f"{NAMES[error]} {key.replace('_', ' ')}" if dot else (NAMES | SETS)[name]
 
 
 def _gain(difference: float, low: float, high: float, lower: bool) -> str:

@@ -18,9 +18,14 @@ from envs.taxonomy import DegradationType
 _TRUNCATE = 4.0  # the kernel reaches to 4 sigma, as SciPy's
 
 
-def sample(rng: np.random.Generator, size: int, kind: DegradationType) -> dict:
-    """sigma ~ N(2.5, 1) on [.8, 5] px for images of 128 px, in proportion for others."""
+def sample(rng: np.random.Generator, size: int, kind: DegradationType, mild: bool = False) -> dict:
+    """sigma ~ N(2.5, 1) on [.8, 5] px for images of 128 px, in proportion for others.
+
+    mild, as a part of a composite: N(1.5, .5) on [.8, 3].
+    """
     unit = size / 128
+    if mild:
+        return {"sigma": truncated_normal(rng, 1.5 * unit, 0.5 * unit, max(0.4, 0.8 * unit), min(12.0, 3 * unit))}
     return {"sigma": truncated_normal(rng, 2.5 * unit, unit, max(0.4, 0.8 * unit), min(12.0, 5 * unit))}
 
 
@@ -29,8 +34,10 @@ def degrade(x: Tensor, values: dict[str, Tensor]) -> Tensor:
     return idct2(spectrum(values["sigma"], *x.shape[-2:]) * dct2(x))
 
 
-def project(x0: Tensor, y: Tensor, noise_level: Tensor, values: dict[str, Tensor]) -> Tensor:
-    """Per frequency, the quantised data against the prior (DDNM+).
+def project(
+    x0: Tensor, y: Tensor, noise_level: Tensor, values: dict[str, Tensor], data_noise: Tensor | float = QUANTISATION
+) -> Tensor:
+    """Per frequency, the data with their noise against the prior (DDNM+).
 
     A prior is never wrong by more than photographs vary: its error has the variance P s^2 / (P + s^2) where
     their power is P. Without that, noise would enter wherever photographs are quiet; with all trust in the data
@@ -40,24 +47,24 @@ def project(x0: Tensor, y: Tensor, noise_level: Tensor, values: dict[str, Tensor
     power = photo_power(*y.shape[-2:]).to(y.device)
     variance = 1 / (1 / power + noise_level.reshape(-1, 1, 1, 1) ** -2)
     estimate = dct2(x0)
-    weights = gain * variance / (gain.square() * variance + QUANTISATION**2)
+    weights = gain * variance / (gain.square() * variance + data_noise**2)
     return idct2(estimate + weights * (dct2(y) - gain * estimate))
 
 
-def closed_form(y: Tensor, values: dict[str, Tensor]) -> Tensor:
+def closed_form(y: Tensor, values: dict[str, Tensor], data_noise: Tensor | float = QUANTISATION) -> Tensor:
     """Wiener filter against the mean spectrum of photographs."""
     gain = spectrum(values["sigma"], *y.shape[-2:])
     power = photo_power(*y.shape[-2:]).to(y.device)
-    return idct2(gain * power / (gain.square() * power + QUANTISATION**2) * dct2(y))
+    return idct2(gain * power / (gain.square() * power + data_noise**2) * dct2(y))
 
 
 def spectrum(sigma: Tensor, height: int, width: int) -> Tensor:
     """Eigenvalues of the blur in the DCT-II: (B, 1, height, width)."""
-    rows, columns = (_eigenvalues(sigma, n) for n in (height, width))
+    rows, columns = (eigenvalues(sigma, n) for n in (height, width))
     return (rows[:, :, None] * columns[:, None, :])[:, None]
 
 
-def _eigenvalues(sigma: Tensor, n: int) -> Tensor:
+def eigenvalues(sigma: Tensor, n: int) -> Tensor:
     """lambda_k = sum_j h_j cos(pi k j / n) for k < n: (B, n), in float64 until the last step."""
     sigma = sigma.double()
     reach = int(_TRUNCATE * float(sigma.max()) + 0.5)

@@ -47,10 +47,11 @@ def idct2(x: Tensor) -> Tensor:
     return rows.T @ x @ columns
 
 
-def weight(gain: Tensor, noise_level: Tensor) -> Tensor:
+def weight(gain: Tensor, noise_level: Tensor, data_noise: Tensor | float = QUANTISATION) -> Tensor:
     """Gain of the proximal step of y = gain x + noise: gain s^2 / (gain^2 s^2 + sigma_y^2) (DDNM+).
 
-    gain: (B, ...); noise_level s: (B,), standard deviation of the prior's estimate. Same shape as gain.
+    gain: (B, ...); noise_level s: (B,), standard deviation of the prior's estimate; data_noise sigma_y: a number or
+    (B, 1, ...). Same shape as gain.
     """
     s2 = noise_level.square().reshape(-1, *[1] * (gain.dim() - 1))
-    return gain * s2 / (gain.square() * s2 + QUANTISATION**2)
+    return gain * s2 / (gain.square() * s2 + data_noise**2)

@@ -5,11 +5,13 @@ M = camera . rgb2xyz with each row divided by its sum, so that white stays white
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from envs.degradations.common import truncated_normal
+from envs.degradations.common import QUANTISATION, truncated_normal
 from envs.taxonomy import DegradationType
 
 CAMERAS = np.array(
@@ -27,9 +29,15 @@ _RGB_TO_XYZ = torch.tensor(
 )
 
 
-def sample(rng: np.random.Generator, size: int, kind: DegradationType) -> dict:
-    """gamma ~ U(2, 3.5); gain ~ N(.1, .08) on [.05, .10]; camera a convex mixture of `CAMERAS`."""
-    values = {"gamma": rng.uniform(2.0, 3.5), "gain": truncated_normal(rng, 0.10, 0.08, 0.05, 0.10)}
+def sample(rng: np.random.Generator, size: int, kind: DegradationType, mild: bool = False) -> dict:
+    """gamma ~ U(2, 3.5); gain ~ N(.1, .08) on [.05, .10]; camera a convex mixture of `CAMERAS`.
+
+    mild, as a part of a composite: gamma ~ U(1.5, 2.5), gain ~ U(.15, .5).
+    """
+    if mild:
+        values = {"gamma": rng.uniform(1.5, 2.5), "gain": rng.uniform(0.15, 0.5)}
+    else:
+        values = {"gamma": rng.uniform(2.0, 3.5), "gain": truncated_normal(rng, 0.10, 0.08, 0.05, 0.10)}
     if any(key.name == "camera" for key in kind.keys):
         values["camera"] = np.tensordot(rng.dirichlet(np.ones(len(CAMERAS))), CAMERAS, axes=1).tolist()
     return values
@@ -41,27 +49,42 @@ def degrade(x: Tensor, values: dict[str, Tensor]) -> Tensor:
     return gain * _mix(_matrix(values), x.clamp_min(0) ** gamma)
 
 
-def project(x0: Tensor, y: Tensor, noise_level: Tensor, values: dict[str, Tensor]) -> Tensor:
+def project(
+    x0: Tensor, y: Tensor, noise_level: Tensor, values: dict[str, Tensor], data_noise: Tensor | float = QUANTISATION
+) -> Tensor:
     """Clamps x0 into {x : Q(clip(g M x^gamma)) = y}: in camera space each channel has an interval around y / g."""
     gamma = values["gamma"].reshape(-1, 1, 1, 1)
+    low, high = _interval(y, values, data_noise)
+    linear = x0.clamp(0, 1) ** gamma
     matrix = _matrix(values)
-    low, high = _interval(y, values)
-    inside = _mix(matrix, x0.clamp(0, 1) ** gamma).clamp(low, high)
-    return _unmix(matrix, inside).clamp_min(0) ** (1 / gamma)
+    return _unmix(matrix, _mix(matrix, linear).clamp(low, high)).clamp(0, 1) ** (1 / gamma)
 
 
-def closed_form(y: Tensor, values: dict[str, Tensor]) -> Tensor:
-    """The midpoint of the interval, taken where the picture is shown (after the inverse gamma)."""
+def closed_form(y: Tensor, values: dict[str, Tensor], data_noise: Tensor | float = QUANTISATION) -> Tensor:
+    """The midpoint of the interval, taken where the picture is shown (after the inverse gamma).
+
+    With a camera, what reads 0 is taken to be little more than 0, though it may have been negative.
+    """
     gamma = values["gamma"].reshape(-1, 1, 1, 1)
     matrix = _matrix(values)
-    ends = [_unmix(matrix, end).clamp(0, 1) ** (1 / gamma) for end in _interval(y, values)]
+    ends = [_unmix(matrix, end.clamp_min(0)).clamp(0, 1) ** (1 / gamma) for end in _interval(y, values, data_noise)]
     return sum(ends) / 2
 
 
-def _interval(y: Tensor, values: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """All camera-space values that quantise to y; open ends reach to 0 and to the largest value the scene can have."""
+def input_noise(y: Tensor, values: dict[str, Tensor], data_noise: Tensor | float) -> Tensor:
+    """(B, 1, 1, 1): what noise of y leaves unknown of x, the standard deviation within the intervals."""
+    gamma = values["gamma"].reshape(-1, 1, 1, 1)
+    low, high = (end.clamp(0, 1) ** (1 / gamma) for end in _interval(y, values, data_noise))
+    return (high - low).square().mean((1, 2, 3), keepdim=True).sqrt() / math.sqrt(12)
+
+
+def _interval(y: Tensor, values: dict[str, Tensor], data_noise: Tensor | float) -> tuple[Tensor, Tensor]:
+    """All camera-space values that quantise to y; open ends reach to 0 and to the largest value the scene can have.
+
+    The interval is as wide as uniform noise of the standard deviation `data_noise`: one grey level for quantisation.
+    """
     gain = values["gain"].reshape(-1, 1, 1, 1)
-    step = 0.5 / 255
+    step = data_noise * math.sqrt(3)
     low, high = (y - step) / gain, (y + step) / gain
     if "camera" not in values:  # every channel of x^gamma lies in [0, 1]
         return low.clamp(0, 1), high.clamp(0, 1)

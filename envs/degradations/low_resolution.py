@@ -14,12 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from envs.degradations.common import QUANTISATION
 from envs.taxonomy import DegradationType
 
 
-def sample(rng: np.random.Generator, size: int, kind: DegradationType) -> dict:
-    """scale uniform in {2, 3, 4}."""
-    return {"scale": int(rng.integers(2, 5))}
+def sample(rng: np.random.Generator, size: int, kind: DegradationType, mild: bool = False) -> dict:
+    """scale uniform in {2, 3, 4}; mild, as a part of a composite, in {2, 3}."""
+    return {"scale": int(rng.integers(2, 4 if mild else 5))}
 
 
 def degrade(x: Tensor, values: dict[str, Tensor]) -> Tensor:
@@ -27,7 +28,9 @@ def degrade(x: Tensor, values: dict[str, Tensor]) -> Tensor:
     return _by_scale(_degrade, values, x)
 
 
-def project(x0: Tensor, y: Tensor, noise_level: Tensor, values: dict[str, Tensor]) -> Tensor:
+def project(
+    x0: Tensor, y: Tensor, noise_level: Tensor, values: dict[str, Tensor], data_noise: Tensor | float = QUANTISATION
+) -> Tensor:
     """x0 - A+ (A x0 - y): exact null-space projection, the operator being well conditioned.
 
     Bicubic overshoots and 8 bits clip it: where y is black or white, A x0 may lie beyond and still agree with y.
@@ -35,9 +38,20 @@ def project(x0: Tensor, y: Tensor, noise_level: Tensor, values: dict[str, Tensor
     return _by_scale(_project, values, x0, y)
 
 
-def closed_form(y: Tensor, values: dict[str, Tensor]) -> Tensor:
+def closed_form(y: Tensor, values: dict[str, Tensor], data_noise: Tensor | float = QUANTISATION) -> Tensor:
     """A+ y."""
     return _by_scale(lambda y, scale: _project(torch.zeros_like(y), y, scale), values, y)
+
+
+def corrected_bicubic(y: Tensor, values: dict[str, Tensor]) -> Tensor:
+    """The bicubic enlargement of the small grid, projected onto it. Smoother than A+ y, so it bears more inverting."""
+    return _by_scale(lambda y, scale: _project(_bicubic(y, scale), y, scale), values, y)
+
+
+def _bicubic(y: Tensor, scale: int) -> Tensor:
+    rows, columns = (reduction(n, scale, str(y.device)) for n in y.shape[-2:])
+    small = y[..., rows.pick[:, None], columns.pick]
+    return F.interpolate(small, size=y.shape[-2:], mode="bicubic", align_corners=False)
 
 
 def _degrade(x: Tensor, scale: int) -> Tensor:
@@ -48,10 +62,16 @@ def _degrade(x: Tensor, scale: int) -> Tensor:
 
 def _project(x0: Tensor, y: Tensor, scale: int) -> Tensor:
     rows, columns = (reduction(n, scale, str(y.device)) for n in y.shape[-2:])
-    small = y[..., rows.pick[:, None], columns.pick]
-    error = rows.reduce @ x0 @ columns.reduce.T - small
-    error = torch.where(small >= 1, error.clamp_max(0), torch.where(small <= 0, error.clamp_min(0), error))
+    error = misfit(rows.reduce @ x0 @ columns.reduce.T, y, scale)
     return x0 - rows.inverse @ error @ columns.inverse.T
+
+
+def misfit(reduced: Tensor, y: Tensor, scale: int) -> Tensor:
+    """Reduced pictures (B, 3, h, w) less the small grid of y (B, 3, H, W), 0 where clipping explains the difference."""
+    rows, columns = (reduction(n, scale, str(y.device)) for n in y.shape[-2:])
+    small = y[..., rows.pick[:, None], columns.pick]
+    error = reduced - small
+    return torch.where(small >= 1, error.clamp_max(0), torch.where(small <= 0, error.clamp_min(0), error))
 
 
 @dataclass(frozen=True)

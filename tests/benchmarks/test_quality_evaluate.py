@@ -12,8 +12,10 @@ import pytest
 
 import duvlm
 from benchmarks.quality import tables
-from benchmarks.quality.report import words, write_report
-from benchmarks.quality.restorations import restore_here, table
+from benchmarks.quality.report import write_report
+from benchmarks.quality.report_pictures import words
+from benchmarks.quality.restoration_tables import table
+from benchmarks.quality.restorations import Task, restore_here
 from configs.schema import Config, Reward, World
 from envs import corpus
 from envs.policy_world import world_taxonomy
@@ -135,6 +137,48 @@ def test_the_report_needs_nothing_from_outside(folder, tmp_path):
     assert "@import" not in page
 
 
+def test_every_table_and_figure_has_its_numbers_beside_it(folder, tmp_path):
+    evaluate(folder, tmp_path, [])
+    out = tmp_path / "out"
+    drawn = {file.stem for file in (out / "figures").glob("*.svg")}
+    assert drawn == {"radar", "confusion", "keys", "values"}
+    assert drawn == {file.stem for file in (out / "figures").glob("*.csv")}
+    page = (out / "report.html").read_text()
+    named = set(re.findall(r"data: ((?:tables|figures)/\w+\.csv)", page))
+    assert named == {str(file.relative_to(out)) for file in out.glob("*/*.csv")}
+    assert 'href="#bounds"' in page
+
+
+def test_restorations_fill_the_tables_and_figures_of_the_paper(folder, samples, tmp_path):
+    """The whole evaluation of perfect answers, restored in this process instead of by Ray."""
+    from benchmarks.quality import bias, output, restorations
+    from benchmarks.quality.answers import Answered
+    from benchmarks.quality.summary import summarise
+    from envs.metrics import read_degradation
+
+    config = Config(corpus=str(folder), reward=Reward(prior="gaussian", restorer="closed_form"))
+    truths = samples.degradations()
+    answers = {"after": [Answered(truth.as_dict(), read_degradation(truth)) for truth in truths]}
+    every = list(samples)
+    columns = restorations.columns_of(truths, {"after": truths})
+    qualities = {name: restore_here(config.reward, every, tasks) for name, tasks in columns.items()}
+    wanted = bias.tasks(truths, sorted(restorations.first_of_each(truths, 1)), TAXONOMY)
+    found = restore_here(config.reward, [samples[i] for i, _ in wanted.values()], [t for _, t in wanted.values()])
+    rows = bias.rows(dict(zip(wanted, found, strict=True)))
+    summary = summarise(config, truths, answers, qualities, rows, TAXONOMY)
+    output.write(tmp_path, summary, samples, answers, qualities, TAXONOMY)
+    page = write_report(tmp_path).read_text()
+    for title in ("Table 1", "Table 2", "Table 3", "Figures 6, 10, 11", "What no-reference scores prefer"):
+        assert title in page, title
+    assert summary["restoration"]["all"]["after"] == summary["restoration"]["all"]["true parameters"]
+    assert "clean" in summary["no_reference"]["all"]
+    assert "clean" not in summary["restoration"]["all"]
+    assert summary["tolerance"]["sigma"]["psnr"]["pearson"] is None  # perfect answers have no error
+    assert summary["bias"]["psnr"]["gamma"]["optimum"] == 1
+    assert {"tolerance_psnr", "tolerance_ssim", "bias"} <= {f.stem for f in (tmp_path / "figures").glob("*.csv")}
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
+
+
 def test_the_report_draws_the_curves_of_every_job(tmp_path):
     (tmp_path / "sft").mkdir()
     lines = [{"step": step, "loss": 1 / (step + 1), "seconds": {"busy": step % 3}} for step in range(30)]
@@ -155,14 +199,32 @@ def test_true_parameters_restore_better_than_nothing(samples):
     few = [samples[i] for i in range(len(samples))]
     reward = Reward(prior="gaussian", restorer="fast")
     qualities = {
-        "not restored": restore_here(reward, few, [None] * len(few)),
-        "true parameters": restore_here(reward, few, truths),
+        "not restored": restore_here(reward, few, [Task()] * len(few)),
+        "true parameters": restore_here(reward, few, [Task("diffusion", truth) for truth in truths]),
     }
     found = table(qualities, truths)
     for kind in ("all", "haze", "low_light", "low_resolution"):
         assert found[kind]["true parameters"]["psnr"] > found[kind]["not restored"]["psnr"], kind
     low, high = found["all"]["true parameters"]["psnr_interval"]
     assert low < found["all"]["true parameters"]["psnr"] < high
+
+
+def test_the_restorers_are_measured_beside_every_classical_method(folder, tmp_path, capsys):
+    from benchmarks.__main__ import main
+
+    settings = [f"corpus={folder}", "limit=4", "reward.prior=gaussian"]
+    assert main(["quality", *settings, "--json", str(tmp_path / "figures.json")]) == 0
+    types = json.loads((tmp_path / "figures.json").read_text())["types"]
+    assert set(types["low_resolution"]["classical"]) == {"bicubic", "pseudo-inverse"}
+    assert set(types["low_light"]["classical"]) == {"TV in the interval", "interval midpoint"}
+    for kind, found in types.items():
+        best = found["classical"][found["best_classical"]]
+        average = found["restorers"]["average"]
+        assert average["gain"][0] == pytest.approx(average["psnr"] - best), kind
+        assert found["classical"][found["best_classical"]] == max(found["classical"].values())
+    assert types["haze"]["restorers"]["closed_form"]["gain"][0] == pytest.approx(0, abs=0.01)  # the haze formula
+    assert types["haze"]["meets_bar"]
+    assert "seconds" in capsys.readouterr().out
 
 
 def test_a_difference_within_the_noise_is_called_so():
@@ -193,4 +255,6 @@ def test_a_policy_is_evaluated_beside_the_truth(tmp_path):
     assert columns["true parameters"]["psnr"] > columns["not restored"]["psnr"]
     if summary["invalid"].get("no_answer") == 4:
         assert columns["after"] == columns["not restored"]
-    assert len(list((tmp_path / "out" / "pictures").iterdir())) == 4 * 4
+    assert columns["classical, true parameters"]["psnr"] > columns["not restored"]["psnr"]
+    assert all(cell["optimum"] == 1 for cell in summary["bias"]["psnr"].values() if cell["optimum"])
+    assert len(list((tmp_path / "out" / "pictures").iterdir())) == 4 * 6

@@ -1,13 +1,15 @@
 """Resource plans: what a job reserves, and what is said when a cluster cannot hold it."""
 
+import signal
 import socket
 
 import pytest
 
-from configs import JOBS, UserError, load
-from configs.cluster import ResourcePlan, Role, check, find, plan
+from configs import JOBS, UserError, cluster, load
+from configs.cluster import find, prepare
+from configs.resources import Node, ResourcePlan, Role, check, missing, plan, table
 
-TWO_CORES = [{"CPU": 2.0}]
+TWO_CORES = [Node("here", 2.0)]
 
 
 @pytest.mark.parametrize("job", JOBS)
@@ -18,9 +20,9 @@ def test_every_job_of_the_tiny_track_fits_on_two_cores(job):
 def test_the_paper_s_track_fits_on_a_node_of_eight_gpus_and_on_nothing_less():
     wanted = plan(load("offline", ["track=qwen3vl_8b"]), "offline")
     assert wanted.gpus == 8
-    check(wanted, [{"CPU": 64.0, "GPU": 8.0}])
+    check(wanted, [Node("n", 64.0, 8.0)])
     with pytest.raises(UserError, match="GPU"):
-        check(wanted, [{"CPU": 64.0, "GPU": 7.0}])
+        check(wanted, [Node("n", 64.0, 7.0)])
 
 
 def test_a_refusal_names_the_role_what_it_needs_and_what_there_is():
@@ -31,9 +33,9 @@ def test_a_refusal_names_the_role_what_it_needs_and_what_there_is():
 
 def test_an_actor_fits_on_one_node_or_not_at_all():
     engine = ResourcePlan("offline", (Role("rollout engine", 1, 1.0, 2.0),))
-    check(engine, [{"CPU": 1.0, "GPU": 1.0}, {"CPU": 1.0, "GPU": 2.0}])
+    check(engine, [Node("n", 1.0, 1.0), Node("n", 1.0, 2.0)])
     with pytest.raises(UserError, match="too few resources"):
-        check(engine, [{"CPU": 4.0, "GPU": 1.0}, {"CPU": 4.0, "GPU": 1.0}])
+        check(engine, [Node("n", 4.0, 1.0), Node("n", 4.0, 1.0)])
 
 
 def test_scoring_someone_s_answers_needs_no_cluster():
@@ -52,3 +54,37 @@ def test_nothing_at_the_address_is_said_at_once():
 def test_what_is_no_address_is_refused(address):
     with pytest.raises(UserError, match="expected HOST:PORT|no Ray cluster answers"):
         find(load("offline", [f"address={address}"]))
+
+
+def test_what_is_free_counts_when_others_work_there_too():
+    wanted = plan(load("sft"), "sft")
+    busy = Node("here", 2.0, 0.0, free_cpus=0.25)
+    check(wanted, [busy])
+    assert missing(wanted, [(busy.free_cpus, busy.free_gpus)]) == "1 of 2 x learner rank found a place (0.25 CPU each)"
+
+
+def test_the_table_shows_each_node_with_what_is_free():
+    lines = table([Node("10.0.0.1", 64, 8, 60.5, 8), Node("b", 8)]).splitlines()
+    assert lines[1].split() == ["10.0.0.1", "60.5/64", "8/8"]
+    assert lines[2].split() == ["b", "0/8", "0/0"]
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_a_tracker_that_is_not_installed_is_said_before_anything_starts(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="mlflow is not installed here: `pip install mlflow`"):
+        prepare(load("prior", ["trackers=mlflow"]), "prior")
+
+
+def test_an_interrupt_while_ray_starts_is_heard_once_it_has_started():
+    steps = []
+
+    def start():
+        with cluster._signals_wait():
+            signal.raise_signal(signal.SIGINT)
+            steps.append("started")
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert steps == ["started"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

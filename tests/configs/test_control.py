@@ -1,24 +1,63 @@
 """Wishes to a running job, on a real cluster."""
 
+import asyncio
+
 import pytest
 
 from configs import UserError, control, load
+from configs.control import Wish
+
+
+@pytest.mark.parametrize(("text", "wish"), [("3", Wish(3, 3)), ("2:8", Wish(2, 8)), ("1:1", Wish(1, 1))])
+def test_a_number_is_a_fixed_size_and_two_are_bounds(text, wish):
+    assert control.read_wish(text) == wish
+
+
+@pytest.mark.parametrize("text", ["0", "", "-1", "3:2", "2:", ":2", "many", "1:2:3", "1:5000", "²"])
+def test_what_is_no_number_of_actors_is_refused(text):
+    with pytest.raises(UserError, match="expected N or MIN:MAX"):
+        control.read_wish(text)
+
+
+class Pool:
+    """Notes what it is asked; holds four actors at most."""
+
+    def __init__(self):
+        self.asked = []
+
+    async def resize(self, actors):
+        if actors > 4:
+            raise UserError("the cluster is full")
+        self.asked.append(actors)
+
+    def autoscale(self, fewest, most):
+        self.asked.append((fewest, most))
 
 
 @pytest.mark.engine
-def test_a_wish_reaches_the_job_it_names_once(ray_cluster):
+def test_a_wish_reaches_the_job_it_names_and_one_too_many_does_no_harm(ray_cluster, capsys):
     config = load("offline", ["name=control-test"])
     with pytest.raises(UserError, match="found none"):
-        control.scale_rewards(config, 3)
-    first, second = control.open_desk(config, "offline"), control.open_desk(config, "online")
-    ray_cluster.get([first.take_rewards.remote(), second.take_rewards.remote()])
+        control.scale_rewards(config, Wish(3, 3))
+    desks = [control.open_desk(config, job) for job in ("offline", "online")]
+    ray_cluster.get([desk.__ray_ready__.remote() for desk in desks])
     with pytest.raises(UserError, match="say which"):
-        control.scale_rewards(config, 3)
-    assert control.scale_rewards(config, 3, "control-test/online").endswith("runs/control-test/online")
-    assert control.wished_rewards(first) is None
-    assert control.wished_rewards(second) == 3
-    assert control.wished_rewards(second) is None
-    with pytest.raises(UserError, match="expected 1 .. 4096"):
-        control.scale_rewards(config, 0)
-    for desk in (first, second):
+        control.scale_rewards(config, Wish(3, 3))
+    for wish in (Wish(3, 3), Wish(9, 9), Wish(1, 4)):
+        folder = control.scale_rewards(config, wish, "control-test/online")
+        assert folder.endswith("runs/control-test/online")
+
+    async def job():
+        pools = [Pool(), Pool()]
+        granting = [asyncio.create_task(control.grant(*pair)) for pair in zip(desks, pools, strict=True)]
+        while len(pools[1].asked) < 2:
+            await asyncio.sleep(0.05)
+        for task in granting:
+            task.cancel()
+        return pools
+
+    offline, online = asyncio.run(asyncio.wait_for(job(), 60))
+    assert (offline.asked, online.asked) == ([], [3, (1, 4)])
+    assert "reward actors: the cluster is full" in capsys.readouterr().out
+    for desk in desks:
         ray_cluster.kill(desk)

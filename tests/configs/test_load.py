@@ -134,7 +134,7 @@ def test_json_of_a_degradation_survives_and_broken_json_is_refused():
 
 def test_the_resolved_settings_read_back_as_the_same_settings():
     config = load("offline", ["steps=7", "world.views=[image]", "name=x", "learner.lr=3e-5"])
-    assert yaml.safe_load(config_to_yaml(config)) == dataclasses.asdict(config)
+    assert yaml.safe_load(config_to_yaml(config, "offline")) == dataclasses.asdict(config)
 
 
 def test_a_run_writes_to_its_name_and_job_or_where_it_is_told():

@@ -91,6 +91,19 @@ def test_a_submitted_job_shows_its_log_and_returns_its_exit_status(cluster, tmp_
 
 
 @pytest.mark.engine
+def test_ray_s_own_submit_works_as_well(cluster):
+    address, environment = cluster
+    command = [str(Path(sys.executable).parent / "ray"), "job", "submit", "--address", address, "--working-dir", "."]
+    run = [sys.executable, "duvlm.py", "run", "offline", "seed=5", "--dry-run"]
+    done = subprocess.run(
+        [*command, "--", *run], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "seed: 5" in done.stdout
+    assert "# offline: 1 x rollout engine" in done.stdout
+
+
+@pytest.mark.engine
 def test_without_the_token_one_message_says_what_to_set(cluster):
     address, environment = cluster
     refused = _duvlm(environment | {"RAY_AUTH_MODE": "disabled"}, "status", "--address", address)

@@ -1,20 +1,27 @@
 """The corpus: same seed same bytes, uniform types, images that follow from their values."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from configs import UserError
 from configs.schema import Config, World
-from envs import answer, corpus
+from envs import answer, corpus, corpus_shards
+from envs.corpus_rows import reproduces
+from envs.depth import decode_map
 from envs.policy_world import world_taxonomy
 
 TAXONOMY = world_taxonomy(World())
+ROOT = Path(__file__).parents[2]
 
 
 def config(**settings) -> Config:
@@ -28,13 +35,14 @@ def recipe() -> corpus.Recipe:
 
 @pytest.fixture(scope="module")
 def folder(recipe, tmp_path_factory) -> Path:
-    """A small corpus written without Ray."""
-    out = tmp_path_factory.mktemp("corpus")
-    for split, count in recipe.counts.items():
-        rows = [corpus.row(recipe, split, index) for index in range(count)]
-        pq.write_table(pa.Table.from_pylist(rows, corpus.SCHEMA), out / f"{split}-00000-of-00001.parquet")
-    (out / "corpus.json").write_text(json.dumps(corpus.card(recipe, {})))
+    """A small corpus built in this process."""
+    out = tmp_path_factory.mktemp("built") / "corpus"
+    corpus.build(recipe, {}, out)
     return out
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_a_sample_is_a_function_of_seed_split_and_index(recipe):
@@ -51,16 +59,43 @@ def test_types_take_turns_and_every_photo_meets_every_type(recipe):
     assert set(Counter(row["type"] for row in rows).values()) == {photos}
 
 
-@pytest.mark.parametrize("world", [World(), World(camera=True, transmission_grid=4)])
-def test_the_degraded_image_follows_from_clean_and_values_to_the_byte(world):
+@pytest.mark.parametrize(
+    "world",
+    [
+        World(),
+        World(camera=True, transmission_grid=4),
+        World(composites=3),
+        World(depth="procedural", transmission_grid=4, composites=2),
+    ],
+)
+def test_the_degraded_image_follows_from_what_the_row_says_to_the_byte(world):
     recipe = corpus.plan(config(world=world))[0]
     taxonomy = world_taxonomy(world)
-    for index in range(8):
-        row = corpus.row(recipe, "val", index)
+    for index in range(2 * len(taxonomy.types)):
+        row = corpus.row(recipe, "train", index)
         degradation = taxonomy.degradation(row["type"], json.loads(row["values"]))
-        degraded = corpus.degrade(corpus.decode(row["clean"]), degradation)
-        np.testing.assert_array_equal(degraded, corpus.decode(row["degraded"]))
         assert answer.parse(row["answer"], taxonomy).degradation == degradation
+        assert reproduces(row, taxonomy)
+        assert (row["transmission"] is not None) == (world.depth != "none" and "haze" in degradation.types)
+
+
+def test_haze_follows_the_depth_beside_a_photo_and_a_photo_without_is_the_users_error(tmp_path, photo):
+    for number, split in enumerate(("train", "val", "test")):
+        (tmp_path / split).mkdir()
+        Image.fromarray(np.roll(photo, 40 * number, 1)).save(tmp_path / split / "a.png")
+        np.save(tmp_path / split / "a.depth.npy", np.tile(np.linspace(9, 1, 128)[:, None], (1, 128)))
+    settings = {"photos": str(tmp_path), "world": World(depth="file"), "count": 12}
+    recipe, skipped = corpus.plan(config(**settings))
+    assert skipped == {}
+    row = corpus.row(recipe, "train", 0)
+    t = decode_map(row["transmission"])
+    assert t.shape == (48, 48)
+    assert np.all(np.diff(t.mean(1)) > 0)  # far at the top, near at the bottom
+    np.save(tmp_path / "train" / "a.depth.npy", np.ones((128, 128)))
+    assert corpus.plan(config(**settings))[0].fingerprint() != recipe.fingerprint()
+    (tmp_path / "train" / "a.depth.npy").unlink()
+    with pytest.raises(UserError, match=r"a\.depth\.png"):
+        corpus.plan(config(**settings))
 
 
 def test_a_read_sample_is_what_was_written(folder, recipe):
@@ -121,21 +156,123 @@ def test_other_files_are_not_overwritten(tmp_path):
     assert (tmp_path / "thesis.tex").exists()
 
 
-@pytest.mark.engine
-def test_ray_builds_the_same_bytes_at_any_parallelism_and_datasets_opens_them(tmp_path, recipe, monkeypatch):
+def test_datasets_opens_the_corpus(folder, recipe, tmp_path, monkeypatch):
     from datasets import load_dataset
 
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
-    for name, rows in (("one", 64), ("many", 5)):
-        monkeypatch.setattr(corpus, "TASK_ROWS", rows)
-        corpus.run(config(out=str(tmp_path / name)))
-    files = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert {"corpus.json", "README.md"} < set(files)
-    for file in files:
-        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "many" / file).read_bytes()
-    shards = {split: str(tmp_path / "one" / f"{split}-*.parquet") for split in recipe.counts}
+    shards = {split: str(folder / f"{split}-*.parquet") for split in recipe.counts}
     opened = load_dataset("parquet", data_files=shards, cache_dir=str(tmp_path / "cache"))
     assert {split: len(rows) for split, rows in opened.items()} == recipe.counts
     assert tuple(opened["test"].column_names) == corpus.COLUMNS
     assert opened["test"][2] == corpus.row(recipe, "test", 2)
+
+
+def test_the_card_counts_what_is_in_the_images(folder, recipe):
+    card = corpus.read_card(folder)
+    for kind, keys in card["parameters"].items():
+        for found in keys.values():
+            assert sum(found["counts"]) == sum(types[kind] for types in card["types"].values())
+            assert len(found["edges"]) == len(found["counts"]) + 1
+            assert found["edges"][0] <= found["mean"] <= found["edges"][-1]
+    assert card["verification"]["reproduced_to_the_byte"] == 40
+    assert {photo["sha256"] for photo in card["photos"]} == {p.digest for some in recipe.photos.values() for p in some}
+    assert sum(shard["rows"] for shard in card["shards"].values()) == 40
+
+
+def test_110000_samples_are_27500_of_each_type_in_shards_of_bounded_size():
+    counts = corpus.split_counts(110_000)
+    wanted = corpus_shards.shards(counts)
+    assert max(shard.rows for shard in wanted) <= corpus_shards.SHARD_ROWS[1]
+    types = Counter()
+    for shard in wanted:
+        types.update(index % 4 for index in range(shard.first, shard.first + shard.rows))
+    assert types == dict.fromkeys(range(4), 27_500)
+
+
+def test_a_stopped_build_goes_on_and_ends_with_the_same_bytes(tmp_path, folder, recipe, capsys, monkeypatch):
+    monkeypatch.setattr(corpus_shards, "SHARD_ROWS", (8, 8))
+
+    def stops_after_two(recipe, wanted, partial):
+        yield from corpus_shards.write_here(recipe, wanted[:2], partial)
+        (partial / "records" / "torn.tmp").write_bytes(b"half a shard")
+        raise KeyboardInterrupt
+
+    corpus.build(recipe, {}, tmp_path / "undisturbed")
+    with pytest.raises(KeyboardInterrupt):
+        corpus.build(recipe, {}, tmp_path / "stopped", stops_after_two)
+    assert not (tmp_path / "stopped").exists()
+    corpus.build(recipe, {}, tmp_path / "stopped")
+    assert "continuing: 16 samples" in capsys.readouterr().out
+    assert contents(tmp_path / "stopped") == contents(tmp_path / "undisturbed")
     assert not list(tmp_path.glob(".*partial*"))
+
+
+def test_what_was_begun_with_another_seed_is_thrown_away(tmp_path, recipe):
+    def stops(recipe, wanted, partial):
+        yield from corpus_shards.write_here(recipe, wanted[:1], partial)
+        raise KeyboardInterrupt
+
+    other = corpus.plan(config(seed=1))[0]
+    with pytest.raises(KeyboardInterrupt):
+        corpus.build(other, {}, tmp_path / "corpus", stops)
+    corpus.build(recipe, {}, tmp_path / "corpus")
+    assert corpus.read_card(tmp_path / "corpus")["seed"] == 0
+
+
+def test_two_builds_of_one_folder_are_refused(tmp_path, recipe):
+    def builds_again(recipe, wanted, partial):
+        corpus.build(recipe, {}, tmp_path / "corpus")
+        yield 0
+
+    with pytest.raises(UserError, match="another build"):
+        corpus.build(recipe, {}, tmp_path / "corpus", builds_again)
+
+
+def test_a_complete_corpus_is_not_built_again(folder, recipe, capsys):
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    corpus.run(config(out=str(folder)))
+    assert "complete already" in capsys.readouterr().out
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_a_corpus_is_replaced_as_a_whole(tmp_path, recipe):
+    corpus.build(corpus.plan(config(seed=1))[0], {}, tmp_path / "corpus")
+    (tmp_path / "corpus" / "old.txt").write_text("of the old corpus")
+    corpus.build(recipe, {}, tmp_path / "corpus")
+    assert not (tmp_path / "corpus" / "old.txt").exists()
+    assert corpus.is_complete(tmp_path / "corpus", recipe)
+
+
+def test_a_missing_shard_is_noticed(tmp_path, recipe):
+    corpus.build(recipe, {}, tmp_path / "corpus")
+    next((tmp_path / "corpus").glob("val-*.parquet")).unlink()
+    assert not corpus.is_complete(tmp_path / "corpus", recipe)
+    with pytest.raises(UserError, match="a shard is missing"):
+        corpus.read_samples(tmp_path / "corpus", "val", TAXONOMY)
+
+
+@pytest.mark.engine
+def test_ray_builds_the_same_bytes(tmp_path, recipe, folder):
+    corpus.run(config(out=str(tmp_path / "ray")))
+    assert contents(tmp_path / "ray") == contents(folder)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+def test_a_killed_build_goes_on_and_ends_byte_identical(tmp_path):
+    command = [sys.executable, "duvlm.py", "run", "corpus", "count=1200", "size=64"]
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    subprocess.run([*command, f"out={undisturbed}"], cwd=ROOT, check=True, capture_output=True, timeout=300)
+    build = subprocess.Popen([*command, f"out={killed}"], cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
+    records, finished = killed.with_name(".killed.partial"), []
+    while len(finished) < 3:
+        assert build.poll() is None, "it ended before it could be killed"
+        finished = list(records.glob("*/corpus/*.parquet"))
+        time.sleep(0.05)
+    os.killpg(build.pid, signal.SIGKILL)
+    build.wait()
+    assert not killed.exists()
+    again = subprocess.run([*command, f"out={killed}"], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert "continuing: " in again.stdout, again.stderr
+    assert contents(killed) == contents(undisturbed)
+    assert not records.exists()

@@ -4,8 +4,8 @@ from itertools import islice
 
 import pytest
 
-from envs.environment import OfflineEnvironment, OnlineEnvironment
-from envs.samples import Completion, Gated, Prompt, RewardQuery
+from envs.environment import MixedEnvironment, OfflineEnvironment, OnlineEnvironment, relative_error
+from envs.samples import Completion, Gated, Prompt, RewardQuery, Scored
 from envs.taxonomy import TAXONOMY
 
 BLUR = TAXONOMY.degradation("blur", {"sigma": 2.0})
@@ -67,3 +67,67 @@ def test_equal_answers_to_one_image_are_one_query(offline):
 def test_a_world_without_prompts_is_refused():
     with pytest.raises(ValueError, match="at least one prompt"):
         OnlineEnvironment([], TAXONOMY)
+
+
+WRONG_TYPE, NEAR = said("[T-low_resolution][K-scale][V-2]"), said("Mild.[T-blur][K-sigma][V-2.50]")
+
+
+def judged_by(strategy, completion):
+    truth = {p.sample_id: BLUR for p in PROMPTS}
+    return OfflineEnvironment(PROMPTS, truth, TAXONOMY, strategy=strategy).judge(PROMPTS[0], completion)
+
+
+def test_the_naive_strategy_restores_a_wrong_type_with_the_wrong_operator():
+    query = judged_by("naive", WRONG_TYPE)
+    assert isinstance(query, RewardQuery)
+    assert query.degradation.type == "low_resolution"
+    assert judged_by("naive", said("blur")) == Gated("no_answer", -1.0)
+
+
+def test_the_value_strategy_restores_nothing_and_gates_a_wrong_type():
+    assert judged_by("value", NEAR) == Scored(-0.25, {"relative_error": 0.25})
+    assert judged_by("value", said("[T-blur][K-sigma][V-2.00]")).reward == 0
+    assert judged_by("value", WRONG_TYPE) == Gated("wrong_type", -1.0)
+    assert judged_by("value", said("[T-blur][K-sigma][V-12.00]")).reward == -1  # five times the truth is no worse
+
+
+def test_the_relative_error_is_the_mean_over_keys_of_what_each_misses():
+    truth = TAXONOMY.degradation("low_light", {"gamma": 2.0, "gain": 0.1})
+    answer = TAXONOMY.degradation("low_light", {"gamma": 3.0, "gain": 0.09})
+    assert relative_error(truth, answer) == pytest.approx((0.5 + 0.1) / 2)
+    assert relative_error(truth, truth) == 0
+
+
+def test_the_online_environment_holds_no_truth_to_read():
+    online, offline = OnlineEnvironment(PROMPTS, TAXONOMY), OfflineEnvironment(PROMPTS, {}, TAXONOMY)
+    assert "_truth" in vars(offline)
+    assert "_truth" not in vars(online)
+    assert not any(isinstance(value, dict) for value in vars(online).values())
+
+
+def mixed(share):
+    labelled = [Prompt(f"labelled/{i}", sample=i) for i in range(5)]
+    truth = {prompt.sample_id: BLUR for prompt in labelled}
+    offline = OfflineEnvironment(labelled, truth, TAXONOMY)
+    return MixedEnvironment(OnlineEnvironment(PROMPTS, TAXONOMY), offline, set(truth), share)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.9, 1.0])
+def test_a_mixed_stream_has_its_share_of_labelled_prompts_at_every_length(share):
+    ids = [prompt.sample_id for prompt in islice(mixed(share).prompts(seed=3), 40)]
+    labelled = [sample_id.startswith("labelled") for sample_id in ids]
+    assert all(abs(sum(labelled[:n]) - share * n) < 1 for n in range(1, 41))
+    if share == 0.5:
+        assert len(set(ids[:10])) == 10  # each of the streams goes through its own epochs
+
+
+@pytest.mark.parametrize("start", [0, 1, 6, 7, 23])
+def test_a_cursor_continues_a_mixed_stream_exactly(start):
+    whole = [p.sample_id for p in islice(mixed(0.3).prompts(seed=5), 30)]
+    assert [p.sample_id for p in islice(mixed(0.3).prompts(seed=5, start=start), 30 - start)] == whole[start:]
+
+
+def test_in_a_mixed_stream_only_labelled_prompts_know_their_type():
+    environment = mixed(0.5)
+    assert environment.judge(Prompt("labelled/1", 1), WRONG_TYPE) == Gated("wrong_type", -1.0)
+    assert isinstance(environment.judge(PROMPTS[1], WRONG_TYPE), RewardQuery)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from envs.samples import Completion, Failed, Gated, Group, Prompt, Scored
-from learner.experience import JudgedGroup, measures, saturated, trajectories
+from learner.experience import JudgedGroup, measures, saturated, teaches_nothing, trajectories
 
 COMPLETION = Completion("", (1, 2), (-0.1, -0.2))
 
@@ -12,19 +12,19 @@ def judged(*verdicts, version=0):
 
 
 def test_a_failed_completion_reaches_neither_the_learner_nor_the_others_advantage():
-    with_failure = trajectories([judged(Scored(-0.1), Failed("lost"), Scored(-0.3))], scale_by_spread=False)
-    without = trajectories([judged(Scored(-0.1), Scored(-0.3))], scale_by_spread=False)
+    with_failure = trajectories([judged(Scored(-0.1), Failed("lost"), Scored(-0.3))], loss="dr_grpo")
+    without = trajectories([judged(Scored(-0.1), Scored(-0.3))], loss="dr_grpo")
     assert with_failure == without
     assert [t.advantage for t in without] == pytest.approx([0.1, -0.1])
 
 
 def test_a_gated_answer_counts_with_its_penalty():
-    taken = trajectories([judged(Scored(-0.1), Gated("wrong_type"))], scale_by_spread=True)
-    assert [t.advantage for t in taken] == pytest.approx([1, -1])
+    taken = trajectories([judged(Scored(-0.1), Gated("wrong_type"))], loss="grpo")
+    assert [t.advantage for t in taken] == pytest.approx([0.5**0.5, -(0.5**0.5)])
 
 
 def test_a_group_that_failed_throughout_gives_nothing_to_learn():
-    assert trajectories([judged(Failed("x"), Failed("y"))], scale_by_spread=True) == []
+    assert trajectories([judged(Failed("x"), Failed("y"))], loss="grpo") == []
 
 
 def test_the_metrics_of_a_step_name_the_reasons_of_the_gate():
@@ -33,6 +33,8 @@ def test_the_metrics_of_a_step_name_the_reasons_of_the_gate():
     assert step["gate_rate"] == 0.5
     assert step["gated"] == {"bad_number": 0.25, "wrong_type": 0.25}
     assert step["failed"] == 1
+    assert step["flat"] == 0
+    assert step["sample_ids"] == ["a"]
     assert step["staleness"] == 1
     assert step["scored"] == {"share": 0.25, "mse": 0.2}
 
@@ -42,3 +44,15 @@ def test_a_rising_average_is_not_saturated_and_a_flat_one_is():
     assert saturated(list(flat), window=10)
     assert not saturated(list(flat + np.linspace(0, 1, 20)), window=10)
     assert not saturated(list(flat[:19]), window=10)
+
+
+def test_equal_rewards_teach_nothing_whatever_they_are():
+    assert teaches_nothing(judged(Scored(-0.2), Scored(-0.2), Failed("x")))
+    assert teaches_nothing(judged(Gated("no_answer"), Gated("wrong_type")))
+    assert teaches_nothing(judged(Failed("x"), Failed("x")))
+    assert not teaches_nothing(judged(Scored(-0.2), Scored(-0.2001)))
+
+
+def test_parts_that_only_some_restorations_have_are_averaged_over_those():
+    step = measures([judged(Scored(0.1, {"range": 0.2}), Scored(0.2, {"range": 0.4, "psnr": 20.0}))], step=0)
+    assert step["scored"] == {"share": 1.0, "range": pytest.approx(0.3), "psnr": 20.0}

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -87,6 +88,30 @@ def test_steps_are_those_of_one_plain_process(start, examples, policy_folder, tm
         assert metrics["loss"] == pytest.approx(trainer.grpo_step(judged), rel=1e-3, abs=1e-5)
         assert metrics["policy_kl"] > 1e-6
         assert metrics["mismatch"] > 0.1
+    assert_agree(learner, trainer, tmp_path)
+
+
+LOSSES = [
+    {"loss": "dr_grpo", "importance": "mask", "kl_estimator": "k2"},
+    {"loss": "gspo", "importance": "off", "kl_estimator": "k1"},
+    {"loss": "gspo", "importance": "truncate", "clip_low": 1e-4, "clip_high": 2e-4},
+]
+
+
+def test_every_loss_is_that_of_one_plain_process_step_for_step(start, examples, policy_folder, tmp_path):
+    config = settings(kl=0.1, epochs=2)
+    learner = start(config, reference=policy_folder)
+    trainer = ReferenceTrainer(policy_folder, config, TOTAL, reference=policy_folder)
+    assert len({len(example.completion) for example in examples}) > 1
+    judged, losses = trajectories(examples), []
+    for chosen in LOSSES:  # on one learner, since starting one takes longer than all steps
+        wanted = replace(config.grpo, **chosen)
+        choose = lambda actor, wanted: setattr(actor._config, "grpo", wanted)  # noqa: E731 (sent by value)
+        ray.get([rank.__ray_call__.remote(choose, wanted) for rank in learner._ranks])
+        config.grpo = wanted
+        losses.append(learner.grpo_step(judged)["loss"])
+        assert losses[-1] == pytest.approx(trainer.grpo_step(judged), rel=1e-3, abs=1e-5)
+    assert len({round(loss, 4) for loss in losses}) == len(losses)
     assert_agree(learner, trainer, tmp_path)
 
 

@@ -12,7 +12,7 @@ from learner.runlog import RunLog, read_metrics, write_atomically
 @pytest.fixture
 def run(tmp_path):
     def open_log(total=10, resumed=0):
-        return RunLog(tmp_path / "sft", load("sft", ["seed=3"]), total, resumed)
+        return RunLog(tmp_path / "sft", "sft", load("sft", ["seed=3"]), total, resumed)
 
     open_log.folder = tmp_path / "sft"
     return open_log
@@ -95,3 +95,13 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     with pytest.raises(TypeError):
         write_atomically(file, 3)
     assert file.read_text() == "old"
+
+
+def test_spans_that_overlap_on_a_thread_get_lanes_of_their_own(run):
+    with run() as log:
+        for start, seconds in ((100.0, 1.0), (100.5, 1.0), (101.2, 0.5), (101.6, 0.2)):
+            log.span("reward", "pool", "group", start, seconds)
+    events = json.loads((run.folder / "trace.json").read_text())
+    lanes = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
+    found = [lanes[event["tid"]] for event in events if event["ph"] == "X"]
+    assert found == ["pool", "pool (2)", "pool", "pool (2)"]

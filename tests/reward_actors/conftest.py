@@ -9,7 +9,8 @@ from diffusers import UNet2DModel
 from envs.degradations import degrade
 from envs.samples import Sample
 from envs.taxonomy import TAXONOMY
-from reward_actors.priors import GaussianPrior, UNetPrior
+from reward_actors.priors import GaussianPrior
+from reward_actors.unet_prior import UNetPrior
 
 torch.set_num_threads(1)
 

@@ -1,11 +1,14 @@
 """Priors say which part of a noisy picture is noise."""
 
+import time
+
 import pytest
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
 
 from configs import UserError
-from reward_actors.priors import UNetPrior, linear_alphas, load_prior, photo_gaussian
+from reward_actors.priors import linear_alphas, load_prior, photo_gaussian
+from reward_actors.unet_prior import UNetPrior, seconds_per_call
 
 
 def test_the_gaussian_prior_tells_noise_from_picture_exactly(gaussian_world):
@@ -51,6 +54,37 @@ def test_other_weights_have_another_fingerprint(network, unet_prior):
     other = UNet2DModel.from_config(network.config)
     assert UNetPrior(other).fingerprint != unet_prior.fingerprint
     assert photo_gaussian(32).fingerprint != photo_gaussian(64).fingerprint
+
+
+def test_half_precision_moves_the_answer_little_and_the_fingerprint(network, tmp_path):
+    network.save_pretrained(tmp_path)
+    full, half = load_prior(str(tmp_path), 32), load_prior(str(tmp_path), 32, dtype="bfloat16")
+    x, t = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.tensor([50, 800])
+    answers = full.eps(x, t), half.eps(x, t)
+    assert answers[1].dtype == torch.float32
+    assert 0 < (answers[0] - answers[1]).square().mean().sqrt() < 0.05 * answers[0].std()
+    assert full.fingerprint != half.fingerprint
+
+
+def test_compiling_changes_nothing_where_there_is_no_gpu(network, tmp_path):
+    network.save_pretrained(tmp_path)
+    prior = load_prior(str(tmp_path), 32, compile=True)
+    assert prior.device.type == "cpu"
+    assert prior.compile_if_faster(32) == "prior: not compiled, there is no GPU"
+    x, t = torch.randn(1, 3, 32, 32), torch.tensor([50])
+    assert torch.equal(prior.eps(x, t), load_prior(str(tmp_path), 32).eps(x, t))
+
+
+def test_rows_filled_up_to_a_power_of_two_answer_the_same(unet_prior, network):
+    filled = UNetPrior(network)
+    filled.fill_up()
+    x, t = torch.randn(5, 3, 30, 32), torch.tensor([0, 10, 200, 600, 999])
+    assert torch.allclose(filled.eps(x, t), unet_prior.eps(x, t), atol=1e-5)
+
+
+def test_the_median_call_is_timed_and_not_the_first():
+    seconds = iter([0.05, 0.05, 0.0, 0.03, 0.0, 0.0, 0.0])
+    assert seconds_per_call(lambda: time.sleep(next(seconds)), ()) < 0.01
 
 
 def test_our_noise_schedule_is_that_of_diffusers():

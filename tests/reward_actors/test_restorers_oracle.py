@@ -1,5 +1,7 @@
 """Under a Gaussian prior the right answer is known in closed form; the sampler must find it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from envs.degradations import QUANTISATION, blur, degrade, low_resolution
 from envs.degradations.common import dct2, dct_matrix, idct2
 from envs.taxonomy import TAXONOMY
 from reward_actors.batch import restore_batch
-from reward_actors.priors import photo_gaussian
+from reward_actors.priors import GaussianPrior, photo_gaussian
 from reward_actors.restorers import RESTORERS, restorer, schedule
 
 DRAWS = 32
@@ -56,6 +58,65 @@ def test_averaged_over_noise_ddnm_is_the_posterior_mean(gaussian_world, name, po
     assert error < 0.5
     assert error < 0.75 * rms(classical - as_picture(mean)) / deviation
     assert 0.5 < restored.std(0).mean() / deviation < 1.0  # samples, a little narrower than the posterior
+
+
+@pytest.mark.parametrize("transmission", [0.5, 0.1, 0.05])
+def test_in_haze_ddnm_is_the_inverted_formula_and_ddnm_plus_the_posterior_mean(gaussian_world, transmission):
+    """The Wiener filter of y = t x + A (1 - t) + quantisation; it departs from the formula where t is small."""
+    answer = TAXONOMY.degradation("haze", {"atmospheric_light": 0.7, "transmission": transmission})
+    y = degrade(gaussian_world.draw(1), [answer])
+    power = gaussian_world.power / 4
+    evidence = transmission**2 * power + QUANTISATION**2
+    mean = 0.5 + idct2(transmission * power / evidence * dct2(y - 0.7 * (1 - transmission) - transmission * 0.5))
+    deviation = float((power * QUANTISATION**2 / evidence).mean().sqrt())
+    inverted = as_picture(((y - 0.7 * (1 - transmission)) / transmission).clamp(0, 1).numpy())
+    ddnm = np.stack(restore_many(gaussian_world.prior, restorer("ddnm"), as_uint8(y), answer))
+    plus = np.stack(restore_many(gaussian_world.prior, restorer("ddnm_plus"), as_uint8(y), answer))
+    assert np.abs(ddnm - inverted).max() < 1e-5
+    assert rms(plus.mean(0) - as_picture(mean.clamp(0, 1).numpy())) < 0.3 * deviation
+    assert 0.25 < plus.std(0).mean() / deviation < 1.0
+
+
+@pytest.mark.parametrize("name", ["ddnm", "ddnm_plus"])
+@pytest.mark.parametrize("gain", [0.05, 0.02, 0.01])
+def test_in_low_light_ddnm_averages_to_the_mean_of_a_truncated_normal(name, gain):
+    """Low light leaves a box. Where the prior's pixels are independent, N(.5, sd^2), the posterior has a closed form.
+
+    Errors are in widths of the box, .09 to .36 grey; the mean is nearer than the midpoint as soon as boxes are
+    wide, and nearer than the likeliest point everywhere. For a prior with correlated pixels no closed form exists.
+    """
+    sd, size = 0.2, 32
+    prior = GaussianPrior(torch.zeros(1, 1, 1), torch.full((size, size), 4 * sd**2))
+    answer = TAXONOMY.degradation("low_light", {"gamma": 2.0, "gain": gain})
+    draw = 0.5 + sd * torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    dark = degrade(draw.clamp(0, 1), [answer])
+    low, high = (((dark + side * 0.5 / 255) / gain).clamp(0, 1).sqrt() for side in (-1, 1))
+    a, b = (low - 0.5) / sd, (high - 0.5) / sd
+    normal = torch.distributions.Normal(0.0, 1.0)
+    density = normal.log_prob(a).exp() - normal.log_prob(b).exp()
+    mean = 0.5 + sd * density / (normal.cdf(b) - normal.cdf(a)).clamp_min(1e-9)
+    restored = np.stack(restore_many(prior, restorer(name), as_uint8(dark), answer))
+
+    def error(point):
+        return rms((restored.mean(0) - as_picture(point.numpy())) / as_picture((high - low).numpy()))
+
+    assert np.all(restored >= as_picture(low.numpy()) - 1e-5)
+    assert np.all(restored <= as_picture(high.numpy()) + 1e-5)
+    assert error(mean) < 0.12
+    assert error(mean) < 0.5 * error(torch.full_like(low, 0.5).clamp(low, high))
+    assert error(mean) < error((low + high) / 2)
+
+
+@pytest.mark.parametrize("name", ["ddnm", "ddnm_plus"])
+def test_time_travel_keeps_the_posterior_mean(gaussian_world, name):
+    answer = TAXONOMY.degradation("blur", {"sigma": 2.0})
+    y = degrade(gaussian_world.draw(1), [answer])
+    mean, deviation = (part.numpy() for part in posterior_of_blur(gaussian_world, y, answer))
+    travelling = replace(restorer(name, steps=40), travel=10, repeats=3)
+    restored = np.stack(restore_many(gaussian_world.prior, travelling, as_uint8(y), answer))
+    assert len(schedule(travelling, answer)) == 120
+    assert rms(restored.mean(0) - as_picture(mean)) < 0.3 * deviation
+    assert 0.5 < restored.std(0).mean() / deviation < 1.0
 
 
 @pytest.mark.parametrize("name", list(RESTORERS))

@@ -1,16 +1,19 @@
 """Rows share denoiser calls and nothing else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from reward_actors.batch import RunningBatch, restore_batch
-from reward_actors.restorers import Restorer, noise, restorer, schedule
+from reward_actors.priors import photo_gaussian
+from reward_actors.restorers import Restorer, noise, restorer, schedule, step
 
 SHORT = restorer("ddnm", steps=6)
 
 
-@pytest.mark.parametrize("name", ["ddnm", "ddnm_plus", "fast", "average"])
+@pytest.mark.parametrize("name", ["ddnm", "ddnm_plus", "fast", "few", "average"])
 def test_a_restoration_does_not_depend_on_its_neighbours(unet_prior, samples, name):
     chosen = restorer(name, steps=4)
     together = restore(unet_prior, chosen, samples * 2, capacity=5)
@@ -44,16 +47,56 @@ def test_noise_of_different_pictures_is_uncorrelated_standard_normal():
     assert (torch.corrcoef(draws) - torch.eye(8)).abs().max() < 0.1
 
 
-def test_a_short_row_behind_long_ones_leaves_after_its_own_steps(unet_prior, samples):
+def test_a_short_row_behind_long_ones_leaves_after_its_own_steps(samples):
+    """100 steps do not hold up 4: no head-of-line blocking."""
     blurred = next(sample for sample in samples if sample.degradation.type == "blur")
-    batch = RunningBatch(unet_prior, restorer("ddnm", steps=30), capacity=3)
+    batch, entered = RunningBatch(photo_gaussian(64), restorer("ddnm"), capacity=3), 10
+    left = {}
+
+    def step(number):
+        left.update({key: number for key, _ in batch.step()})
+
     for key in ("long-0", "long-1"):
         batch.add(key, key, blurred.degraded, blurred.degradation)
-    batch.step()
+    for number in range(1, entered + 1):
+        step(number)
     batch.add("short", "short", blurred.degraded, blurred.degradation, restorer("fast", steps=4))
-    left = [[key for key, _ in batch.step()] for _ in range(4)]
-    assert left == [[], [], [], ["short"]]
-    assert len(batch) == 2
+    for number in range(entered + 1, 102):
+        step(number)
+    assert left == {"short": entered + 4, "long-0": 100, "long-1": 100}
+
+
+def test_time_travel_walks_each_stretch_again(answers):
+    blurred = next(answer for answer in answers if answer.type == "blur")
+    there_and_back = Restorer("travelling", steps=6, first=50, last=0, travel=3, repeats=2)
+    assert schedule(there_and_back, blurred) == (50, 40, 30, 50, 40, 30, 20, 10, 0, 20, 10, 0)
+    assert schedule(replace(there_and_back, travel=0), blurred) == (50, 40, 30, 20, 10, 0)
+
+
+def test_going_back_in_time_noises_the_estimate_that_agrees_with_the_data(unet_prior, samples):
+    """Not the network's own estimate: the new x is sqrt(a) x0h + sqrt(1 - a) z, x0h projected onto the data."""
+    low = next(sample for sample in samples if sample.degradation.type == "low_resolution")
+    y = torch.tensor(low.degraded).permute(2, 0, 1)[None].float() / 255
+    now, earlier = (unet_prior.alphas_cumprod[[t]].float() for t in (100, 300))
+    x, z = noise("x", 0, y.shape), noise("z", 0, y.shape)
+    eps = unet_prior.eps(x, torch.tensor([100]))
+    moved = step(x, eps, y, [low.degradation], [restorer("ddnm")], now, earlier, z)
+    noised = (moved - (1 - earlier).sqrt().item() * z) / earlier.sqrt().item()
+    corrected = step(x, eps, y, [low.degradation], [restorer("ddnm")], now, torch.ones(1), z)
+    assert torch.allclose(noised, corrected, atol=1e-4)
+
+
+def test_haze_in_the_reference_costs_no_denoiser_call_and_changes_no_score(unet_prior, samples):
+    """Its data fix every pixel, whatever the walk before: the last projection is the closed form."""
+    hazy = next(sample for sample in samples if sample.degradation.type == "haze")
+    y = torch.tensor(hazy.degraded).permute(2, 0, 1)[None].float() / 255
+    x, now = noise("x", 0, y.shape), unet_prior.alphas_cumprod[[0]].float()
+    eps = unet_prior.eps(x, torch.tensor([0]))
+    walked = step(x, eps, y, [hazy.degradation], [SHORT], now, torch.ones(1), torch.zeros_like(x))
+    walked = ((walked[0] + 1) / 2).clamp(0, 1).permute(1, 2, 0).numpy()
+    assert schedule(SHORT, hazy.degradation) == ()
+    assert np.abs(restore(unet_prior, SHORT, [hazy])[0] - walked).max() <= 1e-6
+    assert schedule(restorer("ddnm_plus"), hazy.degradation) != ()
 
 
 def test_rows_of_different_sizes_run_together(unet_prior, samples):

@@ -1,0 +1,64 @@
+"""`duvlm serve`: the restoration service on this machine, until it is interrupted."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+
+from benchmarks.service.app import Ingress, app
+from configs import UserError
+from configs.cluster import prepare
+from configs.schema import Config
+
+APPLICATION = "duvlm"
+
+
+def serve(config: Config, host: str = "127.0.0.1", port: int = 8000) -> None:
+    """Serves on http://HOST:PORT/ until Ctrl-C.
+
+    Raises:
+        UserError: the port is taken, or the policy or the prior is not there.
+    """
+    start(config, host, port)
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    print(f"restoration service on http://{shown}:{port}/ (Ctrl-C ends it)", flush=True)
+    try:
+        while True:
+            time.sleep(3600)
+    finally:
+        stop()
+
+
+def start(config: Config, host: str, port: int) -> None:
+    """Starts the deployment and returns when it answers."""
+    from ray import serve
+
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    _check_free(host, port)
+    prepare(config, "serve")
+    options = {"host": host, "port": port, "request_timeout_s": 180.0}
+    serve.start(http_options=options, logging_config={"log_level": "WARNING"})
+    deployment = serve.deployment(serve.ingress(app)(Ingress)).options(
+        name="restoration", num_replicas=1, max_ongoing_requests=128, max_queued_requests=128,
+        ray_actor_options={"num_cpus": 0.1}, graceful_shutdown_timeout_s=5.0,
+    )  # fmt: skip
+    serve.run(deployment.bind(config), name=APPLICATION)
+
+
+def stop() -> None:
+    """Ends the deployment and its actors."""
+    from ray import serve
+
+    serve.shutdown()
+
+
+def _check_free(host: str, port: int) -> None:
+    if not 1 <= port <= 65535:
+        raise UserError(f"port: expected 1 .. 65535, got {port}")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UserError(f"cannot listen on {host}:{port} ({error.strerror}): choose another --port") from None

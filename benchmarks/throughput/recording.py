@@ -1,0 +1,80 @@
+"""Completions that the policy gave to test pictures, kept in a file: a benchmark of rewards needs no engine twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from configs import UserError
+from configs.cluster import prepare
+from configs.schema import Config
+from envs.corpus import CorpusSplit
+from envs.policy_world import policy_folder
+from envs.samples import Group, Prompt
+from rollout.pool import RolloutPool
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The completions of one prompt, as text."""
+
+    sample_id: str
+    texts: tuple[str, ...]
+
+
+def record(config: Config, samples: CorpusSplit, prompts: int, completions: int, file: Path) -> list[Recorded]:
+    """Samples `completions` answers to each of `prompts` pictures at `rollout.temperature`, writes and returns them.
+
+    The pictures are drawn by `seed`, equally many of each type.
+    """
+    chosen = _balanced(samples, prompts, config.seed)
+    prepare(config, "evaluate")
+    groups = asyncio.run(_sample(config, [_prompt(samples, index) for index in chosen], completions))
+    texts = {group.prompt.sample_id: tuple(completion.text for completion in group.completions) for group in groups}
+    recorded = [Recorded(name, texts[name]) for name in (samples.sample_ids()[index] for index in chosen)]
+    file.write_text("".join(json.dumps(asdict(group)) + "\n" for group in recorded))
+    return recorded
+
+
+def read(file: Path, prompts: int, completions: int) -> list[Recorded]:
+    """The first `completions` texts of the first `prompts` lines of a file that `record` wrote.
+
+    Raises:
+        UserError: the file holds fewer, or something else.
+    """
+    try:
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        recorded = [Recorded(row["sample_id"], tuple(row["texts"])[:completions]) for row in rows[:prompts]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file}: expected a line {{'sample_id', 'texts'}} per prompt ({error}); record anew") from None
+    if len(recorded) < prompts or any(len(group.texts) < completions for group in recorded):
+        raise UserError(f"{file} holds fewer than {prompts} prompts x {completions} completions; record anew")
+    return recorded
+
+
+def _balanced(samples: CorpusSplit, count: int, seed: int) -> list[int]:
+    """Row numbers: one of each type in turn, in an order drawn by `seed`."""
+    types = np.array([degradation.type for degradation in samples.degradations()])
+    rng = np.random.default_rng(seed)
+    rows = [rng.permutation(np.flatnonzero(types == kind)) for kind in dict.fromkeys(types)]
+    if count > len(rows) * min(map(len, rows)):
+        raise UserError(f"--prompts={count}: the split has {min(map(len, rows))} samples of its rarest type")
+    return [int(rows[i % len(rows)][i // len(rows)]) for i in range(count)]
+
+
+def _prompt(samples: CorpusSplit, index: int) -> Prompt:
+    return Prompt(samples.sample_ids()[index], samples[index])
+
+
+async def _sample(config: Config, prompts: Sequence[Prompt], completions: int) -> list[Group]:
+    pool = RolloutPool(config, policy_folder(config.policy, config.world))
+    try:
+        await pool.start()
+        return [group async for group in pool.sample(prompts, n=completions, seed=config.seed)]
+    finally:
+        await pool.close()

@@ -1,0 +1,79 @@
+"""Actors that sleep in the place of a rollout engine and a learner's rank; what they last is in `sleeps.json` of the
+folder that a policy would be in. Imports no torch: a worker process starts in a second."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.schema import Config
+from envs.answer import write
+from envs.samples import Completion, Group, Prompt
+from envs.taxonomy import TAXONOMY
+
+
+class SleepingEngine:
+    """In the place of a `RolloutActor`."""
+
+    def __init__(self, folder: str, config: Config):
+        self._seconds, self._version = json.loads(Path(folder, "sleeps.json").read_text())["group"], 0
+        sigmas = [0.3 + 0.01 * i for i in range(config.rollout.group_size)]
+        texts = [write(TAXONOMY.degradation("blur", {"sigma": sigma}), TAXONOMY) for sigma in sigmas]
+        self._completions = tuple(Completion(text, (1, 2, 3), (0.0, 0.0, 0.0)) for text in texts)
+
+    async def ready(self) -> int:
+        return os.getpid()
+
+    async def generate(self, prompt: Prompt, *_) -> Group:
+        await asyncio.sleep(self._seconds)
+        return Group(prompt, self._completions, self._version, self._seconds)
+
+    async def open_transfer(self, info: dict) -> None: ...
+
+    async def begin_update(self) -> None: ...
+
+    async def receive(self, manifest) -> None: ...
+
+    async def finish_update(self, version: int) -> None:
+        self._version = version
+
+    async def close(self) -> None: ...
+
+
+class SleepingRank:
+    """In the place of a `LearnerRank`; it has no weights."""
+
+    def __init__(self, rank: int, config: Config): ...
+
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", 0
+
+    def start(self, address, folder: str, total_steps: int, reference) -> None:
+        self._seconds = json.loads(Path(folder, "sleeps.json").read_text())["learner"]
+
+    def grpo_step(self, trajectories: Sequence) -> dict[str, float]:
+        time.sleep(self._seconds)
+        return {"seconds": self._seconds}
+
+    def weight_manifest(self):
+        from rollout.weight_transfer import Manifest
+
+        return Manifest((), (), ())
+
+    def bind_weights(self, bucket_mb: int, timeout: float):
+        from rollout.weight_transfer import Endpoint
+
+        return Endpoint("127.0.0.1", 0, 0)
+
+    def open_weights(self, world_size: int) -> None: ...
+
+    def send_weights(self) -> int:
+        return 0
+
+    def save(self, folder: str) -> None: ...
+
+    def save_policy(self, folder: str) -> None: ...

@@ -1,0 +1,107 @@
+"""The real RL loop with stages that sleep: `learner.rl.Loop` and its pools, over actors that do no work.
+
+Queue, pools, gate, weight updates and log are the real ones. What the stages last is written into the folder that a
+policy would be in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from benchmarks.throughput.simulation import Shape, Times, lap
+from benchmarks.throughput.sleeping_actors import SleepingEngine, SleepingRank
+from benchmarks.throughput.stand_in import StandIn
+from configs.schema import Config
+from envs.environment import OnlineEnvironment
+from envs.samples import Prompt
+from envs.taxonomy import TAXONOMY
+from learner import trace
+from learner.ranks import Learner
+from learner.rl import Loop, Stages
+from learner.worlds import JobWorld
+from reward_actors.pool import RewardPool
+from rollout.pool import RolloutPool
+
+NOTHING = 0.001  # CPUs that a sleeping actor reserves
+
+
+@dataclass(frozen=True)
+class Sleeps:
+    """Seconds of one step in each stage, if it had nothing to wait for: all groups, all restorations, the learner."""
+
+    rollout: float
+    reward: float
+    learner: float
+
+    def times(self, shape: Shape) -> Times:
+        """The same as seconds of each piece of work, for stages that are always full."""
+        group = self.rollout * shape.engines * shape.in_flight / shape.prompts
+        restoration = self.reward * shape.actors * shape.rows / (shape.prompts * shape.group_size)
+        return Times([group], [restoration], [self.learner])
+
+
+class _ClockedEnvironment(OnlineEnvironment):
+    """Notes the CPU seconds of this process whenever a step's prompts are drawn."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.marks: list[float] = []
+
+    def prompts(self, seed: int, start: int = 0) -> Iterator[Prompt]:
+        self.marks.append(time.process_time())
+        return super().prompts(seed, start)
+
+
+def run_loop(config: Config, shape: Shape, times: Times, steps: int, out: Path) -> tuple[float, float]:
+    """Runs the loop with its log in `out`; the process must be connected to a cluster.
+
+    Returns:
+        Seconds of a step, and CPU seconds of this process in it.
+    """
+
+    config = _configured(config, shape, steps, out)
+    policy = out / "sleeps"
+    policy.mkdir(parents=True)
+    (policy / "sleeps.json").write_text(json.dumps({"group": times.group[0], "learner": times.learner[0]}))
+    prompts = [Prompt(f"picture-{i}", i) for i in range(shape.prompts * (shape.max_staleness + 2))]
+    environment = _ClockedEnvironment(prompts, TAXONOMY)
+    world = JobWorld(environment, [times.restoration[0]] * len(prompts))
+    stages = Stages(
+        partial(RolloutPool, actor_class=SleepingEngine),
+        partial(RewardPool, actor_class=StandIn),
+        partial(Learner, rank_class=SleepingRank),
+    )
+
+    async def run() -> None:
+        await Loop(config, "offline", policy, world, None, stages).run()
+
+    asyncio.run(run())
+    return lap(step_ends(out)), lap(environment.marks)
+
+
+def step_ends(out: Path) -> list[float]:
+    """When the weights of each step were out, seconds since the epoch, from the trace of a run."""
+    spans = [event for event in trace.read(out / "trace.json") if event["ph"] == "X"]
+    return [(s["ts"] + s["dur"]) / 1e6 for s in spans if s["args"]["who"] == ["learner", "sync"]]
+
+
+def _configured(config: Config, shape: Shape, steps: int, out: Path) -> Config:
+    sizes = {"group_size": shape.group_size, "actors": shape.engines, "in_flight": shape.in_flight}
+    pool = {"actors": shape.actors, "max_actors": 0, "batch": shape.rows, "memo": 0, "scorer": ["mse"], "gpus": 0.0}
+    return replace(
+        config,
+        out=str(out),
+        steps=steps,
+        probe="",
+        resume=False,
+        rollout=replace(config.rollout, **sizes, cpus=NOTHING, gpus=0.0),
+        reward=replace(config.reward, **pool, cpus=NOTHING, strategy="structured"),
+        learner=replace(config.learner, ranks=1, cpus=NOTHING, gpus=0.0, checkpoint_every=10**6),
+        grpo=replace(config.grpo, prompts=shape.prompts, max_staleness=shape.max_staleness, refill=0, kl=0.0),
+    )

@@ -1,0 +1,242 @@
+"""What a weight update costs: bytes a second beside memcpy, calls, and the pause that rollouts see.
+
+The pool, the order of calls, the packing and the gloo group are the real ones; in the place of learner and engine are
+processes that hold nothing but tensors (no vLLM: what its layers do with their weights afterwards is not measured).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.throughput.sleeping_actors import SleepingEngine, SleepingRank
+from configs.cluster import connect
+from configs.schema import Config
+from envs.policy_world import policy_folder
+from envs.samples import Prompt
+from learner.ranks import Learner
+from learner.weight_source import LearnerWeights
+from rollout.pool import RolloutPool
+from rollout.weight_transfer import Manifest, WeightSender, buckets, checkpoint_shapes, gloo_group, receive
+
+BOUND = 0.3
+"""Of memcpy, within one machine."""
+GROUP_SECONDS = 0.02
+"""A sleeping group: the pause is seen as finely as this."""
+WARM = 0.5
+"""Seconds of sampling before an update and after it."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Random tensors to send, without the tensors."""
+
+    shapes: dict[str, tuple[int, ...]]
+    dtype: str
+
+    @property
+    def parameters(self) -> int:
+        return sum(map(math.prod, self.shapes.values()))
+
+    def manifest(self) -> Manifest:
+        return Manifest(tuple(self.shapes), (self.dtype,) * len(self.shapes), tuple(self.shapes.values()))
+
+    def write_folder(self, folder: Path, seconds: float) -> None:
+        """What stands in for the policy's folder: the tensors' names and shapes (a safetensors file whose data is a
+        hole), how long a group lasts, and the tensors again for the actors."""
+        manifest, header, end = self.manifest(), {}, 0
+        kind = {"float32": "F32", "bfloat16": "BF16"}[self.dtype]
+        for (name, shape), size in zip(self.shapes.items(), manifest.sizes, strict=True):
+            header[name] = {"dtype": kind, "shape": shape, "data_offsets": [end, end + size]}
+            end += size
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        file = folder / "model.safetensors"
+        file.write_bytes(len(text).to_bytes(8, "little") + text)
+        with file.open("r+b") as stream:
+            stream.truncate(8 + len(text) + end)
+        (folder / "sleeps.json").write_text(json.dumps({"group": seconds, "learner": 0.0}))
+        (folder / "weights.json").write_text(json.dumps({"shapes": self.shapes, "dtype": self.dtype}))
+
+
+def like_qwen(hidden: int, layers: int, vocabulary: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of a decoder: {name: shape}."""
+    wide = 11 * hidden // 4
+    shapes = {"embed_tokens.weight": (vocabulary, hidden)}
+    for i in range(layers):
+        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+            shapes[f"layers.{i}.self_attn.{name}.weight"] = (hidden, hidden)
+        for name in ("gate_proj", "up_proj"):
+            shapes[f"layers.{i}.mlp.{name}.weight"] = (wide, hidden)
+        shapes[f"layers.{i}.mlp.down_proj.weight"] = (hidden, wide)
+        shapes[f"layers.{i}.input_layernorm.weight"] = shapes[f"layers.{i}.post_layernorm.weight"] = (hidden,)
+    return shapes
+
+
+class SendingRank(SleepingRank):
+    """Rank 0 with random tensors; counts its broadcasts."""
+
+    def start(self, address, folder: str, total_steps: int, reference) -> None:
+        torch.set_num_threads(1)
+        self._weights = _read(folder)
+        dtype = getattr(torch, self._weights.dtype)
+        self._tensors = {name: torch.randn(shape, dtype=dtype) for name, shape in self._weights.shapes.items()}
+
+    def weight_manifest(self) -> Manifest:
+        return self._weights.manifest()
+
+    def bind_weights(self, bucket_mb: int, timeout: float):
+        self._sender = WeightSender("gloo", bucket_mb, timeout)
+        return self._sender.bind("127.0.0.1")
+
+    def open_weights(self, world_size: int) -> None:
+        self._sender.open(world_size)
+
+    def send_weights(self) -> int:
+        return self._sender.send(self._weights.manifest(), self._tensors.items())
+
+    def sums(self) -> list[float]:
+        return _sums(self._tensors)
+
+
+class ReceivingEngine(SleepingEngine):
+    """Holds tensors, and copies what it receives into them."""
+
+    def __init__(self, folder: str, config: Config):
+        super().__init__(folder, config)
+        torch.set_num_threads(1)
+        weights = _read(folder)
+        dtype = getattr(torch, weights.dtype)
+        self._tensors = {name: torch.zeros(shape, dtype=dtype) for name, shape in weights.shapes.items()}
+
+    async def open_transfer(self, info: dict) -> None:
+        where = (info["master_address"], info["master_port"], info["rank_offset"], info["world_size"], info["timeout"])
+        self._group, self._limit = await asyncio.to_thread(gloo_group, *where), info["packed_buffer_size_bytes"]
+
+    async def receive(self, manifest: Manifest) -> None:
+        await asyncio.to_thread(self._receive, manifest)
+
+    def _receive(self, manifest: Manifest) -> None:
+        for tensors in receive(self._group, manifest, self._limit):
+            for name, tensor in tensors:
+                self._tensors[name].copy_(tensor)
+
+    async def sums(self) -> list[float]:
+        return _sums(self._tensors)
+
+
+class _TimedWeights(LearnerWeights):
+    seconds = 0.0
+
+    async def send(self) -> int:
+        began = time.perf_counter()
+        version = await super().send()
+        self.seconds = time.perf_counter() - began
+        return version
+
+
+def run(config: Config, large: bool) -> dict:
+    """Measures the shipped policy's tensors and, where asked, a billion parameters."""
+    connect(config)
+    models = {"the shipped policy": Weights(checkpoint_shapes(policy_folder(config.policy, config.world)), "float32")}
+    if large:
+        models["1 B"] = Weights(like_qwen(2048, 18, 50_000), "bfloat16")
+    rows = []
+    for name, weights in models.items():
+        for bucket in sorted({config.rollout.bucket_mb, 16, 64}):
+            rows.append({"model": name} | asyncio.run(_measure(config, weights, bucket)))
+    columns = ("parameters", "bucket_mb", "gb_per_second", "memcpy", "of_memcpy", "calls", "buckets", "pause")
+    table = Table("model", *columns)
+    for row in rows:
+        table.add_row(row["model"], *(f"{row[c]:.3g}" if isinstance(row[c], float) else f"{row[c]:,}" for c in columns))
+    Console(width=120).print(table, f"bar {BOUND:g} of memcpy; calls: one a bucket, whatever the tensors", sep="\n")
+    return {"rows": rows}
+
+
+async def _measure(config: Config, weights: Weights, bucket_mb: int, updates: int = 4) -> dict:
+    rollout = replace(config.rollout, actors=1, in_flight=1, bucket_mb=bucket_mb, cpus=0.001, gpus=0.0, group_size=2)
+    learner = replace(config.learner, ranks=1, cpus=0.001, gpus=0.0)
+    config = replace(config, rollout=rollout, learner=learner)
+    with tempfile.TemporaryDirectory() as folder:
+        weights.write_folder(Path(folder), GROUP_SECONDS)
+        pool = RolloutPool(config, folder, actor_class=ReceivingEngine)
+        ranks = await asyncio.to_thread(partial(Learner, config, folder, 1, rank_class=SendingRank))
+        try:
+            await pool.start()
+            measured = [await _update(pool, ranks, config, version) for version in range(1, updates + 1)]
+            sent, there = await asyncio.to_thread(ranks._one, "sums"), await pool.engines[0].sums.remote()
+            if sent != there:
+                raise RuntimeError("the engine's tensors are not those of the learner")
+        finally:
+            await pool.close()
+            ranks.close()
+    manifest = weights.manifest()
+    count = sum(1 for _ in buckets(manifest.sizes, bucket_mb * 2**20))
+    seconds = [send for send, _ in measured[1:]]  # the first opens the group
+    speeds = [manifest.bytes / 1e9 / s for s in seconds]
+    copied = memcpy()
+    return {
+        "parameters": weights.parameters,
+        "bytes": manifest.bytes,
+        "tensors": len(weights.shapes),
+        "bucket_mb": bucket_mb,
+        "buckets": count,
+        "calls": count + 4,  # begin, receive, send, finish
+        "seconds": float(np.median(seconds)),
+        "gb_per_second": float(np.median(speeds)),
+        "memcpy": copied,
+        "of_memcpy": float(np.median(speeds)) / copied,
+        "pause": float(np.median([pause for _, pause in measured[1:]])),
+    }
+
+
+async def _update(pool: RolloutPool, ranks: Learner, config: Config, version: int) -> tuple[float, float]:
+    """Seconds of the sending, and the longest time without a group while groups are sampled, less a group's."""
+    arrived, weights, done = [time.perf_counter()], _TimedWeights(ranks, config, version), asyncio.Event()
+
+    async def prompts():
+        while not done.is_set():
+            yield Prompt("picture", None)
+
+    async def sample() -> None:
+        async for _ in pool.sample(prompts()):
+            arrived.append(time.perf_counter())
+
+    sampling = asyncio.create_task(sample())
+    await asyncio.sleep(WARM)
+    await pool.update(weights)
+    await asyncio.sleep(WARM)
+    done.set()
+    await sampling
+    return weights.seconds, max(np.diff(arrived)) - GROUP_SECONDS
+
+
+def memcpy(size: int = 2**28) -> float:
+    """GB a second of copying memory that has been touched, in this process; the median of seven."""
+    source, target, seconds = torch.ones(size, dtype=torch.uint8), torch.ones(size, dtype=torch.uint8), []
+    for _ in range(7):
+        began = time.perf_counter()
+        target.copy_(source)
+        seconds.append(time.perf_counter() - began)
+    return size / 1e9 / float(np.median(seconds))
+
+
+def _read(folder: str) -> Weights:
+    written = json.loads(Path(folder, "weights.json").read_text())
+    return Weights({name: tuple(shape) for name, shape in written["shapes"].items()}, written["dtype"])
+
+
+def _sums(tensors: dict[str, torch.Tensor]) -> Sequence[float]:
+    return [float(tensor.double().sum()) for tensor in tensors.values()]

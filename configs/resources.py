@@ -1,0 +1,132 @@
+"""What a job reserves, and whether a cluster could hold it. Pure: knows nothing of Ray.
+
+CPUs are logical shares: the stages of a job take turns and every actor computes on one thread, so the tiny
+track reserves 1.5 CPUs for its five actors and fits on two cores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from configs.errors import UserError
+from configs.schema import Config
+
+
+@dataclass(frozen=True)
+class Role:
+    """`count` actors or tasks of one kind, with what each reserves."""
+
+    name: str
+    count: int
+    cpus: float
+    gpus: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.count} x {self.name} ({_amount(self)} each)"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of the cluster: all that it offers to Ray, and what nobody has reserved."""
+
+    name: str
+    cpus: float
+    gpus: float = 0.0
+    free_cpus: float = 0.0
+    free_gpus: float = 0.0
+
+
+@dataclass(frozen=True)
+class ResourcePlan:
+    """What a job reserves while it runs. Without roles it runs in the driver and needs no cluster."""
+
+    job: str
+    roles: tuple[Role, ...] = ()
+
+    @property
+    def cpus(self) -> float:
+        return sum(role.count * role.cpus for role in self.roles)
+
+    @property
+    def gpus(self) -> float:
+        return sum(role.count * role.gpus for role in self.roles)
+
+    def __str__(self) -> str:
+        if not self.roles:
+            return f"{self.job}: runs in this process, no cluster"
+        roles = ", ".join(map(str, self.roles))
+        return f"{self.job}: {roles}; in all {self.cpus:g} CPUs, {self.gpus:g} GPUs"
+
+
+def rollout_engines(config: Config) -> Role:
+    return Role("rollout engine", config.rollout.actors, config.rollout.cpus, config.rollout.gpus)
+
+
+def reward_actors(config: Config) -> Role:
+    return Role("reward actor", config.reward.actors, config.reward.cpus, config.reward.gpus)
+
+
+def learner_ranks(config: Config) -> Role:
+    return Role("learner rank", config.learner.ranks, config.learner.cpus, config.learner.gpus)
+
+
+def plan(config: Config, job: str) -> ResourcePlan:
+    """The roles of `job` under `config`."""
+    rollout, rank = rollout_engines(config), learner_ranks(config)
+    answering = () if config.endpoint else (rollout,)
+    restoring = () if config.reward.strategy == "value" else (reward_actors(config),)
+    roles = {
+        "corpus": (Role("corpus task", 1, 1.0),),
+        "review": (),
+        "prior": (),
+        "sft": (rank,),
+        "offline": (rollout, *restoring, rank),
+        "online": (rollout, reward_actors(config), rank),
+        "evaluate": () if config.predictions else (*answering, Role("restoration task", 1, 1.0)),
+        "fit-iqa": (),
+        "restore": () if config.degradation else (rollout,),
+        "serve": (rollout, reward_actors(config)),
+    }[job]
+    return ResourcePlan(job, roles)
+
+
+def missing(plan: ResourcePlan, shares: Sequence[tuple[float, float]]) -> str:
+    """The role that finds no place on nodes with `shares` of (CPUs, GPUs); empty if all do. Largest roles first."""
+    left = [list(share) for share in shares]
+    for role in sorted(plan.roles, key=lambda role: (-role.gpus, -role.cpus)):
+        for placed in range(role.count):
+            place = next((n for n in left if n[0] >= role.cpus - 1e-6 and n[1] >= role.gpus - 1e-6), None)
+            if place is None:
+                return f"{placed} of {role.count} x {role.name} found a place ({_amount(role)} each)"
+            place[0] -= role.cpus
+            place[1] -= role.gpus
+    return ""
+
+
+def check(plan: ResourcePlan, nodes: Sequence[Node]) -> None:
+    """Whether `nodes`, if nobody else used them, could hold the plan.
+
+    Raises:
+        UserError: naming the role that found no place, what it needs and what each node has.
+    """
+    if lacking := missing(plan, [(node.cpus, node.gpus) for node in nodes]):
+        has = " + ".join(f"{node.cpus:g} CPUs, {node.gpus:g} GPUs" for node in nodes)
+        raise UserError(
+            f"too few resources: {plan}. The cluster has {has or 'no nodes'}; {lacking}. Ask for fewer actors, "
+            "smaller shares (rollout.cpus, reward.cpus, learner.cpus, and .gpus) or a larger cluster"
+        )
+
+
+def table(nodes: Sequence[Node]) -> str:
+    """The nodes as text, a line each: what is free of what there is."""
+    width = max([len(node.name) for node in nodes] + [4])
+    lines = [f"{'node':{width}}  CPUs free/all  GPUs free/all"]
+    for node in nodes:
+        cpus, gpus = f"{node.free_cpus:g}/{node.cpus:g}", f"{node.free_gpus:g}/{node.gpus:g}"
+        lines.append(f"{node.name:{width}}  {cpus:>13}  {gpus:>13}")
+    return "\n".join(lines)
+
+
+def _amount(role: Role) -> str:
+    return f"{role.cpus:g} CPU" + (f", {role.gpus:g} GPU" if role.gpus else "")

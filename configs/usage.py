@@ -1,0 +1,60 @@
+"""What the command line shows about itself: an example for every command, and what the shell may complete."""
+
+from __future__ import annotations
+
+from configs.document import settings
+from configs.load import leaves, tracks
+
+EXAMPLES = {
+    "": """examples:
+  duvlm run corpus photos=DIR count=1000 out=DIR     a corpus from your photographs
+  duvlm run offline name=first                       the RL job, on this machine
+  duvlm resume runs/first/offline                    go on with it, as it was set
+  duvlm submit offline --address http://HOST:8265    the same on a Ray cluster
+  duvlm scale rewards 2:8                            while it runs, from another terminal
+  duvlm COMMAND --help                               more""",
+    "run": """examples:
+  duvlm run corpus photos=DIR count=1000 size=64 seed=1 out=DIR
+  duvlm run sft name=first steps=100 policy=random
+  duvlm run offline name=first policy=runs/first/sft/policy reward.actors=4
+  duvlm run evaluate corpus=DIR predictions=FILE.jsonl out=DIR
+  duvlm run restore image=FILE degradation='{"type": "blur", "values": {"sigma": 2.0}}' out=DIR
+  duvlm run offline track=qwen3vl_8b --dry-run
+  duvlm run offline --address auto --dry-run      does it fit the cluster of this machine?""",
+    "resume": """examples:
+  duvlm resume runs/first/offline                  from its newest checkpoint
+  duvlm resume runs/first/offline steps=200        further than it was to go
+  duvlm resume runs/first/offline --address HOST:6379""",
+    "submit": """examples:
+  duvlm submit offline --address http://127.0.0.1:8265 name=first
+  RAY_AUTH_MODE=token duvlm submit sft --address http://HOST:8265 --no-follow""",
+    "status": """examples:
+  duvlm status                                    runs in ./runs, processes of this machine
+  duvlm status --address http://127.0.0.1:8265    jobs of a cluster
+  py-spy record --pid PID --duration 30 -o profile.svg    where a process of the list spends its time""",
+    "logs": "examples:\n  duvlm logs raysubmit_ABC\n  duvlm logs raysubmit_ABC -f",
+    "stop": "examples:\n  duvlm stop raysubmit_ABC",
+    "scale": """examples:
+  duvlm scale rewards 4                                           four
+  duvlm scale rewards 2:8                                         as many as the load asks for
+  duvlm scale rewards 8 --address HOST:6379 --run first/offline   of one job among several""",
+    "plan": """examples:
+  duvlm plan gpus=8                                by the newest RL run in ./runs
+  duvlm plan gpus=64 run=runs/first/offline""",
+    "bench": "examples:\n  duvlm bench reward\n  duvlm bench quality corpus=DIR limit=40 --json figures.json",
+    "completion": """examples:
+  source <(duvlm completion bash)                                   in ~/.bashrc
+  source <(duvlm completion zsh)                                    in ~/.zshrc
+  duvlm completion fish > ~/.config/fish/completions/duvlm.fish""",
+}
+
+
+def completions(prefix: str) -> list[str]:
+    """What `key=value` may become: keys and `track`, and after the `=` the words that the key allows."""
+    key, equals, _ = prefix.partition("=")
+    if not equals:
+        return [f"{name}=" for name in ["track", *(name for name, _, _ in leaves())]]
+    if key == "track":
+        return [f"track={name}" for name in tracks()]
+    allowed = next((allowed for name, _, allowed, _ in settings() if name == key), "")
+    return [] if ".." in allowed or allowed in ("", "text") else [f"{key}={word}" for word in allowed.split(", ")]

@@ -1,0 +1,61 @@
+"""Blur and then low resolution, undone together: small = R (G x G') R', R the reduction and G the Gaussian.
+
+One after the other they could not be: the pseudo-inverse of R answers at frequencies that G has emptied, and the Wiener
+filter would amplify what it says there. Each dimension has one matrix R G, small enough for its singular values.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from envs.degradations import blur, low_resolution
+from envs.degradations.common import QUANTISATION, dct_matrix
+
+
+def degrade(x: Tensor, values: dict[str, Tensor]) -> Tensor:
+    """x: (B, 3, H, W); sigma, scale: (B,)."""
+    return low_resolution.degrade(blur.degrade(x, values), values)
+
+
+def project(
+    x0: Tensor, y: Tensor, noise_level: Tensor, values: dict[str, Tensor], data_noise: Tensor | float = QUANTISATION
+) -> Tensor:
+    """`blur.project` in the singular vectors of R G in place of the cosines.
+
+    The variance of a prior along one of them is that of photographs and of its error together, as there.
+    """
+    levels = noise_level.reshape(-1, 1, 1).expand(len(x0), 1, 1)
+    noise = torch.as_tensor(data_noise, device=y.device).expand(len(x0), 1, 1, 1)
+    rows = zip(x0, y, levels, noise, values["sigma"].tolist(), values["scale"].tolist(), strict=True)
+    return torch.stack([_project(*row) for row in rows])
+
+
+def closed_form(y: Tensor, values: dict[str, Tensor], data_noise: Tensor | float = QUANTISATION) -> Tensor:
+    """The projection of the mean colour, all trust in the data."""
+    level = torch.full((len(y),), 1e3, device=y.device)
+    return project(y.mean((2, 3), keepdim=True).expand_as(y), y, level, values, data_noise)
+
+
+def _project(x0: Tensor, y: Tensor, level: Tensor, noise: Tensor, sigma: float, scale: float) -> Tensor:
+    """One picture: (3, H, W)."""
+    height, width = y.shape[-2:]
+    (u, s, v), (u2, s2, v2) = (_decomposed(n, round(sigma, 6), round(scale), str(y.device)) for n in (height, width))
+    gain = s[:, None] * s2
+    misfit = low_resolution.misfit(u @ (gain * (v @ x0 @ v2.T)) @ u2.T, y, round(scale))
+    power = (v @ dct_matrix(height, str(y.device)).T).square() @ blur.photo_power(height, width).to(y.device)
+    power = power @ (v2 @ dct_matrix(width, str(y.device)).T).square().T
+    variance = 1 / (1 / power + level**-2)
+    weights = gain * variance / (gain.square() * variance + noise**2)
+    return x0 - v.T @ (weights * (u.T @ misfit @ u2)) @ v2
+
+
+@lru_cache(maxsize=512)
+def _decomposed(n: int, sigma: float, scale: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
+    """R G = U diag(S) V of one dimension of n pixels and m cells: (m, m), (m,), (m, n)."""
+    cosines, reduce = dct_matrix(n, device).double(), low_resolution.reduction(n, scale, device).reduce.double()
+    gains = blur.eigenvalues(torch.tensor([sigma], device=device), n)[0].double()
+    u, s, v = torch.linalg.svd(reduce @ cosines.T @ (gains[:, None] * cosines), full_matrices=False)
+    return u.float(), s.float(), v.float()

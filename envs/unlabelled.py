@@ -1,0 +1,87 @@
+"""Degraded pictures whose truth nobody knows, or nobody may see: what online RL learns from."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from configs import UserError
+from envs.photo_layouts import SUFFIXES, candidates
+from envs.photos import read_photo
+from envs.samples import Sample
+
+
+class Photographs(Sequence[Sample]):
+    """Pictures of a folder as they are, each the central square at `size` pixels a side."""
+
+    def __init__(self, spec: str, size: int):
+        """
+        Args:
+            spec: as `photos=` names folders. All their pictures count, whatever their split, and however like another:
+                the same scene under two degradations is two samples. Unreadable ones and those below `size` do not.
+
+        Raises:
+            UserError: there is no such folder, or no picture of use in it.
+        """
+        found, _ = candidates(spec)
+        with ThreadPoolExecutor(4) as threads:
+            usable = list(threads.map(lambda photo: _usable(photo.path, size), found))
+        self._photos = [photo for photo, good in zip(found, usable, strict=True) if good]
+        self._size = size
+        if not self._photos:
+            raise UserError(
+                f"photos={spec}: expected pictures ({' '.join(SUFFIXES)}) of at least {size} px a side, found "
+                f"{len(found)}, none of use"
+            )
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def __getitem__(self, index: int) -> Sample:
+        photo = self._photos[index]
+        picture = central_square(read_photo(photo.path), self._size)
+        return Sample(photo.photo_id, photo.photo_id, "train", picture)
+
+    def sample_ids(self) -> list[str]:
+        return [photo.photo_id for photo in self._photos]
+
+
+def _usable(path: Path, size: int) -> bool:
+    """Decodes it: a broken picture shall not be found in the middle of a job."""
+    try:
+        return min(read_photo(path).shape[:2]) >= size
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError):
+        return False
+
+
+class Blind(Sequence[Sample]):
+    """The samples of a corpus without their truth."""
+
+    def __init__(self, samples: Sequence[Sample]):
+        self._samples = samples
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return replace(self._samples[index], clean=None, degradation=None)
+
+
+def central_square(picture: np.ndarray, size: int) -> np.ndarray:
+    """uint8 (H, W, 3) -> (size, size, 3): the largest central square, reduced by area averaging.
+
+    A picture of that size stays as it is to the bit. Where one is reduced, what counts in pixels (the sigma of a
+    blur) counts in the pixels of the reduced picture.
+    """
+    height, width = picture.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = np.ascontiguousarray(picture[top : top + side, left : left + side])
+    return square if side == size else cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA)

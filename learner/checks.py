@@ -1,0 +1,35 @@
+"""What an RL job refuses before it starts anything."""
+
+from __future__ import annotations
+
+from configs import UserError
+from configs.schema import Config
+from reward_actors.scorers import terms
+
+
+def check_rl(config: Config, job: str) -> None:
+    """Raises UserError where the settings of `offline` or `online` contradict each other or lack something."""
+    if config.steps < 1:
+        raise UserError("steps: expected at least 1 optimiser step; set steps=200 or so")
+    if config.rollout.decoding != "argmax":
+        raise UserError(f"{job} samples its answers: expected rollout.decoding=argmax, got {config.rollout.decoding}")
+    if config.policy == "random":
+        raise UserError(
+            f"{job} needs a warm start: expected policy=FOLDER or policy=shipped, got policy=random"
+        )
+    if job == "online":
+        _check_online(config)
+    elif config.mix:
+        raise UserError("mix: only an online job mixes; expected 0 for offline, where every prompt has its truth")
+
+
+def _check_online(config: Config) -> None:
+    if config.reward.strategy == "value":
+        raise UserError("reward.strategy=value compares with the truth, which online has not: use structured")
+    if lacking := [term.name for term in terms(config.reward.scorer) if term.needs_truth]:
+        raise UserError(
+            f"reward.scorer={','.join(lacking)} needs the clean picture, which online has not: use terms without a "
+            "truth, such as consistency or niqe_local"
+        )
+    if config.reward.penalty > -1:
+        raise UserError(f"reward.penalty={config.reward.penalty}: online rewards lie in -1 .. 1: expected -1 or less")

@@ -1,0 +1,97 @@
+"""The terms of a reward: how they are written, which there are, which way is up (docs/scorers.md)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from configs import UserError
+from reward_actors.iqa import niqe_local, no_reference, third_party
+from reward_actors.measures import clipped, consistency, consistency_db, implausible_brightness, mse, psnr, ssim
+
+Spec = str | Sequence[str]
+WITH_TRUTH: dict[str, Callable] = {"mse": mse, "psnr": psnr, "ssim": ssim}
+WITHOUT_TRUTH: dict[str, Callable] = {
+    "consistency": lambda restored, sample, degradation: consistency(restored, sample.degraded, degradation),
+    "consistency_db": lambda restored, sample, degradation: consistency_db(restored, sample.degraded, degradation),
+    "range": lambda restored, sample, degradation: clipped(restored),
+    "brightness": lambda restored, sample, degradation: implausible_brightness(restored),
+}
+LOWER_IS_BETTER = ("mse", "range", "brightness")
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of a reward. file: weights of its own, or empty."""
+
+    name: str
+    weight: float = 1.0
+    file: str = ""
+
+    @property
+    def needs_truth(self) -> bool:
+        if self.name in WITH_TRUTH or self.name in WITHOUT_TRUTH or self.name in no_reference.OURS:
+            return self.name in WITH_TRUTH
+        return third_party.needs_truth(self.name)
+
+    @property
+    def sign(self) -> int:
+        return 1 if higher_is_better(self.name) else -1
+
+
+def higher_is_better(name: str) -> bool:
+    """The direction of a part's raw value. Raises UserError where no term has the name."""
+    if name in WITH_TRUTH or name in WITHOUT_TRUTH:
+        return name not in LOWER_IS_BETTER
+    return no_reference.higher_is_better(name)
+
+
+def terms(scorer: Spec) -> tuple[Term, ...]:
+    """The terms of `reward.scorer`: one, or a list of them.
+
+    Raises:
+        UserError: a term that cannot be read, is there twice, or whose name nobody knows.
+    """
+    return _terms((scorer,) if isinstance(scorer, str) else tuple(scorer))
+
+
+def fingerprint(scorer: Spec) -> str:
+    """Changes with anything that changes a score of the same restoration; loads nothing.
+
+    Raises:
+        UserError: as `terms`, or a weights file is missing.
+    """
+    digest = hashlib.sha256()
+    for term in terms(scorer):
+        file = Path(term.file).expanduser() if term.file else None
+        if term.name in ("niqe_local", *niqe_local.HABITS):
+            file = file or niqe_local.SHIPPED
+        if file is not None and not file.is_file():
+            raise UserError(f"reward.scorer: {term.name}: no such file: {file}")
+        digest.update(f"{term.name}:{term.weight}".encode() + (file.read_bytes() if file else b""))
+    return digest.hexdigest()[:16]
+
+
+@lru_cache
+def _terms(scorer: tuple[str, ...]) -> tuple[Term, ...]:
+    found = tuple(_term(text) for text in scorer)
+    names = [term.name for term in found]
+    if not found or len(set(names)) < len(names):
+        raise UserError(f"reward.scorer={','.join(scorer)}: expected different terms, at least one")
+    return found
+
+
+def _term(text: str) -> Term:
+    head, _, file = text.partition("@")
+    name, colon, weight = head.partition(":")
+    try:
+        term = Term(name, float(weight) if colon else 1.0, file)
+    except ValueError:
+        term = Term("")
+    if not term.name or not term.weight > 0:
+        raise UserError(f"reward.scorer={text}: expected NAME, NAME:WEIGHT or NAME:WEIGHT@FILE, weight above 0")
+    higher_is_better(name)  # or UserError: nobody knows it
+    return term

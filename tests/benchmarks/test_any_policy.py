@@ -1,0 +1,177 @@
+"""Policies of any kind in the rollout engine: constrained by the grammar, read with posteriors, asked zero-shot."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.quality import endpoint, policies
+from configs import load
+from envs.corpus import read_samples
+from envs.policy_world import SHIPPED, world_taxonomy, write_world
+from envs.samples import Prompt, Sample
+from envs.taxonomy import Taxonomy
+
+CONFIG = load("evaluate", ["rollout.grammar=true", "rollout.decoding=mean", "rollout.kv_cache_gb=0.2"])
+TAXONOMY = world_taxonomy(CONFIG.world)
+
+
+class Samples(list):
+    def sample_ids(self):
+        return [sample.sample_id for sample in self]
+
+
+@pytest.fixture(scope="module")
+def samples():
+    noise = np.random.default_rng(0)
+    pictures = [noise.integers(0, 255, (128, 128, 3), dtype=np.uint8) for _ in range(6)]
+    return Samples(Sample(f"s{i}", "p", "test", seen) for i, seen in enumerate(pictures))
+
+
+@pytest.mark.engine
+def test_a_policy_that_knows_nothing_answers_well_formed_under_the_grammar(ray_cluster, samples, tmp_path):
+    """And the posterior of a number it wrote is what the learner computes."""
+    import asyncio
+
+    from envs.answer import Answer, parse
+    from learner.tiny_policy import build_tiny_policy
+    from rollout.pool import RolloutPool
+    from rollout.prompting import answer_limit
+
+    write_world(build_tiny_policy(tmp_path, TAXONOMY, CONFIG.world.size), CONFIG.world)
+    prompts, pool = [Prompt(sample.sample_id, sample) for sample in samples], RolloutPool(CONFIG, tmp_path)
+
+    async def sample():
+        await pool.start()
+        ways = {
+            "free": {"n": 8, "temperature": 1.0},
+            "sampled": {"n": 8, "temperature": 1.0, "grammar": True},
+            "greedy": {"n": 1, "temperature": 0.0, "grammar": True, "posteriors": True},
+        }
+        try:
+            limit = answer_limit(CONFIG, trained=True)
+            found = {}
+            for name, way in ways.items():
+                groups = [group async for group in pool.sample(prompts, max_tokens=limit, **way)]
+                found[name] = [made for group in groups for made in group.completions]
+            return found
+        finally:
+            await pool.close()
+
+    found = asyncio.run(sample())
+    assert not any(isinstance(parse(made.text, TAXONOMY), Answer) for made in found["free"])
+    for made in found["sampled"] + found["greedy"]:
+        assert made.finished
+        assert isinstance(parse(made.text, TAXONOMY), Answer), made.text
+    assert len({made.text for made in found["sampled"]}) > 12
+    _posteriors_agree_with_the_learner(tmp_path, samples, found["greedy"])
+
+
+def _posteriors_agree_with_the_learner(folder, samples, answers):
+    import torch
+
+    from learner.examples import Collator, Example
+    from learner.policy import Policy, load_policy
+    from rollout.answer_tokens import AnswerTokens
+
+    model, processor = load_policy(folder)
+    collate = Collator(processor, model.model, CONFIG.world.views)
+    tokens = AnswerTokens.of(processor.tokenizer, TAXONOMY)
+    by_text = {made.text: made for made in answers}
+    for made in list(by_text.values())[:3]:
+        gaps = []
+        for sample in samples:  # one of them is the picture it was answered to
+            with torch.no_grad():
+                logits = Policy(model)(collate([Example(sample.degraded, made.token_ids)]))[0]
+            densities = [
+                logits[place.position].softmax(-1)[list(tokens.values[place.key])]
+                for place in tokens.places(made.token_ids)
+            ]
+            assert len(densities) == len(made.posteriors) > 0
+            gaps.append(
+                max(
+                    float(np.abs((density / density.sum()).numpy() - belief.density).max())
+                    for density, belief in zip(densities, made.posteriors, strict=True)
+                )
+            )
+        assert min(gaps) < 1e-3
+
+
+@pytest.mark.engine
+def test_a_model_that_is_not_ours_is_asked_zero_shot_and_held_to_json(ray_cluster, samples, tmp_path):
+    from learner.tiny_policy import build_tiny_policy
+
+    build_tiny_policy(tmp_path, Taxonomy(()), CONFIG.world.size)  # a Qwen3-VL without answer tokens
+    source = policies.find(str(tmp_path), CONFIG)
+    assert not source.trained
+    answers = policies.ask(CONFIG, source, samples, TAXONOMY)
+    for answer in answers.values():
+        assert json.loads(answer.given)["type"] in TAXONOMY
+        assert answer.reading.degradation is not None
+        assert answer.posteriors == ()
+
+
+@contextlib.contextmanager
+def serving(folder, name):
+    """The URL of `vllm serve` on a policy folder, as docs/models.md shows it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    flags = {
+        "--served-model-name": name,
+        "--host": "127.0.0.1",
+        "--port": str(port),
+        "--dtype": "float32",
+        "--max-model-len": "256",
+        "--limit-mm-per-prompt": '{"image": 3, "video": 0}',
+        "--logits-processors": "rollout.decoding:MedianDecoding",
+        "--kv-cache-memory-bytes": str(2**28),
+        "--block-size": "32",
+    }
+    command = [str(Path(sys.executable).with_name("vllm")), "serve", str(folder)]
+    command += [word for pair in flags.items() for word in pair] + ["--enforce-eager", "--skip-mm-profiling"]
+    environment = os.environ | {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1"}
+    server = subprocess.Popen(command, env=environment, start_new_session=True)
+    try:
+        for _ in range(400):
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
+                break
+            assert server.poll() is None, "vllm serve ended"
+            time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@pytest.mark.slow  # a server and an engine of its own: a minute and a half
+def test_an_endpoint_and_the_engine_give_the_same_answers(ray_cluster, tmp_path):
+    """The shipped policy, in process and behind `vllm serve`, on the same samples."""
+    import duvlm
+
+    settings = ["rollout.decoding=median", "rollout.kv_cache_gb=0.2"]
+    config = load("evaluate", settings)
+    build = ["run", "corpus", "count=200", "photos=bundled", f"out={tmp_path / 'corpus'}"]
+    assert duvlm.main(build) == 0
+    samples = read_samples(tmp_path / "corpus", "test", TAXONOMY, 24)
+    here = policies.ask(config, policies.Source(SHIPPED, trained=True), samples, TAXONOMY)
+    name = f"duvlm-{TAXONOMY.fingerprint()}"
+    with serving(SHIPPED, name) as url:
+        served = load("evaluate", [*settings, f"endpoint={url}", f"model={name}"])
+        there, usage = endpoint.ask(served, samples, TAXONOMY, tmp_path)
+        again, cached = endpoint.ask(served, samples, TAXONOMY, tmp_path)
+    assert [there[i].given for i in samples.sample_ids()] == [here[i].given for i in samples.sample_ids()]
+    right = sum(there[s.sample_id].reading.type == s.degradation.type for s in samples)
+    assert right >= len(samples) - 2  # the policy does see the pictures
+    assert usage["requests"] == len(samples)
+    assert cached["requests"] == 0
+    assert {i: answer.reading for i, answer in again.items()} == {i: answer.reading for i, answer in there.items()}

@@ -1,0 +1,99 @@
+"""What the service takes as a picture, and what it says to everything else."""
+
+import io
+import json
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from benchmarks.quality.restore import given_degradation
+from benchmarks.service import pictures
+from benchmarks.service.app import describe
+from configs import UserError
+from envs.taxonomy import TAXONOMY
+
+
+def encoded(picture: np.ndarray, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def test_a_picture_comes_through_unchanged(photo):
+    assert np.array_equal(pictures.read(encoded(photo, "PNG")), photo)
+
+
+@pytest.mark.parametrize("kind", pictures.FORMATS)
+def test_every_format_is_read(photo, kind):
+    found = pictures.read(encoded(photo, kind))
+    assert found.shape == photo.shape
+    assert np.abs(found.astype(float) - photo).mean() < 8
+
+
+def test_a_large_picture_is_reduced_and_keeps_its_shape(photo):
+    large = cv2.resize(photo, (2000, 1000))
+    found = pictures.read(encoded(large, "JPEG"))
+    assert found.shape == (256, 512, 3)
+
+
+def test_a_picture_turned_by_its_camera_stands_upright(photo):
+    wide = np.ascontiguousarray(photo[:64])
+    image, buffer = Image.fromarray(wide), io.BytesIO()
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(buffer, "JPEG", exif=exif)
+    assert pictures.read(buffer.getvalue()).shape == (128, 64, 3)
+
+
+@given(st.binary(max_size=2000))
+def test_bytes_that_are_no_picture_are_refused_with_a_reason(data):
+    with pytest.raises(pictures.PictureError, match="expected a picture"):
+        pictures.read(data)
+
+
+@given(st.data())
+def test_a_damaged_picture_is_read_or_refused_but_never_crashes(data):
+    whole = bytearray(encoded(np.full((40, 40, 3), 99, np.uint8), data.draw(st.sampled_from(pictures.FORMATS))))
+    for _ in range(data.draw(st.integers(1, 8))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        found = pictures.read(bytes(whole[: data.draw(st.integers(1, len(whole)))]))
+    except pictures.PictureError:
+        return
+    assert found.dtype == np.uint8
+    assert found.ndim == 3
+
+
+def test_a_tiny_picture_is_refused():
+    with pytest.raises(pictures.PictureError, match="at least 32 px"):
+        pictures.read(encoded(np.zeros((31, 200, 3), np.uint8), "PNG"))
+
+
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded():
+    with pytest.raises(pictures.PictureError, match="megapixels"):
+        pictures.read(encoded(np.zeros((9000, 5000), np.uint8), "PNG"))
+
+
+def test_the_same_pixels_are_the_same_sample_and_others_are_not(photo):
+    assert pictures.as_sample(photo).sample_id == pictures.as_sample(photo.copy()).sample_id
+    other = photo.copy()
+    other[0, 0, 0] ^= 1
+    assert pictures.as_sample(photo).sample_id != pictures.as_sample(other).sample_id
+
+
+def test_sliders_know_every_key_of_the_taxonomy():
+    described = describe(TAXONOMY)
+    assert {key["name"] for kind in described for key in kind["keys"]} == set(TAXONOMY.keys)
+    assert json.loads(json.dumps(described)) == described
+
+
+@pytest.mark.parametrize("answer", [{}, {"type": "blur"}, {"type": "blur", "values": 3}, [], 7, {"values": {}}])
+def test_a_degradation_of_another_form_is_a_user_error(answer):
+    with pytest.raises(UserError, match="degradation"):
+        given_degradation(answer, TAXONOMY, 1.0)
+
+

@@ -1,0 +1,80 @@
+"""What the benchmarks of the reward engine compute, without engines; one of them runs, small, with them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.throughput.fidelity import fidelity
+from benchmarks.throughput.recording import read
+from benchmarks.throughput.scaling import LAWS, draw, makespan
+from benchmarks.throughput.soak import _line
+from configs import UserError
+
+
+def test_equal_rewards_keep_the_whole_signal():
+    found = fidelity([[-1, -2, -3], [-3, -1, -2]], [[-10, -20, -30], [-3, -1, -2]], ["blur", "haze"])
+    assert (found["groups"], found["spearman"], found["sign_agreement"], found["regret"]) == (2, 1, 1, 0)
+
+
+def test_a_reversed_ranking_is_reported_by_type_with_its_regret():
+    found = fidelity([[-1, -2, -3], [-1, -2, -3]], [[-3, -2, -1], [-1, -2, -3]], ["blur", "haze"])
+    assert (found["spearman_blur"], found["spearman_haze"], found["spearman"]) == (-1, 1, 0)
+    assert found["regret"] == pytest.approx(1)  # one group of two loses 2
+
+
+def test_groups_without_three_different_rewards_have_no_ranking_to_lose():
+    tied = [[-1, -1, -1 - 1e-8, -1 + 1e-8], [-1, -1, -2, -2]]
+    assert fidelity(tied, tied, ["blur", "blur"]) == {"groups": 0}
+
+
+def test_a_constant_reward_ranks_nothing():
+    assert fidelity([[-1, -2, -3]], [[-1, -1, -1]], ["blur"])["spearman"] == 0
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_service_times_have_the_mean_they_are_asked_for(law):
+    times = draw(law, 1000, 0.5, np.random.default_rng(0))
+    assert times[times > 0].mean() == pytest.approx(0.5)
+    assert (times == 0).sum() == (300 if law == "gated" else 0)
+
+
+def test_a_pull_queue_ends_before_chunks_and_round_robin():
+    times = draw("gated", 32 * 24, 0.5, np.random.default_rng(0))
+    ends = {way: makespan(times, 32, way) for way in ("pull", "chunks", "round_robin")}
+    assert times.sum() / 32 <= ends["pull"] < min(ends["chunks"], ends["round_robin"])
+    assert makespan([3, 1, 1, 1], 2, "pull") == 3
+    assert makespan([3, 1, 1, 1], 2, "chunks") == 4
+
+
+def test_a_recording_that_is_too_short_is_refused(tmp_path):
+    file = tmp_path / "recorded.jsonl"
+    file.write_text(json.dumps({"sample_id": "a", "texts": ["x", "y"]}) + "\n")
+    assert read(file, 1, 2)[0].texts == ("x", "y")
+    with pytest.raises(UserError, match="fewer than 2 prompts x 2 completions"):
+        read(file, 2, 2)
+    file.write_text("{}\n")
+    with pytest.raises(UserError, match="record anew"):
+        read(file, 1, 1)
+
+
+def test_the_rise_of_memory_is_that_of_the_last_two_thirds():
+    seconds = list(range(31))
+    line = _line(seconds, [100 * s if s < 10 else 1000 + s for s in seconds])
+    assert line["rise"] == pytest.approx(20)
+
+
+def test_a_benchmark_without_its_corpus_says_so(capsys):
+    for name in ("reward", "engine", "soak"):
+        assert main([name]) == 2
+        assert "expected corpus=FOLDER" in capsys.readouterr().err
+
+
+@pytest.mark.engine
+def test_the_pool_scales_to_four_actors_and_writes_its_figures(tmp_path, ray_cluster):
+    file = tmp_path / "scaling.json"
+    assert main(["scaling", "--most", "4", "--queries", "6", "--seconds", "0.2", "--json", str(file)]) == 0
+    rows = json.loads(file.read_text())["rows"]
+    assert len(rows) == 3 * len(LAWS)
+    assert all(0.5 < row["efficiency"] < 1.3 for row in rows)

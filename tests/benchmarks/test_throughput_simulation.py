@@ -1,0 +1,150 @@
+"""The RL loop in virtual time, and the plans that rest on it. No engine, no waiting."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks import gate
+from benchmarks.throughput.measured import read_run
+from benchmarks.throughput.planning import lower_bound, plan, report, splits, table
+from benchmarks.throughput.scaling import makespan
+from benchmarks.throughput.simulation import Shape, Times, lap, simulate
+from benchmarks.throughput.sleeping_loop import Sleeps
+from benchmarks.throughput.virtual_pool import Clock, VirtualPool
+from configs import UserError, config_to_yaml, load
+from learner.staleness import may_sample, steps_ahead
+from learner.trace import Trace
+
+SHAPE = Shape(prompts=8, group_size=8, in_flight=4, actors=4, rows=4)
+SECONDS = st.floats(0.1, 3)
+
+
+def test_sampling_may_run_one_step_ahead_of_learning_and_no_further():
+    assert list(steps_ahead(3, 1, 10)) == [3, 4]
+    assert list(steps_ahead(9, 1, 10)) == [9]
+    assert [may_sample(4, version, 1) for version in (2, 3, 4)] == [False, True, True]
+    assert [may_sample(4, version, 0) for version in (3, 4)] == [False, True]
+
+
+@pytest.mark.parametrize("longest", ["rollout", "reward", "learner"])
+def test_with_staleness_1_a_step_lasts_as_long_as_its_longest_stage(longest):
+    sleeps = Sleeps(**{stage: 2.0 if stage == longest else 0.6 for stage in ("rollout", "reward", "learner")})
+    assert simulate(SHAPE, sleeps.times(SHAPE), 12).step_seconds == pytest.approx(2.0, abs=0.01)
+
+
+def test_on_policy_the_stages_wait_for_each_other():
+    shape = Shape(prompts=8, group_size=8, in_flight=8, actors=4, rows=4, max_staleness=0)
+    found = simulate(shape, Sleeps(1.0, 2.0, 0.5).times(shape), 6)
+    assert found.step_seconds == pytest.approx(3.5)
+    assert found.busy["learner"] == pytest.approx(0.5 / 3.5)
+
+
+@given(SECONDS, SECONDS, SECONDS, st.integers(0, 2), st.floats(0.2, 1))
+def test_no_simulated_step_beats_its_longest_stage(group, restoration, learner, staleness, asked):
+    shape = Shape(prompts=6, group_size=4, engines=2, in_flight=2, actors=3, max_staleness=staleness)
+    times = Times([group], [restoration / 10], [learner], [0.1], asked)
+    steps = 30
+    whole = simulate(shape, times, steps).seconds
+    if asked == 1:
+        assert whole >= lower_bound(shape, times) * steps * 0.999
+    assert whole >= learner * steps
+
+
+def test_the_virtual_pool_ends_when_a_perfect_pull_queue_does():
+    times = np.random.default_rng(0).lognormal(size=200).tolist()
+    draws, ended, clock = iter(times), [], Clock()
+    pool = VirtualPool(clock, 7, 0, 1, lambda: next(draws))
+    pool.score(len(times), 0, lambda: ended.append(clock.now))
+    clock.run(lambda: bool(ended))
+    assert ended[0] == pytest.approx(makespan(times, 7, "pull"))
+
+
+def test_older_steps_are_restored_first():
+    ended, clock = [], Clock()
+    pool = VirtualPool(clock, 1, 0, 1, lambda: 1.0)
+    for step in (5, 4, 3):
+        pool.score(1, step, lambda step=step: ended.append(step))
+    clock.run(lambda: len(ended) == 3)
+    assert ended == [5, 3, 4]  # 5 had begun before the others came
+
+
+def test_the_autoscaler_grows_a_pool_that_falls_behind_and_steps_become_shorter():
+    times = Times([0.1], [1.0], [0.1])
+    fixed = simulate(Shape(prompts=8, group_size=8, actors=2), times, 12)
+    grown = simulate(Shape(prompts=8, group_size=8, actors=2, most_actors=16), times, 12)
+    assert fixed.actors == 2 < grown.actors <= 16
+    assert grown.seconds < fixed.seconds / 2
+    assert max(fixed.queue_age) > max(grown.queue_age)
+
+
+def test_the_first_and_the_last_step_do_not_count():
+    assert lap([100.0, 102.0, 104.0, 104.5]) == 2.0
+
+
+def test_every_split_gives_each_role_something_and_leaves_nothing_over():
+    found = splits(8, 1, 0.5, 1)
+    assert len(found) == 21  # ways to cut 8 into three
+    assert all(sum(split.gpus) == 8 and min(split.gpus) >= 1 for split in found)
+    assert all(split.actors == 2 * split.gpus[1] for split in found)
+    assert {split.engines for split in splits(8, 2, 1, 1)} == {1, 2, 3}
+
+
+@pytest.fixture
+def rl_run(tmp_path):
+    """The folder of a run whose rewards are the bottleneck: 1 s of work each, two actors, half of them gated."""
+    config = load("offline", [f"out={tmp_path}/offline", "grpo.prompts=2", "rollout.group_size=4"])
+    folder = tmp_path / "offline"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(config_to_yaml(config, "offline"))
+    trace, lines = Trace(folder / "trace.json"), []
+    for step in range(6):
+        now = 2.0 * step
+        for prompt in range(2):
+            trace.span("rollout", "engine", f"step {step} picture-{prompt}", now, 0.5)
+        trace.span("learner", "ranks", f"step {step}", now + 1.5, 0.4)
+        trace.span("learner", "sync", f"version {step + 1}", now + 1.9, 0.1)
+        rewards = {"restored": 4, "asked": 4}
+        lines.append({"step": step + 1, "busy": {"reward": 4.0}, "completions": 8, "rewards": rewards})
+    trace.close()
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_service_times_come_from_the_trace_and_the_metrics_of_a_run(rl_run):
+    found = read_run(rl_run)
+    assert (set(found.times.group), set(found.times.learner), set(found.times.sync)) == ({0.5}, {0.4}, {0.1})
+    assert (set(found.times.restoration), found.times.asked) == ({1.0}, 0.5)
+    assert found.step_seconds == pytest.approx(2.0)
+    assert (found.shape.prompts, found.shape.group_size, found.shape.actors) == (2, 4, 2)
+
+
+def test_a_plan_gives_the_bottleneck_most_gpus(rl_run):
+    plans = plan(read_run(rl_run), 8)
+    best = plans[0]
+    assert best.split.gpus[1] >= 5  # rewards
+    assert [p.prediction.step_seconds for p in plans] == sorted(p.prediction.step_seconds for p in plans)
+    assert f"reward.actors={best.split.actors}" in table(read_run(rl_run), plans)
+
+
+def test_a_plan_names_what_it_needs(rl_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="expected gpus=N"):
+        report(["gpu=8"])
+    with pytest.raises(UserError, match="expected an RL run in ./runs"):
+        report(["gpus=8"])
+    with pytest.raises(UserError, match="do not hold the three roles"):
+        report(["gpus=2", f"run={rl_run}"])
+    with pytest.raises(UserError, match="folder of a run"):
+        report(["gpus=8", f"run={tmp_path}"])
+    assert "rollout" in report(["gpus=3", f"run={rl_run}"])
+
+
+def test_the_gate_names_the_ratio_that_fell():
+    expected = {"a": gate.Expected(0.9, 0.1), "b": gate.Expected(1.0, 0.5, lower_is_better=True)}
+    assert gate.broken({"a": 0.82, "b": 1.4}, expected) == []
+    assert gate.broken({"a": 0.80, "b": 1.6}, expected) == ["a is 0.800, was 0.9", "b is 1.600, was 1"]
+    with pytest.raises(ValueError, match="differ"):
+        gate.broken({"a": 1.0}, expected)

@@ -1,0 +1,101 @@
+"""What docs/ tells people to deploy: manifests that Kubernetes takes, jobs and settings that exist."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from configs import UserError, load
+from duvlm import JOBS
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+MANIFESTS = sorted((DOCS / "deploy").glob("*.yaml"))
+
+
+def pods(tree, path=""):
+    """(where, pod template) of everything in a manifest that holds containers."""
+    if isinstance(tree, dict):
+        if "containers" in tree.get("spec", {}):
+            yield path, tree
+        for key, value in tree.items():
+            yield from pods(value, f"{path}.{key}")
+    elif isinstance(tree, list):
+        for index, value in enumerate(tree):
+            yield from pods(value, f"{path}[{index}]")
+
+
+def documents():
+    return [(file.name, document) for file in MANIFESTS for document in yaml.safe_load_all(file.read_text())]
+
+
+@pytest.mark.parametrize(("name", "manifest"), documents(), ids=lambda value: value if isinstance(value, str) else "")
+def test_pod_templates_pass_the_schema_of_kubernetes(name, manifest):
+    validate = pytest.importorskip("kubernetes_validate")
+    found = list(pods(manifest["spec"]))
+    assert found
+    for path, template in found:
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": template["spec"]}
+        try:
+            validate.validate(pod, validate.latest_version(), strict=True)
+        except validate.ValidationError as error:
+            pytest.fail(f"{name}{path}: {error}")
+        broken = {**pod, "spec": {**pod["spec"], "containers": [{"nmae": "a"}]}}
+        with pytest.raises(validate.ValidationError):
+            validate.validate(broken, validate.latest_version(), strict=True)
+
+
+@pytest.mark.parametrize(("name", "manifest"), documents(), ids=lambda value: value if isinstance(value, str) else "")
+def test_clusters_ask_for_a_token_and_name_the_ray_that_is_installed(name, manifest):
+    spec = manifest["spec"].get("rayClusterSpec", manifest["spec"])
+    assert (manifest["apiVersion"], spec["authOptions"]["mode"]) == ("ray.io/v1", "token")
+    assert f'"ray[default,data]=={spec["rayVersion"]}"' in (ROOT / "pyproject.toml").read_text()
+
+
+def commands():
+    """Every `duvlm run|submit JOB ...` in the documentation and in what it deploys."""
+    files = [ROOT / "README.md", *DOCS.glob("*.md"), *(DOCS / "deploy").glob("*.yaml"), ROOT / "Makefile"]
+    for file in files:
+        text = re.sub(r"\\\n\s*", " ", file.read_text())
+        if file.suffix == ".yaml":
+            text = "\n".join(document["spec"].get("entrypoint", "") for document in yaml.safe_load_all(text))
+        for found in re.findall(r"^\s*(?:RAY_AUTH_MODE=token )?duvlm (?:run|submit) ([^`\n]*)", text, re.MULTILINE):
+            yield file.name, found.partition("  #")[0]
+
+
+@pytest.mark.parametrize(("file", "command"), list(commands()))
+def test_every_command_in_the_documentation_names_a_job_and_settings_that_exist(file, command):
+    words = [word for word in shlex.split(command) if word != "..."]
+    if words[0] == "--help" or words[0].isupper():
+        return
+    assert words[0] in JOBS
+    settings = [word for word in words[1:] if "=" in word]
+    try:
+        load(words[0], settings)
+    except UserError as error:
+        pytest.fail(f"{file}: duvlm run {command}: {error}")
+
+
+def test_the_slurm_script_is_a_shell_script_and_needs_nothing_that_is_not_there():
+    script = DOCS / "deploy" / "slurm.sh"
+    subprocess.run(["bash", "-n", script], check=True)
+    assert script.stat().st_mode & 0o111
+
+
+def test_the_container_copies_and_runs_what_exists():
+    lines = re.sub(r"\\\n", " ", (DOCS / "deploy" / "Dockerfile").read_text()).splitlines()
+    steps = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
+    assert steps[0] == ["FROM", "python:3.11-slim-bookworm"]
+    assert {word for word, _ in steps} <= {"FROM", "ARG", "RUN", "USER", "WORKDIR", "COPY", "ENV", "CMD"}
+    (install,) = [text for word, text in steps if word == "RUN" and "install.sh" in text]
+    assert (ROOT / re.search(r"\S+/install\.sh", install).group()).exists()
+    assert [text for word, text in steps if word == "USER"] == ["ray"]
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_links_in_the_documentation_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text())
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []

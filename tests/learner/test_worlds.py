@@ -1,0 +1,80 @@
+"""Which pictures and which judge an RL job gets, and which requests are refused."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import UserError, load
+from envs.environment import MixedEnvironment, OfflineEnvironment, OnlineEnvironment
+from envs.samples import Prompt
+from learner.checks import check_rl
+from learner.worlds import open_world
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    from envs import corpus
+
+    folder = tmp_path_factory.mktemp("worlds") / "corpus"
+    corpus.run(load("corpus", ["count=12", "world.size=64", f"out={folder}"]))
+    return folder
+
+
+@pytest.fixture
+def photographs(tmp_path, photo):
+    for i in range(3):
+        Image.fromarray(np.roll(photo, 20 * i, 0)).save(tmp_path / f"{i}.png")
+    return tmp_path
+
+
+def world(job, out, *settings):
+    return open_world(load(job, ["world.size=64", *settings]), job, out)
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_corpus_is_known_offline_blind_online_and_both_in_a_mixed_stream(corpus, tmp_path, photographs):
+    offline = world("offline", tmp_path, f"corpus={corpus}")
+    assert type(offline.environment) is OfflineEnvironment
+    assert offline.samples[0].degradation is not None
+    online = world("online", tmp_path, f"corpus={corpus}")
+    assert type(online.environment) is OnlineEnvironment
+    assert all(sample.clean is None and sample.degradation is None for sample in online.samples)
+    mixed = world("online", tmp_path, f"corpus={corpus}", f"photos={photographs}", "mix=0.5")
+    assert type(mixed.environment) is MixedEnvironment
+    stream = mixed.environment.prompts(seed=0)
+    for prompt in (next(stream) for _ in range(8)):
+        sample = mixed.samples[prompt.sample]
+        assert (sample.clean is not None) == prompt.sample_id.startswith("labelled/")
+        assert prompt.sample_id.removeprefix("labelled/") == sample.sample_id
+    with pytest.raises(UserError, match="both given"):
+        world("online", tmp_path, f"corpus={corpus}", f"photos={photographs}")
+
+
+def test_online_learns_from_a_bare_folder(photographs, tmp_path):
+    found = world("online", tmp_path, f"photos={photographs}")
+    assert type(found.environment) is OnlineEnvironment
+    assert len(found.samples) == 3
+    prompt = next(found.environment.prompts(seed=0))
+    assert prompt == Prompt(found.samples[prompt.sample].sample_id, prompt.sample)
+    assert found.samples[prompt.sample].degraded.shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("job", "settings", "message"),
+    [
+        ("offline", ["steps=0"], "steps"),
+        ("offline", ["mix=0.5"], "only an online job"),
+        ("online", ["reward.strategy=value"], "truth"),
+        ("online", ["reward.scorer=mse"], "clean picture"),
+        ("online", ["reward.penalty=-0.5"], "penalty"),
+    ],
+)
+def test_a_contradictory_request_is_refused_before_anything_starts(job, settings, message):
+    with pytest.raises(UserError, match=message):
+        check_rl(load(job, settings), job)
+
+
+def test_a_mixed_stream_without_a_corpus_is_refused(photographs, tmp_path):
+    with pytest.raises(UserError, match="corpus="):
+        world("online", tmp_path, f"photos={photographs}", "mix=0.5")

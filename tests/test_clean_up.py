@@ -1,0 +1,106 @@
+"""However a job ends, nothing of it is left: no actor, no engine, no cluster. Real jobs, real signals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["learner.batch=4", "learner.micro_batch=2", "grpo.prompts=1", "rollout.group_size=2", "steps=1000"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    command = [sys.executable, "duvlm.py", "run", "corpus", "count=12", f"out={folder}"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
+    return folder
+
+
+class Job:
+    """A job in a process group of its own, as a shell would start it, in the middle of its work."""
+
+    def __init__(self, job, corpus, folder, *settings):
+        command = [sys.executable, "duvlm.py", "run", job, f"corpus={corpus}", f"out={folder}", *SMALL, *settings]
+        self.log = (folder.parent / "log").open("w+")
+        self.driver = subprocess.Popen(command, cwd=ROOT, stdout=self.log, stderr=self.log, start_new_session=True)
+        metrics, ends = folder / "metrics.jsonl", time.monotonic() + 300
+        while not (metrics.exists() and metrics.read_text().count("\n")):
+            assert self.driver.poll() is None, self.said()
+            assert time.monotonic() < ends, self.said()
+            time.sleep(0.2)
+        self.processes = psutil.Process(self.driver.pid).children(recursive=True)
+
+    def named(self, start):
+        """Those of its processes whose title begins like that."""
+        return [p for p in self.processes if p.is_running() and " ".join(p.cmdline()).startswith(start)]
+
+    def end(self, how, seconds=60):
+        """Exit status of the driver, once nothing of the job is left."""
+        how(self)
+        status = self.driver.wait(seconds)
+        left = psutil.wait_procs(self.processes, timeout=20)[1]
+        titles = [" ".join(p.cmdline())[:80] for p in left if p.is_running()]
+        for process in left:
+            process.kill()
+        assert titles == [], self.said()
+        return status
+
+    def said(self):
+        self.log.seek(0)
+        return self.log.read()[-3000:]
+
+
+def ctrl_c(job):
+    os.killpg(job.driver.pid, signal.SIGINT)  # a terminal sends it to the whole group
+
+
+def terminate(job):
+    job.driver.send_signal(signal.SIGTERM)
+
+
+def kill(job):
+    job.driver.kill()
+
+
+def lose_a_rank(job):
+    job.named("ray::LearnerRank")[0].kill()
+
+
+@pytest.mark.engine
+def test_sigterm_ends_a_job_and_all_that_it_started(corpus, tmp_path):
+    job = Job("sft", corpus, tmp_path / "run")
+    assert len(job.named("ray::LearnerRank")) == 2
+    assert job.end(terminate) == 143
+    assert "Traceback" not in job.said()
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize(
+    ("how", "status"), [(ctrl_c, 130), (terminate, 143), (lose_a_rank, 1), (kill, -9)], ids=lambda value: str(value)
+)
+def test_an_rl_job_leaves_nothing_behind(how, status, corpus, tmp_path):
+    job = Job("offline", corpus, tmp_path / "run")
+    for title in ("ray::LearnerRank", "ray::RewardActor", "ray::RolloutActor", "VLLM::EngineCore"):
+        assert job.named(title), title
+    assert job.end(how) == status
+    assert not (tmp_path / "run" / "summary.json").exists()
+    for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines():
+        json.loads(line)
+
+
+@pytest.mark.chaos
+def test_an_rl_job_that_lost_a_rank_goes_on_by_itself_from_its_newest_checkpoint(corpus, tmp_path):
+    job = Job("offline", corpus, tmp_path / "run", "steps=10", "max_failures=1", "learner.checkpoint_every=1")
+    lose_a_rank(job)
+    assert job.driver.wait(300) == 0, job.said()
+    assert "starts again from the newest checkpoint (1 left)" in job.said()
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 11))
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["steps"] == 10
