@@ -97,11 +97,14 @@ def _parser() -> argparse.ArgumentParser:
     scale = command("scale", _scale, "Change the number of actors of a running job.")
     plan = command("plan", _plan, "Split GPUs between the roles of an RL job, by the times of a run.")
     bench = command("bench", _bench, "Measure something beside its bound; as `python -m benchmarks NAME`.")
+    serve = command("serve", _serve, "Restore photographs for a web page and over HTTP, until interrupted.")
     completion = command("completion", _completion, "Print what makes a shell complete duvlm's words.")
     for made in (run, submit):
         made.add_argument("job", metavar="JOB", help=", ".join(JOBS)).completer = lambda **_: list(JOBS)
     resume.add_argument("run", metavar="RUN", type=Path, help="folder of the run, as in runs/first/offline")
-    for made in (run, submit, resume):
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine only)")
+    serve.add_argument("--port", type=int, default=8000, help="(%(default)s)")
+    for made in (run, submit, resume, serve):
         words = made.add_argument("settings", metavar="key=value", nargs="*", help="settings, see `duvlm run --help`")
         words.completer = lambda prefix, **_: usage.completions(prefix)
     for made in (run, resume):
@@ -177,6 +180,12 @@ def _plan(options: argparse.Namespace) -> None:
 
 def _bench(options: argparse.Namespace) -> int:
     return importlib.import_module("benchmarks.__main__").main(options.arguments)
+
+
+def _serve(options: argparse.Namespace) -> None:
+    config = load("serve", options.settings)
+    cluster.find(config)
+    importlib.import_module("benchmarks.service.serve").serve(config, options.host, options.port)
 
 
 def _completion(options: argparse.Namespace) -> None:

@@ -63,6 +63,24 @@ BENCHMARKS = {
         "Milliseconds a completion costs the loop when no stage takes any time, 10 to 1,000 groups a step.",
         {"groups": {"type": int, "nargs": "+", "default": [10, 100, 1000], "help": "prompts a step"}},
     ),
+    "sync": Benchmark(
+        "benchmarks.throughput.sync",
+        "Bytes a second of a weight update beside memcpy, calls, and the pause that rollouts see.",
+        {"large": {"action": "store_true", "help": "a billion parameters too (6 GB of memory)"}},
+    ),
+    "end_to_end": Benchmark(
+        "benchmarks.throughput.end_to_end",
+        "Completions a second of the tiny track, beside TRL's GRPOTrainer with a sequential reward function.",
+        {
+            "trl": {"type": Path, "default": Path("runs/trl"), "help": "folder in which TRL is installed"},
+            "steps": {"type": int, "default": 2, "help": "learner steps"},
+            "prompts": {"type": int, "default": 4, "help": "prompts a step"},
+            "completions": {"type": int, "default": 4, "help": "answers to each prompt"},
+        },
+    ),
+    "transfer": Benchmark(
+        "benchmarks.throughput.transfer", "Bytes that travel, by sample and hop; how often an image does.", {}
+    ),
     "gate": Benchmark("benchmarks.gate", "Ratios of the throughput benchmarks, beside the baseline in CI.", {}),
     "simulate": Benchmark(
         "benchmarks.throughput.simulate",

@@ -19,7 +19,7 @@ import yaml
 from configs.errors import UserError
 from configs.schema import Config
 
-JOBS = ("corpus", "review", "prior", "sft", "offline", "online", "evaluate", "restore", "fit-iqa")
+JOBS = ("corpus", "review", "prior", "sft", "offline", "online", "evaluate", "restore", "fit-iqa", "serve")
 TRACKS = Path(__file__).parent
 
 

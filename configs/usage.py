@@ -42,6 +42,11 @@ EXAMPLES = {
   duvlm plan gpus=8                                by the newest RL run in ./runs
   duvlm plan gpus=64 run=runs/first/offline""",
     "bench": "examples:\n  duvlm bench reward\n  duvlm bench quality corpus=DIR limit=40 --json figures.json",
+    "serve": """examples:
+  duvlm serve                                      http://127.0.0.1:8000/
+  duvlm serve --port 9000 policy=runs/first/offline/policy reward.restorer=average
+  curl --data-binary @photo.jpg http://127.0.0.1:8000/api/read
+  curl --data-binary @photo.jpg http://127.0.0.1:8000/api/restore -o restored.png""",
     "completion": """examples:
   source <(duvlm completion bash)                                   in ~/.bashrc
   source <(duvlm completion zsh)                                    in ~/.zshrc

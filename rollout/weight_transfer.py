@@ -125,7 +125,8 @@ def gloo_group(address: str, port: int, rank: int, world_size: int, timeout: flo
 
 
 def receive(group, manifest: Manifest, limit: int) -> Iterator[list[tuple[str, torch.Tensor]]]:
-    """The tensors that the sender broadcasts in `group`, bucket after bucket; each is gone with the next."""
+    """The tensors that the sender broadcasts in `group`, bucket after bucket, each in memory of its own: vLLM keeps
+    some of them until their layer is whole."""
     for where in buckets(manifest.sizes, limit):
         bucket = manifest.part(where)
         packed = torch.empty(bucket.bytes, dtype=torch.uint8)

@@ -110,22 +110,22 @@ def describe(taxonomy: Taxonomy) -> list[dict]:
 
 
 async def _picture(request: Request):
-    """The body as a picture. Stops reading where the limit is passed."""
-    if int(request.headers.get("content-length") or 0) > pictures.MAX_BYTES:
-        raise _too_large()
-    data = bytearray()
+    """The body as a picture. What is too large is read on, so that the sender hears why, but not kept."""
+    data, size = bytearray(), 0
     async for chunk in request.stream():
-        data += chunk
-        if len(data) > pictures.MAX_BYTES:
-            raise _too_large()
+        size += len(chunk)
+        if size > pictures.MAX_BYTES:
+            data.clear()
+        else:
+            data += chunk
+        if size > 4 * pictures.MAX_BYTES:
+            break
+    if size > pictures.MAX_BYTES:
+        raise HTTPException(413, f"at most {pictures.MAX_BYTES // 2**20} MiB")
     try:
         return await asyncio.to_thread(pictures.read, bytes(data))
     except pictures.PictureError as error:
         raise HTTPException(400, str(error)) from None
-
-
-def _too_large() -> HTTPException:
-    return HTTPException(413, f"at most {pictures.MAX_BYTES // 2**20} MiB")
 
 
 def _degradation(text: str, taxonomy: Taxonomy, ratio: float):

@@ -41,7 +41,7 @@ class Service:
     """Both pools behind two calls. `await start()` first."""
 
     def __init__(self, config: Config):
-        reward = replace(config.reward, scorer="consistency")  # nobody knows the truth of an upload
+        reward = replace(config.reward, scorer=["consistency"])  # nobody knows the truth of an upload
         self._config = replace(config, reward=reward)
         self._taxonomy = world_taxonomy(config.world)
         self._rollouts = RolloutPool(self._config, policy_folder(config.policy, config.world))

@@ -135,14 +135,14 @@ def _one_by_one(prior: Prior, queries: Sequence[RewardQuery], way: Way) -> list[
     """The paper's way: every valid completion walks all its steps alone, whoever asked the same before."""
     rewards = []
     for query in queries:
-        restored = _walk(prior, RESTORERS["ddnm"], query.sample.degraded, query.degradation, query.sample_id)
+        restored = walk(prior, RESTORERS["ddnm"], query.sample.degraded, query.degradation, query.sample_id)
         way.image_steps += RESTORERS["ddnm"].steps
         rewards.append(-mse(restored, query.sample.clean))
     return rewards
 
 
 @torch.inference_mode()
-def _walk(prior: Prior, restorer: Restorer, degraded: np.ndarray, degradation: Degradation, name: str) -> np.ndarray:
+def walk(prior: Prior, restorer: Restorer, degraded: np.ndarray, degradation: Degradation, name: str) -> np.ndarray:
     """DDNM as it is written down, one picture from pure noise; float32 (H, W, 3) in [0, 1]."""
     y = torch.tensor(degraded).permute(2, 0, 1)[None].float() / 255
     times = [round(restorer.first * (1 - i / (restorer.steps - 1))) for i in range(restorer.steps)]

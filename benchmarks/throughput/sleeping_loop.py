@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -58,8 +58,19 @@ class _ClockedEnvironment(OnlineEnvironment):
         return super().prompts(seed, start)
 
 
-def run_loop(config: Config, shape: Shape, times: Times, steps: int, out: Path) -> tuple[float, float]:
+def run_loop(
+    config: Config,
+    shape: Shape,
+    times: Times,
+    steps: int,
+    out: Path,
+    samples: Sequence | None = None,
+    reward_class: type = StandIn,
+) -> tuple[float, float]:
     """Runs the loop with its log in `out`; the process must be connected to a cluster.
+
+    Args:
+        samples: what the prompts point to, and `reward_class` takes; seconds to sleep if None.
 
     Returns:
         Seconds of a step, and CPU seconds of this process in it.
@@ -69,12 +80,13 @@ def run_loop(config: Config, shape: Shape, times: Times, steps: int, out: Path) 
     policy = out / "sleeps"
     policy.mkdir(parents=True)
     (policy / "sleeps.json").write_text(json.dumps({"group": times.group[0], "learner": times.learner[0]}))
-    prompts = [Prompt(f"picture-{i}", i) for i in range(shape.prompts * (shape.max_staleness + 2))]
+    count = shape.prompts * (shape.max_staleness + 2)  # nothing under way is asked twice
+    prompts = [Prompt(f"picture-{i}", i) for i in range(count)]
     environment = _ClockedEnvironment(prompts, TAXONOMY)
-    world = JobWorld(environment, [times.restoration[0]] * len(prompts))
+    world = JobWorld(environment, [times.restoration[0]] * count if samples is None else samples)
     stages = Stages(
         partial(RolloutPool, actor_class=SleepingEngine),
-        partial(RewardPool, actor_class=StandIn),
+        partial(RewardPool, actor_class=reward_class),
         partial(Learner, rank_class=SleepingRank),
     )
 

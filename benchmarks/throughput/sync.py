@@ -35,6 +35,9 @@ BOUND = 0.3
 """Of memcpy, within one machine."""
 GROUP_SECONDS = 0.02
 """A sleeping group: the pause is seen as finely as this."""
+COLUMNS = (
+    "parameters", "bucket_mb", "buckets", "gb_per_second", "memcpy", "of_memcpy", "broadcasts", "calls", "pause"
+)  # fmt: skip
 WARM = 0.5
 """Seconds of sampling before an update and after it."""
 
@@ -85,8 +88,19 @@ def like_qwen(hidden: int, layers: int, vocabulary: int) -> dict[str, tuple[int,
     return shapes
 
 
+class _Counted:
+    """A process group that counts."""
+
+    def __init__(self, group):
+        self._group, self.broadcasts = group, 0
+
+    def broadcast(self, tensor: torch.Tensor, root: int):
+        self.broadcasts += 1
+        return self._group.broadcast(tensor, root)
+
+
 class SendingRank(SleepingRank):
-    """Rank 0 with random tensors; counts its broadcasts."""
+    """Rank 0 with random tensors."""
 
     def start(self, address, folder: str, total_steps: int, reference) -> None:
         torch.set_num_threads(1)
@@ -103,9 +117,13 @@ class SendingRank(SleepingRank):
 
     def open_weights(self, world_size: int) -> None:
         self._sender.open(world_size)
+        self._sender._group = self._counted = _Counted(self._sender._group)
 
     def send_weights(self) -> int:
         return self._sender.send(self._weights.manifest(), self._tensors.items())
+
+    def broadcasts(self) -> int:
+        return self._counted.broadcasts
 
     def sums(self) -> list[float]:
         return _sums(self._tensors)
@@ -120,12 +138,24 @@ class ReceivingEngine(SleepingEngine):
         weights = _read(folder)
         dtype = getattr(torch, weights.dtype)
         self._tensors = {name: torch.zeros(shape, dtype=dtype) for name, shape in weights.shapes.items()}
+        self._calls = 0
+
+    async def begin_update(self) -> None:
+        self._calls += 1
+
+    async def finish_update(self, version: int) -> None:
+        self._calls += 1
+
+    async def calls(self) -> int:
+        """That an update makes of the engine, so far."""
+        return self._calls
 
     async def open_transfer(self, info: dict) -> None:
         where = (info["master_address"], info["master_port"], info["rank_offset"], info["world_size"], info["timeout"])
         self._group, self._limit = await asyncio.to_thread(gloo_group, *where), info["packed_buffer_size_bytes"]
 
     async def receive(self, manifest: Manifest) -> None:
+        self._calls += 1
         await asyncio.to_thread(self._receive, manifest)
 
     def _receive(self, manifest: Manifest) -> None:
@@ -156,16 +186,18 @@ def run(config: Config, large: bool) -> dict:
     rows = []
     for name, weights in models.items():
         for bucket in sorted({config.rollout.bucket_mb, 16, 64}):
-            rows.append({"model": name} | asyncio.run(_measure(config, weights, bucket)))
-    columns = ("parameters", "bucket_mb", "gb_per_second", "memcpy", "of_memcpy", "calls", "buckets", "pause")
-    table = Table("model", *columns)
+            rows.append({"model": name} | asyncio.run(measure(config, weights, bucket)))
+    table = Table("model", *COLUMNS)
     for row in rows:
-        table.add_row(row["model"], *(f"{row[c]:.3g}" if isinstance(row[c], float) else f"{row[c]:,}" for c in columns))
-    Console(width=120).print(table, f"bar {BOUND:g} of memcpy; calls: one a bucket, whatever the tensors", sep="\n")
+        numbers = (row[column] for column in COLUMNS)
+        table.add_row(row["model"], *(f"{n:.3g}" if isinstance(n, float) else f"{n:,}" for n in numbers))
+    told = f"bar {BOUND:g} of memcpy; broadcasts: one a bucket; calls: that an update makes of an engine"
+    Console(width=140).print(table, told, sep="\n")
     return {"rows": rows}
 
 
-async def _measure(config: Config, weights: Weights, bucket_mb: int, updates: int = 4) -> dict:
+async def measure(config: Config, weights: Weights, bucket_mb: int, updates: int = 4) -> dict:
+    """One row: `updates` updates of one engine, the first of which, that opens the group, does not count."""
     rollout = replace(config.rollout, actors=1, in_flight=1, bucket_mb=bucket_mb, cpus=0.001, gpus=0.0, group_size=2)
     learner = replace(config.learner, ranks=1, cpus=0.001, gpus=0.0)
     config = replace(config, rollout=rollout, learner=learner)
@@ -176,7 +208,9 @@ async def _measure(config: Config, weights: Weights, bucket_mb: int, updates: in
         try:
             await pool.start()
             measured = [await _update(pool, ranks, config, version) for version in range(1, updates + 1)]
-            sent, there = await asyncio.to_thread(ranks._one, "sums"), await pool.engines[0].sums.remote()
+            engine, ask = pool.engines[0], partial(asyncio.to_thread, ranks._one)
+            broadcasts, calls = await ask("broadcasts"), await engine.calls.remote()
+            sent, there = await ask("sums"), await engine.sums.remote()
             if sent != there:
                 raise RuntimeError("the engine's tensors are not those of the learner")
         finally:
@@ -193,7 +227,8 @@ async def _measure(config: Config, weights: Weights, bucket_mb: int, updates: in
         "tensors": len(weights.shapes),
         "bucket_mb": bucket_mb,
         "buckets": count,
-        "calls": count + 4,  # begin, receive, send, finish
+        "broadcasts": broadcasts / updates,
+        "calls": calls / updates,
         "seconds": float(np.median(seconds)),
         "gb_per_second": float(np.median(speeds)),
         "memcpy": copied,

@@ -1,0 +1,105 @@
+"""What travels between the processes of the loop: bytes a sample and hop, and how often an image does.
+
+The messages are those of the real loop, with pictures of `world.size`; their sizes are what Ray would write. In a run
+of the loop with stages that take no time the samples count how often they are put into the object store, and the
+reward actors how often they take one out of it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import ray
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.throughput.simulation import Shape, Times
+from benchmarks.throughput.sleeping_loop import run_loop
+from benchmarks.throughput.stand_in import StandIn
+from configs.cluster import connect
+from configs.schema import Config
+from envs.answer import write
+from envs.samples import Completion, Group, Prompt, RewardQuery, Sample, Scored
+from envs.taxonomy import TAXONOMY
+from learner.examples import Example
+from learner.grpo import Trajectory
+from reward_actors.stats import Report
+
+SHAPE = Shape(prompts=8, group_size=8, in_flight=8, actors=2, rows=16)
+STEPS = 4
+TOKENS = 12
+"""Of a completion, as the shipped policy writes them."""
+
+
+class CountingSamples(Sequence):
+    """Counts how often each is drawn: the loop draws one to put it into the object store."""
+
+    def __init__(self, size: int, count: int):
+        rng = np.random.default_rng(0)
+        image = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
+        answer = TAXONOMY.degradation("blur", {"sigma": 1.0})
+        self._samples = [Sample(f"picture-{i}", f"{i}", "train", image, image, answer) for i in range(count)]
+        self.drawn = 0
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        self.drawn += 1
+        return self._samples[index]
+
+
+class Fetching(StandIn):
+    """Takes the picture, as a reward actor does, and answers at once."""
+
+    async def score(self, query: RewardQuery) -> tuple[Scored, Report]:
+        sample = await query.sample
+        return Scored(-float(sample.degraded[0, 0, 0]), actor=self._name), Report()
+
+
+def run(config: Config) -> dict:
+    """Returns bytes by hop, and how often a picture crossed the object store."""
+    connect(config)
+    samples = CountingSamples(config.world.size, SHAPE.prompts * (SHAPE.max_staleness + 2))
+    with tempfile.TemporaryDirectory() as folder:
+        times = Times([0.0], [0.0], [0.0])
+        run_loop(config, SHAPE, times, STEPS, Path(folder, "run"), samples, Fetching)
+    prompts = STEPS * SHAPE.prompts
+    figures = {"crossings": samples.drawn / prompts, "image_bytes": 3 * config.world.size**2}
+    figures["hops"] = hops(samples[0], SHAPE.group_size)
+    table = Table("hop", "messages a sample", "bytes each", "bytes a sample")
+    for name, (count, size) in figures["hops"].items():
+        table.add_row(name, str(count), f"{size:,}", f"{count * size:,}")
+    told = f"a picture crosses the object store {figures['crossings']:g} times (bar 1)"
+    Console(width=120).print(table, told, sep="\n")
+    return figures
+
+
+def hops(sample: Sample, group: int) -> dict[str, tuple[int, int]]:
+    """{hop: (messages a sample, bytes of one)}; the process must be connected to a cluster."""
+    prompt = Prompt(sample.sample_id, ray.put(sample))
+    tokens, logprobs = tuple(range(TOKENS)), (-0.123456,) * TOKENS
+    completion = Completion(write(sample.degradation, TAXONOMY), tokens, logprobs)
+    query = RewardQuery(prompt.sample_id, prompt.sample, sample.degradation)
+    scored = Scored(-0.01, {"mse": 0.01, "psnr": 20.0}, "reward-0", 0.5), Report(1.0, 0.5, 10)
+    learned = [Trajectory(Example(prompt.sample, tokens), logprobs, 0.5, 1)] * group
+    distinct = [replace(t, advantage=0.1 * i) for i, t in enumerate(learned)]
+    return {
+        "driver to object store: the sample, uint8": (1, _bytes(sample)),
+        "driver to engine: the prompt, by reference": (1, _bytes((prompt, group, 1, 64, 1.0, False, False))),
+        "engine to driver: the group": (1, _bytes(Group(prompt, (completion,) * group, 1, 0.5))),
+        "driver to reward actor: a query, by reference": (group, _bytes(query)),
+        "reward actor to driver: its score": (group, _bytes(scored)),
+        "driver to learner: the trajectories, by reference": (1, _bytes(distinct)),
+    }
+
+
+def _bytes(message) -> int:
+    """Of a message as Ray writes it."""
+    from ray._private.worker import global_worker  # Ray has no public name for it
+
+    return global_worker.get_serialization_context().serialize(message).total_bytes

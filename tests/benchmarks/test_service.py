@@ -1,0 +1,174 @@
+"""The restoration service for real: an engine, a reward actor, HTTP, and a person at a browser."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from email.message import Message
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+import cv2
+import numpy as np
+import psutil
+import pytest
+from browser import CHROMIUM, browser
+
+from benchmarks.service import pictures
+from envs.corpus import encode
+from reward_actors.measures import psnr
+
+pytestmark = pytest.mark.engine
+SIGMA = 2.0
+
+
+@pytest.fixture(scope="module")
+def port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def service(port, tmp_path_factory):
+    """The address of a service started as people start it."""
+    log = (tmp_path_factory.mktemp("service") / "log").open("w+")
+    command = [sys.executable, "duvlm.py", "serve", "--port", str(port)]
+    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    address, end = f"http://127.0.0.1:{port}", time.monotonic() + 240
+    while not ready(address):
+        assert process.poll() is None and time.monotonic() < end, log.seek(0) or log.read()  # noqa: PT018
+        time.sleep(0.5)
+    children = psutil.Process(process.pid).children(recursive=True)
+    yield address
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive, "the service left processes behind"
+
+
+def ready(address: str) -> bool:
+    try:
+        return json.load(urlopen(f"{address}/api/health", timeout=5))["ready"]
+    except (URLError, OSError):
+        return False
+
+
+def ask(url: str, body: bytes | None = None) -> tuple[int, bytes, Message]:
+    try:
+        with urlopen(Request(url, data=body), timeout=150) as reply:
+            return reply.status, reply.read(), reply.headers
+    except HTTPError as error:
+        return error.code, error.read(), error.headers
+
+
+@pytest.fixture(scope="module")
+def blurred(photo) -> np.ndarray:
+    return cv2.GaussianBlur(photo, (0, 0), SIGMA, borderType=cv2.BORDER_REFLECT)
+
+
+def degradation(sigma: float) -> str:
+    return quote(json.dumps({"type": "blur", "values": {"sigma": sigma}}))
+
+
+def test_the_policy_names_the_blur_and_its_size(service, blurred):
+    status, body, _ = ask(f"{service}/api/read", encode(blurred))
+    answer = json.loads(body)
+    assert status == 200
+    assert answer["degradation"]["type"] == "blur"
+    assert abs(answer["degradation"]["values"]["sigma"] - SIGMA) < 0.6
+
+
+def test_the_picture_comes_back_restored_and_always_the_same(service, photo, blurred):
+    url = f"{service}/api/restore?degradation={degradation(SIGMA)}"
+    (status, first, headers), (_, second, _) = ask(url, encode(blurred)), ask(url, encode(blurred))
+    restored = pictures.read(first)
+    assert status == 200
+    assert json.loads(headers["X-Degradation"]) == {"type": "blur", "values": {"sigma": SIGMA}}
+    assert psnr(restored, photo) > psnr(blurred, photo) + 1
+    assert first == second
+
+
+def test_without_parameters_the_policy_is_asked(service, blurred):
+    status, _, headers = ask(f"{service}/api/restore", encode(blurred))
+    assert status == 200
+    assert json.loads(headers["X-Degradation"])["type"] == "blur"
+
+
+@pytest.mark.parametrize(
+    ("body", "query", "status"),
+    [
+        (b"no picture", "", 400),
+        (b"", "", 400),
+        (None, "", 405),
+        (b"picture", "?degradation={}", 422),
+        (b"picture", "?degradation=[[[", 422),
+        (b"picture", f"?degradation={degradation(999.0)}", 422),
+        (b"\0" * (pictures.MAX_BYTES + 1), "", 413),
+    ],
+)
+def test_a_wrong_request_is_told_so(service, photo, body, query, status):
+    found, reply, _ = ask(f"{service}/api/restore{query}", encode(photo) if body == b"picture" else body)
+    assert found == status
+    assert json.loads(reply)["detail"]
+
+
+def test_more_requests_than_there_is_room_for_are_sent_away_and_the_others_served(service, blurred):
+    urls = [f"{service}/api/restore?degradation={degradation(1.0 + i / 100)}" for i in range(60)]
+    with ThreadPoolExecutor(60) as threads:
+        replies = list(threads.map(lambda url: ask(url, encode(blurred)), urls))
+    assert {status for status, *_ in replies} <= {200, 503}
+    assert sum(status == 200 for status, *_ in replies) >= 10
+    assert all(headers["Retry-After"] for status, _, headers in replies if status == 503)
+    assert json.loads(ask(f"{service}/api/health")[1])["under_way"] == 0
+
+
+def change(page, field: str, value: str, event: str) -> None:
+    act = f"f.value = '{value}'; f.dispatchEvent(new Event('{event}'));"
+    page.ask(f"{{ const f = document.querySelector('{field}'); {act} }}")
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
+def test_a_person_drops_a_picture_sees_what_is_wrong_and_moves_a_slider(service, blurred, tmp_path):
+    file = tmp_path / "blurred.png"
+    file.write_bytes(encode(blurred))
+    with browser(tmp_path) as page:
+        page.call("Page.navigate", url=service)
+        page.wait("document.querySelector('#type')?.options.length === 4")
+        node = page.call("Runtime.evaluate", expression="document.querySelector('#file')")["result"]["objectId"]
+        page.call("DOM.setFileInputFiles", files=[str(file)], objectId=node)
+        page.wait("document.querySelector('#restored').naturalWidth === 128", seconds=90)
+        assert "blur" in page.ask("document.querySelector('#said').textContent")
+        read = float(page.ask("document.querySelector('#key-sigma').value"))
+        assert abs(read - SIGMA) < 0.6
+        first = page.ask("document.querySelector('#restored').src")
+        change(page, "#key-sigma", "5", "input")
+        page.wait(f"document.querySelector('#restored').src !== '{first}'", seconds=60)
+        change(page, "#type", "haze", "change")
+        page.wait("document.querySelector('#key-transmission') !== null")
+        assert not page.errors
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
+def test_a_file_that_is_no_picture_is_named_so_on_the_page(service, tmp_path):
+    file = tmp_path / "notes.png"
+    file.write_text("not a picture")
+    with browser(tmp_path) as page:
+        page.call("Page.navigate", url=service)
+        page.wait("document.querySelector('#type')?.options.length === 4")
+        node = page.call("Runtime.evaluate", expression="document.querySelector('#file')")["result"]["objectId"]
+        page.call("DOM.setFileInputFiles", files=[str(file)], objectId=node)
+        page.wait("document.querySelector('#status.wrong') !== null")
+        assert "expected a picture" in page.ask("document.querySelector('#status').textContent")
+
+
+def test_a_taken_port_is_a_user_error(service, port):
+    command = [sys.executable, "duvlm.py", "serve", "--port", str(port)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ)
+    assert result.returncode == 2
+    assert "choose another --port" in result.stderr
