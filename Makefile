@@ -1,11 +1,11 @@
-# make setup | quickstart | test | test-slow | test-chaos | lint      (EXTRA=cuda for GPUs; the default is cpu)
+# make setup | quickstart | test | test-slow | test-chaos | fuzz | lint      (EXTRA=cuda for GPUs; the default is cpu)
 EXTRA ?= cpu
 BIN := .venv/bin
 RUN := $(BIN)/python duvlm.py run
 Q := runs/quickstart
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup quickstart test test-slow test-chaos lint
+.PHONY: help setup quickstart test test-slow test-chaos fuzz lint
 
 help:
 	@head -1 Makefile
@@ -32,6 +32,9 @@ test-slow: setup
 
 test-chaos: setup
 	$(BIN)/pytest -m chaos --timeout=1800
+
+fuzz: setup
+	$(BIN)/python -m benchmarks.fuzz_answer --strings 1000000
 
 lint: setup
 	$(BIN)/ruff check .

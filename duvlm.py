@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ended.append(number)
         signal.raise_signal(signal.SIGINT)
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    before, address = signal.signal(signal.SIGTERM, terminate), os.environ.get("RAY_ADDRESS", "")
     try:
         options = _parse(arguments)
         return options.do(options) or 0
@@ -59,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + (ended or [signal.SIGINT])[0]
     finally:
         signal.signal(signal.SIGTERM, before)
+        os.environ["RAY_ADDRESS"] = address
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -128,26 +129,30 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> None:
-    if options.address:
-        options.settings.append(f"address={options.address}")
+    _join(options.address)
     _start(options.job, load(options.job, options.settings), options.dry_run)
 
 
 def _resume(options: argparse.Namespace) -> None:
-    if options.address:
-        options.settings.append(f"address={options.address}")
+    _join(options.address)
     _start(*runs.reopen(options.run, options.settings), options.dry_run)
+
+
+def _join(address: str | None) -> None:
+    """Where Ray is, for this process and all it starts."""
+    if address:
+        os.environ["RAY_ADDRESS"] = address
 
 
 def _start(job: str, config: Config, dry_run: bool) -> None:
     folder = run_folder(config, job)
     if dry_run:
         print(f"{config_to_yaml(config, job)}# {resources.plan(config, job)}\n# writes to {folder}")
-        if config.address:
+        if cluster.find():
             cluster.prepare(config, job)
         return
     runs.check_writable(folder)
-    cluster.find(config)  # before the imports of a job, which take seconds
+    cluster.find()  # before the imports of a job, which take seconds
     module, _, function = JOBS[job][0].partition(":")
     getattr(importlib.import_module(module), function)(config)
     if job in ("offline", "online"):
@@ -166,7 +171,8 @@ def _status(options: argparse.Namespace) -> None:
 
 def _scale(options: argparse.Namespace) -> None:
     wish = control.read_wish(options.count)
-    folder = control.scale_rewards(load("offline", [f"address={options.address}"]), wish, options.run)
+    _join(options.address)
+    folder = control.scale_rewards(wish, options.run)
     print(f"{folder}: {wish} reward actors")
 
 
@@ -184,7 +190,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 def _serve(options: argparse.Namespace) -> None:
     config = load("serve", options.settings)
-    cluster.find(config)
+    cluster.find()
     importlib.import_module("benchmarks.service.serve").serve(config, options.host, options.port)
 
 

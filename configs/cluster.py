@@ -36,8 +36,8 @@ ENVIRONMENT = {  # of the driver and of every actor; a value that is already set
 }
 
 
-def connect(config: Config) -> None:
-    """Joins the cluster at `config.address` or $RAY_ADDRESS (set inside a Ray job), or starts a local one.
+def connect() -> None:
+    """Joins the cluster at $RAY_ADDRESS (`--address`, or set inside a Ray job), or starts a local one.
 
     Does nothing where this process is connected already. A local cluster ends with this process.
 
@@ -52,7 +52,7 @@ def connect(config: Config) -> None:
         if ray.is_initialized():
             return
         options = {"logging_level": "ERROR", "log_to_driver": bool(os.environ.get("DUVLM_ACTOR_LOGS"))}
-        address = find(config)
+        address = find()
         if address:
             _join(ray, address, options)
         else:  # the raylet and its workers inherit ENVIRONMENT from this process
@@ -80,7 +80,7 @@ def _signals_wait() -> Iterator[None]:
             signal.raise_signal(heard[0])
 
 
-def find(config: Config) -> str:
+def find() -> str:
     """The address to join, empty for a local cluster. Asks only whether anything listens there, in no time.
 
     Ray itself would try a dead address for a minute or more.
@@ -88,7 +88,7 @@ def find(config: Config) -> str:
     Raises:
         UserError: that is no address of a cluster, or nothing answers there.
     """
-    address = config.address or os.environ.get("RAY_ADDRESS", "")
+    address = os.environ.get("RAY_ADDRESS", "")
     if address in ("", "auto"):
         return address
     host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -119,8 +119,8 @@ def prepare(config: Config, job: str) -> ResourcePlan:
         if importlib.util.find_spec(name) is None:
             raise UserError(f"trackers: {name} is not installed here: `pip install {name}`, or leave it out")
     if wanted.roles:
-        connect(config)
-        if find(config):
+        connect()
+        if find():
             await_room(wanted)
         else:  # the local cluster was started for this job: it holds the plan now or never
             check(wanted, nodes())

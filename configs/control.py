@@ -89,7 +89,7 @@ async def grant(desk, pool: Scalable) -> None:
             print(f"reward actors: {error}", flush=True)
 
 
-def scale_rewards(config: Config, wish: Wish, run: str = "") -> str:
+def scale_rewards(wish: Wish, run: str = "") -> str:
     """Asks the running job whose folder ends in `run` for that many reward actors; returns its folder.
 
     Raises:
@@ -99,7 +99,7 @@ def scale_rewards(config: Config, wish: Wish, run: str = "") -> str:
 
     from configs.cluster import connect
 
-    connect(config)
+    connect()
     named = ray.util.list_named_actors(all_namespaces=True)
     desks = [actor["name"] for actor in named if actor["namespace"] == NAMESPACE]
     found = [name for name in desks if name.endswith(run)]

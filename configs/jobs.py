@@ -43,7 +43,7 @@ def submit(job: str, overrides: Sequence[str], address: str, follow: bool = True
 def entrypoint(job: str, overrides: Sequence[str]) -> str:
     """The command the cluster runs: this interpreter where the cluster has it too, else its `python`."""
     config = load(job, overrides)
-    sent = [text for text in overrides if text.partition("=")[0].strip() not in ("out", "address")]
+    sent = [text for text in overrides if text.partition("=")[0].strip() != "out"]
     for text in overrides:
         key, _, value = text.partition("=")
         if key.strip() in PATHS and (absolute := _absolute(value)) != value:

@@ -1,6 +1,7 @@
 """Schema defaults < track/common.yaml < track/JOB.yaml < key=value: one checked `Config`.
 
-A track is a folder beside this file (`track=tiny`, the default, or `track=qwen3vl_8b`).
+A track is a folder beside this file (`track=tiny`, the default, or `track=qwen3vl_8b`). OmegaConf merges its
+files, which may refer to other values as ${section.key}; what people type is checked here, field by field.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import yaml
+from omegaconf import OmegaConf
 
 from configs.errors import UserError
 from configs.schema import Config
 
-JOBS = ("corpus", "review", "prior", "sft", "offline", "online", "evaluate", "restore", "fit-iqa", "serve")
+JOBS = ("corpus", "review", "prior", "sft", "offline", "online", "evaluate", "restore", "fit-iqa")
 TRACKS = Path(__file__).parent
 
 
@@ -29,12 +31,12 @@ def load(job: str, overrides: Sequence[str] = ()) -> Config:
     Raises:
         UserError: unknown job, track or key (the nearest is named), wrong type, value out of range.
     """
-    if job not in JOBS:
+    if job not in (*JOBS, "serve"):
         raise UserError(f"unknown job {job!r}: expected one of {', '.join(JOBS)}{_nearest(job, JOBS)}")
     config, pairs = Config(), [_pair(text) for text in overrides]
     track = next((value for key, value in reversed(pairs) if key == "track"), "tiny")
-    for file in _track_files(track, job):
-        set_tree(config, yaml.safe_load(file.read_text()) or {}, f"{file.parent.name}/{file.name}")
+    settings = OmegaConf.merge(*map(OmegaConf.load, _track_files(track, job)))
+    set_tree(config, OmegaConf.to_container(settings, resolve=True), f"track={track}")
     override(config, [text for text, (key, _) in zip(overrides, pairs, strict=True) if key != "track"])
     return config
 

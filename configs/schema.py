@@ -38,22 +38,18 @@ class World:
 class Rollout:
     actors: int = _(1, "vLLM engines, one per Ray actor.", 1, 1024)
     cpus: float = _(0.5, "CPUs an engine reserves of the cluster.", 0, 1024)
-    gpus: float = _(0.0, "GPUs per engine.", 0, 64)
-    tensor_parallel: int = _(1, "GPUs one engine is spread over.", 1, 64)
-    dtype: str = _("float32", "Engine precision.", choices=("float32", "bfloat16", "float16"))
+    gpus: float = _(0.0, "GPUs per engine, which it is spread over; a fraction shares one; 0 is the CPU.", 0, 64)
     group_size: int = _(8, "Completions sampled per prompt (G).", 2, 1024)
     temperature: float = _(1.0, "Sampling temperature of rollouts.", 0.0, 2.0)
     decoding: str = _("argmax", "How evaluation and restoration choose a number.", choices=("argmax", "median", "mean"))
     grammar: bool = _(False, "Evaluation and restoration admit well-formed answers only.")
     max_tokens: int = _(64, "Longest completion, tokens.", 8, 4096)
-    kv_cache_gb: float = _(0.5, "KV cache per engine on CPU, GiB.", 0.05, 1024)
-    gpu_memory_share: float = _(0.85, "Share of GPU memory the engine takes.", 0.05, 1)
+    kv_cache_gb: float = _(0.5, "KV cache of an engine, GiB (of each of its GPUs).", 0.05, 1024)
     in_flight: int = _(8, "Prompts in flight per engine, at most.", 1, 4096)
     bucket_mb: int = _(256, "Weights travel in buckets of this many MiB.", 1, 16384)
     timeout: float = _(
         300.0, "Seconds one group or one weight update may take before its engine counts as dead.", 1, 86400
     )
-    max_restarts: int = _(5, "Engine restarts in one job, all engines together.", 0, 1_000_000)
 
 
 @dataclass
@@ -67,20 +63,16 @@ class Reward:
     )
     prior: str = _("shipped", "`shipped`, `gaussian`, a folder with a diffusers UNet2DModel, or an ADM file (.pt).")
     steps: int = _(0, "Denoiser steps; 0 is the restorer's own number.", 0, 1000)
-    eta: float = _(-1.0, "Share of fresh noise per step; -1 is the restorer's own.", -1, 1)
     batch: int = _(16, "Rows that step together in one actor.", 1, 1024)
     memo: int = _(20000, "Scores remembered, at most.", 0, 100_000_000)
     scorer: list[str] = _(
         ["mse"], "What a restoration is worth: terms NAME, NAME:WEIGHT or NAME:WEIGHT@FILE, see docs/scorers.md."
     )
     dtype: str = _("float32", "Precision of the prior's network.", choices=("float32", "bfloat16", "float16"))
-    compile: bool = _(False, "Compile the prior where a short timing at the start says it is faster (GPUs).")
     strategy: str = _(
         "structured", "What earns a reward: see docs/learning.md.", choices=("structured", "naive", "value")
     )
-    penalty: float = _(-1.0, "Reward of a gated answer.", -100, 0)
     timeout: float = _(120.0, "Seconds without a step after which a reward actor counts as dead.", 1, 86400)
-    max_restarts: int = _(20, "Restarts of one reward actor.", 0, 1_000_000)
 
 
 @dataclass
@@ -92,9 +84,6 @@ class Learner:
     dtype: str = _("float32", "Training precision.", choices=("float32", "bfloat16"))
     lr: float = _(1e-3, "Peak learning rate (AdamW).", 0, 1)
     warmup: int = _(50, "Steps of linear warm-up.", 0, 1_000_000)
-    schedule: str = _("cosine", "Learning rate after warm-up.", choices=("cosine", "constant"))
-    weight_decay: float = _(0.01, "AdamW weight decay.", 0, 1)
-    grad_clip: float = _(1.0, "Gradient norm clip.", 0, 1000)
     batch: int = _(32, "SFT samples per optimiser step, all ranks together.", 1, 65536)
     micro_batch: int = _(16, "Sequences per forward pass of a rank.", 1, 4096)
     smooth: float = _(
@@ -105,7 +94,6 @@ class Learner:
     )
     refresh: bool = _(False, "SFT degrades a varied clean image anew each epoch, with values drawn anew.")
     checkpoint_every: int = _(100, "Optimiser steps between checkpoints.", 1, 1_000_000)
-    keep: int = _(2, "Checkpoints kept.", 1, 1000)
 
 
 @dataclass
@@ -134,7 +122,6 @@ class Config:
         0, "Optimiser steps of a training job; 0 is the track's number for the job.", 0, 100_000_000
     )
     resume: bool = _(True, "Continue from the newest checkpoint in the run's folder, if there is one.")
-    address: str = _("", "Ray cluster to run on; empty starts a local one.")
     trackers: list[str] = _(
         [], "Trackers beside metrics.jsonl and TensorBoard, as in [wandb,mlflow].", choices=("wandb", "mlflow")
     )

@@ -14,11 +14,10 @@ from envs.taxonomy import Degradation, Taxonomy
 class OnlineEnvironment:
     """Prompts without truth: the gate asks only for a well-formed answer within range."""
 
-    def __init__(self, prompts: Sequence[Prompt], taxonomy: Taxonomy, penalty: float = -1.0):
-        """penalty: the reward of a gated answer, below every reward that a restoration can earn."""
+    def __init__(self, prompts: Sequence[Prompt], taxonomy: Taxonomy):
         if not prompts:
             raise ValueError("an environment needs at least one prompt")
-        self._prompts, self._taxonomy, self._penalty = list(prompts), taxonomy, penalty
+        self._prompts, self._taxonomy = list(prompts), taxonomy
 
     def prompts(self, seed: int, start: int = 0) -> Iterator[Prompt]:
         """An endless stream: every epoch a new permutation by (seed, epoch); `start` continues a cursor exactly."""
@@ -33,9 +32,9 @@ class OnlineEnvironment:
         """The gate: parse, check, and hand on what deserves a restoration."""
         answer = parse(completion.text, self._taxonomy)
         if isinstance(answer, Invalid):
-            return Gated(answer.reason, self._penalty)
+            return Gated(answer.reason)
         if reason := self._mismatch(prompt, answer.degradation):
-            return Gated(reason, self._penalty)
+            return Gated(reason)
         return RewardQuery(prompt.sample_id, prompt.sample, answer.degradation)
 
     def _mismatch(self, prompt: Prompt, degradation: Degradation) -> str | None:
@@ -55,11 +54,10 @@ class OfflineEnvironment(OnlineEnvironment):
         prompts: Sequence[Prompt],
         truth: dict[str, Degradation],
         taxonomy: Taxonomy,
-        penalty: float = -1.0,
         strategy: str = "structured",
     ):
         """truth: {sample_id: degradation}."""
-        super().__init__(prompts, taxonomy, penalty)
+        super().__init__(prompts, taxonomy)
         self._truth, self._strategy = truth, strategy
 
     def judge(self, prompt: Prompt, completion: Completion) -> Gated | RewardQuery | Scored:

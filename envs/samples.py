@@ -72,7 +72,7 @@ class RewardQuery:
 
 @dataclass(frozen=True)
 class Gated:
-    """The gate turned the answer away before any restoration (Appendix D)."""
+    """The gate turned the answer away before any restoration (Appendix D): -1, below what any restoration earns."""
 
     reason: str
     reward: float = -1.0

@@ -14,6 +14,7 @@ from pathlib import Path
 
 _NAME = re.compile(r"step-(\d{8})")
 _MANIFEST = "manifest.json"
+KEPT = 2
 
 
 def begin(root: Path, step: int) -> Path:
@@ -24,7 +25,7 @@ def begin(root: Path, step: int) -> Path:
     return draft
 
 
-def finish(draft: Path, keep: int, cursor: dict | None = None) -> Path:
+def finish(draft: Path, keep: int = KEPT, cursor: dict | None = None) -> Path:
     """Seals a draft: writes its manifest (hashes, `cursor` as JSON), renames it, keeps the newest `keep`."""
     files = sorted(path for path in draft.rglob("*") if path.is_file())
     hashes = {str(path.relative_to(draft)): _hash(path) for path in files}

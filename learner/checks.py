@@ -31,5 +31,3 @@ def _check_online(config: Config) -> None:
             f"reward.scorer={','.join(lacking)} needs the clean picture, which online has not: use terms without a "
             "truth, such as consistency or niqe_local"
         )
-    if config.reward.penalty > -1:
-        raise UserError(f"reward.penalty={config.reward.penalty}: online rewards lie in -1 .. 1: expected -1 or less")

@@ -13,6 +13,8 @@ import torch.distributed as dist
 
 from configs.schema import Learner as LearnerConfig
 
+GRAD_CLIP = 1.0
+
 
 def settings(learner: LearnerConfig, ranks: int, parameters: int, on_gpu: bool) -> dict:
     """The DeepSpeed configuration. Buckets are no larger than the model: ZeRO allocates them in full."""
@@ -26,7 +28,7 @@ def settings(learner: LearnerConfig, ranks: int, parameters: int, on_gpu: bool) 
         "train_micro_batch_size_per_gpu": learner.micro_batch,
         "train_batch_size": learner.micro_batch * ranks,
         "gradient_accumulation_steps": 1,  # boundaries are set by the trainer
-        "gradient_clipping": learner.grad_clip,
+        "gradient_clipping": GRAD_CLIP,
         "zero_optimization": zero,
         "bf16": {"enabled": on_gpu and learner.dtype == "bfloat16"},
         "zero_allow_untested_optimizer": True,
@@ -79,10 +81,10 @@ def summed(numbers: list[float], device: torch.device) -> list[float]:
     return tensor.tolist()
 
 
-def learning_rate(step: int, total: int, learner: LearnerConfig) -> float:
-    """Of the step-th optimiser step, counted from 0: linear warm-up, then a cosine to 2 %, or constant."""
+def learning_rate(step: int, total: int, learner: LearnerConfig, decays: bool = True) -> float:
+    """Of the step-th optimiser step, counted from 0: linear warm-up, then a cosine to 2 % if it `decays`."""
     warm = min(1.0, (step + 1) / max(1, learner.warmup))
-    if learner.schedule == "constant":
+    if not decays:
         return learner.lr * warm
     progress = min(1.0, max(0.0, (step - learner.warmup) / max(1, total - learner.warmup)))
     return learner.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))

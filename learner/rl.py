@@ -230,7 +230,7 @@ class Loop:
         draft = checkpoint.begin(self.out / "checkpoints", step)
         await asyncio.to_thread(self.learner.save, draft)
         cursor = {"recent": self.recent, "scale": self.scale.as_dict() if self.scale else {}}
-        checkpoint.finish(draft, self.config.learner.keep, cursor)
+        checkpoint.finish(draft, cursor=cursor)
 
     async def _resume(self) -> int:
         """Steps already taken; prompts and seeds follow from their number, the rest is in the checkpoint."""

@@ -65,7 +65,7 @@ def _train(config: Config, out: Path, corpus: Path, learner: Learner) -> None:
             if keep:
                 draft = checkpoint.begin(out / "checkpoints", step + 1)
                 learner.save(draft)
-                checkpoint.finish(draft, config.learner.keep, scores)
+                checkpoint.finish(draft, cursor=scores)
         learner.save_policy(out / "policy")
         log.summary({"steps": config.steps, "corpus": str(corpus), "policy": str(out / "policy"), **scores})
 

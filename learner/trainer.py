@@ -23,6 +23,8 @@ from learner.examples import Batch, Collator, Example
 from learner.policy import Policy, load_policy
 from learner.targets import AnswerLanguage, sft_loss
 
+WEIGHT_DECAY = 0.01
+
 
 class Trainer:
     """Holds the policy, its optimiser and, where KL is wanted, a frozen reference."""
@@ -51,8 +53,7 @@ class Trainer:
         self.reference = None
         if reference is not None:
             self.reference = Policy(load_policy(reference)[0].to(self.device), **shape).requires_grad_(False)
-        weights = {"lr": config.learner.lr, "weight_decay": config.learner.weight_decay}
-        optimizer = torch.optim.AdamW(model.parameters(), **weights)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=config.learner.lr, weight_decay=WEIGHT_DECAY)
         self.engine = initialize(Policy(model, **shape), optimizer, config.learner, self.ranks, gpu)
         self.model = model
 
@@ -73,7 +74,7 @@ class Trainer:
             part = sft_loss(self.engine(batch), targets) / tokens
             self.engine.backward(part * self.ranks, scale_wrt_gas=False)  # DeepSpeed averages over ranks
             loss += part.item()
-        step = self._update()
+        step = self._update(decays=True)
         loss, examples_seen = summed([loss, len(examples)], self.device)
         seconds = time.perf_counter() - began
         return {
@@ -117,7 +118,7 @@ class Trainer:
                 self.engine.backward(loss / completions * self.ranks, scale_wrt_gas=False)
                 for name, value in parts.items():
                     sums[name] = sums.get(name, 0.0) + value
-            step = self._update()
+            step = self._update(decays=False)
             totals = dict(zip(sums, summed(list(sums.values()), self.device), strict=True))
             loss = totals.pop("loss") / completions
             metrics = {"loss": loss, **{name: total / tokens for name, total in totals.items()}, **step}
@@ -165,9 +166,9 @@ class Trainer:
             texts += greedy(self.engine.module, self.collate, self.processor.tokenizer, chunk, max_tokens)
         return texts
 
-    def _update(self) -> dict[str, float]:
+    def _update(self, decays: bool) -> dict[str, float]:
         """The optimiser step at this step's learning rate."""
-        rate = learning_rate(self.steps, self.total_steps, self.config.learner)
+        rate = learning_rate(self.steps, self.total_steps, self.config.learner, decays)
         for group in base_optimizer(self.engine).param_groups:
             group["lr"] = rate
         self.engine.step()

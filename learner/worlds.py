@@ -46,10 +46,10 @@ def open_world(config: Config, job: str, out: Path) -> JobWorld:
         unlabelled, ids = Blind(samples), samples.sample_ids()
     taxonomy = world_taxonomy(config.world)
     if not config.mix:
-        return JobWorld(OnlineEnvironment(_prompts(ids), taxonomy, config.reward.penalty), unlabelled)
+        return JobWorld(OnlineEnvironment(_prompts(ids), taxonomy), unlabelled)
     labelled = _corpus(Path(config.corpus).resolve(), config)
     prompts = _prompts([f"labelled/{sample_id}" for sample_id in labelled.sample_ids()])
-    online = OnlineEnvironment(_prompts(ids, len(labelled)), taxonomy, config.reward.penalty)
+    online = OnlineEnvironment(_prompts(ids, len(labelled)), taxonomy)
     offline = _offline(config, prompts, labelled)
     mixed = MixedEnvironment(online, offline, {prompt.sample_id for prompt in prompts}, config.mix)
     return JobWorld(mixed, _Joined(labelled, unlabelled))
@@ -65,8 +65,8 @@ def _prompts(ids: Sequence[str], first: int = 0) -> list[Prompt]:
 
 def _offline(config: Config, prompts: Sequence[Prompt], samples: CorpusSplit) -> OfflineEnvironment:
     truth = {prompt.sample_id: true for prompt, true in zip(prompts, samples.degradations(), strict=True)}
-    taxonomy, reward = world_taxonomy(config.world), config.reward
-    return OfflineEnvironment(prompts, truth, taxonomy, reward.penalty, reward.strategy)
+    taxonomy = world_taxonomy(config.world)
+    return OfflineEnvironment(prompts, truth, taxonomy, config.reward.strategy)
 
 
 class _Joined(Sequence[Sample]):

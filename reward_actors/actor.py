@@ -65,9 +65,9 @@ class RewardActor:
         """
         settings = self._settings
         device = "cuda" if settings.gpus else "cpu"
-        self._prior = load_prior(settings.prior, self._size, device, settings.dtype, settings.compile)
+        self._prior = load_prior(settings.prior, self._size, device, settings.dtype)
         prepare(settings.scorer, self._prior.device)
-        self._restorer = restorer(settings.restorer, settings.steps, settings.eta)
+        self._restorer = restorer(settings.restorer, settings.steps)
         footprint = measure(self._prior, self._size)
         images = rows_within(budget(settings), footprint)
         if images < self._restorer.draws:

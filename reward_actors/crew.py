@@ -17,6 +17,8 @@ from reward_actors.queue import Item, PullQueue
 from reward_actors.slot import Slot
 from reward_actors.stats import Report
 
+MAX_RESTARTS = 20
+"""Of one actor; more is no accident."""
 BACK_OFF_SECONDS = (0.1, 10.0)
 """The pause before a restart, doubled up to the second number while no restoration succeeds."""
 DEATHS_ALONE = 2
@@ -190,9 +192,9 @@ class Crew:
         self._spawn(self._restart(slot))
 
     async def _restart(self, slot: Slot) -> None:
-        """Fills a slot again after a pause that grows while it fails; gives it up after `max_restarts`."""
+        """Fills a slot again after a pause that grows while it fails; gives it up after `MAX_RESTARTS`."""
         (first, longest), began = BACK_OFF_SECONDS, time.monotonic()
-        while slot.restarts < self._settings.max_restarts and slot in self.slots and not slot.draining:
+        while slot.restarts < MAX_RESTARTS and slot in self.slots and not slot.draining:
             await asyncio.sleep(min(longest, first * 2**slot.failures_in_row))
             slot.restarts += 1
             slot.failures_in_row += 1

@@ -46,16 +46,15 @@ def linear_alphas(timesteps: int = TIMESTEPS) -> Tensor:
 
 
 def load_prior(
-    spec: str, size: int, device: str = "cpu", dtype: torch.dtype | str = torch.float32, compile: bool = False
+    spec: str, size: int, device: str = "cpu", dtype: torch.dtype | str = torch.float32
 ) -> Prior:
     """The prior that a configuration names.
 
     Args:
         spec: `shipped`, `gaussian`, the folder of a diffusers UNet2DModel (its `unet/` is found too), or an ADM
             checkpoint, FILE.pt.
-        size: pixels a side of the pictures; the Gaussian prior depends on it, and the timing of `compile`.
+        size: pixels a side of the pictures; the Gaussian prior depends on it.
         dtype: precision of the network; pictures, noise and operators stay float32.
-        compile: on a GPU, run the network compiled and as CUDA graphs if a short timing says that it is faster.
 
     Raises:
         UserError: the file or folder is missing or holds no such network.
@@ -66,8 +65,7 @@ def load_prior(
 
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     prior = UNetPrior(_load_network(spec, dtype), device)
-    if compile:
-        prior.compile_if_faster(size)
+    prior.compile_if_faster(size)
     return prior
 
 

@@ -67,8 +67,8 @@ RESTORERS = {
 }
 
 
-def restorer(name: str, steps: int = 0, eta: float = -1.0) -> Restorer:
-    """A named restorer; steps 0 and eta -1 keep its own numbers.
+def restorer(name: str, steps: int = 0) -> Restorer:
+    """A named restorer; steps 0 keeps its own number.
 
     Raises:
         UserError: no such name.
@@ -79,7 +79,7 @@ def restorer(name: str, steps: int = 0, eta: float = -1.0) -> Restorer:
     if chosen.steps and steps:
         last = chosen.first // steps if chosen.warm else chosen.last
         chosen = replace(chosen, steps=steps, last=last if steps > 1 else chosen.first)
-    return replace(chosen, eta=eta) if eta >= 0 else chosen
+    return chosen
 
 
 def schedule(restorer: Restorer, degradation: Degradation) -> tuple[int, ...]:

@@ -67,9 +67,12 @@ class AnswerTokens:
         return next((len(word) for word in self.severities if tuple(token_ids[: len(word)]) == word), 0)
 
     def openings(self, logprobs: Mapping[int, Any]) -> list[tuple[float, tuple[int, ...]]]:
-        """(probability, tokens) of every severity in words that has a chance, from vLLM's log-probs of the first."""
+        """(probability, tokens) of every severity in words that has a chance, from vLLM's log-probs of the first; all
+        are alike where none is listed, as with a policy that knows nothing."""
         chances = probabilities([word[0] for word in self.severities], logprobs)
-        chances[chances < NEGLIGIBLE] = 0
+        chances[chances < NEGLIGIBLE * chances.max()] = 0
+        if not chances.any():
+            chances += 1
         chances = chances / chances.sum()
         return [(float(chance), word) for chance, word in zip(chances, self.severities, strict=True) if chance]
 
@@ -78,7 +81,9 @@ class AnswerTokens:
         grid = self.values[place.key]
         density = sum(weight * probabilities(grid, logprobs) for weight, logprobs in beliefs)
         mass = float(density.sum())
-        return Posterior(place.key, place.index, mass, (density / mass).astype(np.float32))
+        if not mass:  # no value of the key is among the likeliest: nothing is known
+            density = np.ones(len(grid))
+        return Posterior(place.key, place.index, mass, (density / density.sum()).astype(np.float32))
 
 
 def probabilities(tokens: Sequence[int], logprobs: Mapping[int, Any]) -> np.ndarray:

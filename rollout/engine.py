@@ -20,6 +20,11 @@ def on_gpu(config: Config) -> bool:
     return config.rollout.gpus > 0
 
 
+def gpus_spread_over(config: Config) -> int:
+    """GPUs of one engine; 1 on a CPU, or where it has a share of one."""
+    return max(1, int(config.rollout.gpus))
+
+
 def transfer_backend(config: Config) -> str:
     """vLLM's weight transfer: `nccl` between GPUs, ours over gloo between CPUs."""
     return "nccl" if on_gpu(config) else "gloo"
@@ -60,13 +65,14 @@ def engine_arguments(policy_folder: str | Path, processor, config: Config) -> di
     rollout = config.rollout
     arguments = {
         "model": str(policy_folder),
-        "dtype": rollout.dtype,
+        "dtype": "bfloat16" if on_gpu(config) else "float32",
         "seed": config.seed,
         "max_model_len": context_length(processor, config),
         "limit_mm_per_prompt": {"image": len(config.world.views), "video": 0},
         "mm_processor_cache_gb": 0,  # a picture is seen once an epoch
         "max_logprobs": max(key.bins for key in world_taxonomy(config.world).keys.values()),
         "weight_transfer_config": {"backend": transfer_backend(config)},
+        "kv_cache_memory_bytes": int(rollout.kv_cache_gb * 2**30),
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
     }
@@ -76,12 +82,10 @@ def engine_arguments(policy_folder: str | Path, processor, config: Config) -> di
         arguments["structured_outputs_config"] = {"backend": grammar.BACKEND}
     if on_gpu(config):
         return arguments | {
-            "tensor_parallel_size": rollout.tensor_parallel,
-            "distributed_executor_backend": "mp" if rollout.tensor_parallel > 1 else "uni",  # the actor holds the GPUs
-            "gpu_memory_utilization": rollout.gpu_memory_share,
+            "tensor_parallel_size": gpus_spread_over(config),
+            "distributed_executor_backend": "mp" if gpus_spread_over(config) > 1 else "uni",  # the actor holds the GPUs
         }
     return arguments | {
-        "kv_cache_memory_bytes": int(rollout.kv_cache_gb * 2**30),
         "distributed_executor_backend": "uni",
         "enforce_eager": True,
         "skip_mm_profiling": True,

@@ -21,6 +21,9 @@ from rollout.engine import environment
 from rollout.stats import BusyClock, RolloutStats
 from rollout.update import LOST, EngineLostError, WeightSource, WeightUpdate, WeightUpdateError
 
+MAX_RESTARTS = 20
+"""Engines that may be lost in one job, all together."""
+
 
 class RolloutPool:
     """`await start()`, `async for group in sample(prompts)`, `await update(learner)`, `await close()`."""
@@ -67,7 +70,7 @@ class RolloutPool:
             seed, start: a prompt's seed depends on `seed`, its sample and its position, counted from `start`.
 
         Raises:
-            RuntimeError: more engines were lost than `rollout.max_restarts`.
+            RuntimeError: more than `MAX_RESTARTS` engines were lost.
         """
         rollout = self._config.rollout
         n = rollout.group_size if n is None else n
@@ -202,7 +205,7 @@ class RolloutPool:
 
     async def _restart(self, index: int, error: Exception) -> None:
         self._stats.restarts += 1
-        if self._stats.restarts > self._config.rollout.max_restarts:
+        if self._stats.restarts > MAX_RESTARTS:
             raise RuntimeError(f"lost {self._stats.restarts} rollout engines; the last: {error}") from error
         print(f"rollout engine {index} is started anew: {error}", flush=True)
         await _end(self._engines[index])

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from ray.exceptions import RayActorError
 
 from configs.schema import Config
-from rollout.engine import transfer_backend
+from rollout.engine import gpus_spread_over, transfer_backend
 from rollout.weight_transfer import Endpoint, Manifest
 
 GRACE = 30.0  # seconds in which the other participants of a failed update may say why it failed
@@ -70,7 +70,7 @@ class WeightUpdate:
         return version
 
     async def _open(self, engines: Sequence[Any], source: WeightSource) -> None:
-        end, workers = await source.bind(), self._config.rollout.tensor_parallel
+        end, workers = await source.bind(), gpus_spread_over(self._config)
         info = {"master_address": end.address, "master_port": end.port, "packed": True}
         info |= {"world_size": 1 + workers * len(engines), "packed_buffer_size_bytes": end.bucket_bytes}
         if transfer_backend(self._config) == "gloo":

@@ -99,9 +99,10 @@ def buckets(sizes: Sequence[int], limit: int) -> Iterator[slice]:
         yield slice(start, len(sizes))
 
 
-def pack(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
-    """One uint8 vector on the CPU: the tensors' bytes, one after the other."""
-    return torch.cat([t.detach().contiguous().view(-1).view(torch.uint8).cpu() for t in tensors])
+def pack(tensors: Iterable[torch.Tensor], into: torch.Tensor | None = None) -> torch.Tensor:
+    """One uint8 vector on the CPU: the tensors' bytes, one after the other; the start of `into`, if it is given."""
+    pieces = [t.detach().contiguous().view(-1).view(torch.uint8).cpu() for t in tensors]
+    return torch.cat(pieces, out=None if into is None else into[: sum(map(len, pieces))])
 
 
 def unpack(packed: torch.Tensor, manifest: Manifest) -> list[tuple[str, torch.Tensor]]:
@@ -179,8 +180,7 @@ class WeightSender:
         tensors = _checked(manifest, named_tensors)
         try:
             if self._backend == "gloo":
-                for where in buckets(manifest.sizes, self._limit):
-                    self._group.broadcast(pack(islice(tensors, where.stop - where.start)), 0).wait()
+                self._send_gloo(manifest, tensors)
             else:
                 self._send_nccl(manifest, tensors)
             next(tensors, None)  # runs the check that nothing is left over
@@ -188,6 +188,20 @@ class WeightSender:
             self.close()
             raise
         return manifest.bytes
+
+    def _send_gloo(self, manifest: Manifest, tensors: Iterator[torch.Tensor]) -> None:
+        """Packs a bucket while the one before travels, in two turns of the same memory: what the system gives anew
+        is several times slower than what was written before."""
+        cuts, sizes, sending = list(buckets(manifest.sizes, self._limit)), manifest.sizes, None
+        largest = max((sum(sizes[cut]) for cut in cuts), default=0)
+        memory = [torch.empty(largest, dtype=torch.uint8) for _ in cuts[:2]]
+        for number, cut in enumerate(cuts):
+            packed = pack(islice(tensors, cut.stop - cut.start), memory[number % 2])
+            if sending:
+                sending.wait()
+            sending = self._group.broadcast(packed, 0)
+        if sending:
+            sending.wait()
 
     def _send_nccl(self, manifest: Manifest, tensors: Iterator[torch.Tensor]) -> None:
         from vllm.distributed.weight_transfer.packed_tensor import packed_nccl_broadcast_producer

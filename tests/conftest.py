@@ -28,8 +28,8 @@ def photo() -> np.ndarray:
 def ray_cluster():
     """A real local Ray cluster of this test session, two CPUs; tests that ask for it are marked `engine`."""
     ray = pytest.importorskip("ray")
-    from configs import cluster, load
+    from configs import cluster
 
-    cluster.connect(load("offline"))
+    cluster.connect()
     yield ray
     ray.shutdown()

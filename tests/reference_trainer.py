@@ -22,8 +22,7 @@ class ReferenceTrainer:
         self.reference = open_model(reference, dtype=torch.float32) if reference else None
         self.processor = AutoProcessor.from_pretrained(folder)
         self.config, self.total, self.steps = config, total_steps, 0
-        weights = {"lr": config.learner.lr, "weight_decay": config.learner.weight_decay}
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), **weights)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.learner.lr, weight_decay=0.01)
 
     def logits(self, model, example) -> torch.Tensor:
         """(T, V): of each completion token given all before it."""
@@ -46,7 +45,7 @@ class ReferenceTrainer:
     def sft_step(self, examples) -> float:
         tokens = sum(len(example.completion) for example in examples)
         losses = [-self.logprobs(self.model, example).sum() / tokens for example in examples]
-        return self._update(sum(losses))
+        return self._update(sum(losses), decays=True)
 
     def grpo_step(self, trajectories) -> float:
         settings, count = self.config.grpo, len(trajectories)
@@ -68,7 +67,7 @@ class ReferenceTrainer:
                     loss = loss + settings.kl * self.divergence(logprobs, away)
                 length = self.config.rollout.max_tokens if settings.loss == "dr_grpo" else len(loss)
                 total = total + loss.sum() / length / count
-            value = self._update(total)
+            value = self._update(total, decays=False)
         return value
 
     def weight(self, old, sampled) -> torch.Tensor:
@@ -84,17 +83,17 @@ class ReferenceTrainer:
         gap = away - logprobs
         return {"k1": -gap, "k2": gap**2 / 2, "k3": gap.exp() - gap - 1}[self.config.grpo.kl_estimator]
 
-    def _update(self, loss: torch.Tensor) -> float:
+    def _update(self, loss: torch.Tensor, decays: bool) -> float:
         learner = self.config.learner
         rate = learner.lr * min(1.0, (self.steps + 1) / learner.warmup)
-        if learner.schedule == "cosine":
+        if decays:
             done = max(0, self.steps - learner.warmup) / (self.total - learner.warmup)
             rate *= 0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), learner.grad_clip)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.steps += 1
         return loss.item()

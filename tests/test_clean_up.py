@@ -45,8 +45,8 @@ class Job:
         """Exit status of the driver, once nothing of the job is left."""
         how(self)
         status = self.driver.wait(seconds)
-        left = psutil.wait_procs(self.processes, timeout=20)[1]
-        titles = [" ".join(p.cmdline())[:80] for p in left if p.is_running()]
+        left = psutil.wait_procs(self.processes, timeout=90)[1]
+        titles = [" ".join(p.cmdline()).strip() for p in left if p.is_running()]
         for process in left:
             process.kill()
         assert titles == [], self.said()

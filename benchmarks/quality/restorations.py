@@ -121,7 +121,7 @@ def restore_here(reward: Reward, samples: Sequence[Sample], tasks: Sequence[Task
             pictures[i] = samples[i].clean
     rows = [i for i, task in enumerate(tasks) if task.method == "diffusion"]
     if rows:
-        prior, restorer = _engine(reward.prior, reward.restorer, reward.steps, reward.eta, samples[0].degraded.shape[0])
+        prior, restorer = _engine(reward.prior, reward.restorer, reward.steps, samples[0].degraded.shape[0])
         restored = restore_batch(
             prior,
             restorer,
@@ -170,8 +170,8 @@ def _in_parallel(reward: Reward, samples: Sequence[Sample], wanted: Sequence[tup
 
 
 @lru_cache(maxsize=2)
-def _engine(prior: str, name: str, steps: int, eta: float, size: int):
+def _engine(prior: str, name: str, steps: int, size: int):
     from reward_actors.priors import load_prior
     from reward_actors.restorers import restorer
 
-    return load_prior(prior, size), restorer(name, steps, eta)
+    return load_prior(prior, size), restorer(name, steps)

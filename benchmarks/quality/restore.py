@@ -109,7 +109,7 @@ def restore(config: Config, photo: np.ndarray, degradation: Degradation) -> np.n
 
     torch.set_num_threads(os.cpu_count() or 1)  # one photo in one process: nobody else computes
     prior = TiledPrior.around(load_prior(config.reward.prior, config.world.size), *photo.shape[:2])
-    chosen = restorer(config.reward.restorer, config.reward.steps, config.reward.eta)
+    chosen = restorer(config.reward.restorer, config.reward.steps)
     (restored,) = restore_batch(prior, chosen, [photo], [degradation], [Path(config.image).stem])
     return to_uint8(restored)
 

@@ -41,7 +41,7 @@ def run(config: Config, trl: Path, steps: int, prompts: int, completions: int) -
         asked = list(islice(world.environment.prompts(config.seed, 0), steps * prompts))
         theirs = trl_side.train(config, trl, world.environment, asked, world.samples)
         rows = {"TRL, ddnm one by one": _row(theirs.seconds, theirs.rewards)}
-        connect(config)
+        connect()
         for restorer in BOUNDS:
             rows[restorer] = _ours(config, restorer, len(theirs.rewards))
     first = rows["TRL, ddnm one by one"]["per_second"]

@@ -36,7 +36,7 @@ def run(config: Config) -> dict:
     most = max(QUERIES.values())
     if len(samples) < most:
         raise UserError(f"engine: expected at least {most} samples in the split {config.split}, got {len(samples)}")
-    connect(config)
+    connect()
     figures = {}
     for name, steps in RESTORERS.items():
         reward = replace(config.reward, actors=1, max_actors=0, restorer=name, steps=steps, scorer=["mse"])

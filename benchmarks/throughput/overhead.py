@@ -28,7 +28,7 @@ COMPLETIONS = 4000
 
 def run(config: Config, groups: Sequence[int]) -> dict:
     """Measures steps of so many `groups`."""
-    connect(config)
+    connect()
     rows = [measure(config, count) for count in groups]
     table = Table("groups a step", "completions a step", "ms a completion", "CPU ms of the driver")
     for row in rows:
@@ -42,7 +42,7 @@ def measure(config: Config, groups: int) -> dict:
     """One row. The process must be connected to a cluster."""
     shape = replace(SHAPE, prompts=groups)
     completions = groups * shape.group_size
-    steps = max(4, 2 + COMPLETIONS // completions)
+    steps = max(3, 2 + COMPLETIONS // completions)
     with tempfile.TemporaryDirectory() as folder:
         seconds, cpu = run_loop(config, shape, Times([0.0], [0.0], [0.0]), steps, Path(folder, "run"))
     return {

@@ -32,7 +32,7 @@ WAYS = {
 
 def run(config: Config, steps: int, seconds: float) -> dict:
     """Measures each stage as the longest, `seconds` a step, in `steps` steps; and what a simulation predicts."""
-    connect(config)
+    connect()
     rows = [measure(config, stage, way, steps, seconds) for stage in STAGES for way in WAYS]
     table = Table("longest stage", "", "T, s", "T*/T", "overlap", "predicted T, s")
     for row in rows:

@@ -76,7 +76,7 @@ def run(config: Config, prompts: int, completions: int, recorded: Path | None = 
     else:
         groups = record(config, samples, prompts, completions, recorded or Path("completions.jsonl"))
     cases = _cases(config, samples, groups)
-    connect(config)
+    connect()
     ways = asyncio.run(_take_turns(config, cases, ("ddnm", "fast", "few", *(("again",) if again else ()))))
     figures = {"completions": prompts * completions, "valid": sum(len(case.queries) for case in cases)}
     figures |= {"actors": config.reward.actors, "ways": _figures(ways, cases)}

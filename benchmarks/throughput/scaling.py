@@ -59,7 +59,7 @@ def makespan(times: Sequence[float], actors: int, way: str) -> float:
 def run(config: Config, most: int, queries: int, seconds: float) -> dict:
     """Measures 1, 2, 4, ... `most` actors, `queries` queries for each, of `seconds` on average."""
     config = replace(config, reward=replace(config.reward, actors=1, max_actors=0, batch=1, memo=0, cpus=0.01))
-    connect(config)
+    connect()
     rows = asyncio.run(_measure(config, [2**k for k in range(most.bit_length()) if 2**k <= most], queries, seconds))
     _show(rows)
     return {"queries_per_actor": queries, "mean_seconds": seconds, "rows": rows}

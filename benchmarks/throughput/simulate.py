@@ -66,7 +66,7 @@ def _check(config: Config) -> list[dict]:
     from benchmarks.throughput import pipeline
     from configs.cluster import connect
 
-    connect(config)
+    connect()
     rows = []
     for stage in pipeline.STAGES:
         row = pipeline.measure(config, stage, "staleness 1", **CHECKED)

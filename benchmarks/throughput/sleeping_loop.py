@@ -80,7 +80,7 @@ def run_loop(
     policy = out / "sleeps"
     policy.mkdir(parents=True)
     (policy / "sleeps.json").write_text(json.dumps({"group": times.group[0], "learner": times.learner[0]}))
-    count = shape.prompts * (shape.max_staleness + 2)  # nothing under way is asked twice
+    count = shape.prompts * steps  # a picture that comes again might be asked while it is under way, and shared
     prompts = [Prompt(f"picture-{i}", i) for i in range(count)]
     environment = _ClockedEnvironment(prompts, TAXONOMY)
     world = JobWorld(environment, [times.restoration[0]] * count if samples is None else samples)

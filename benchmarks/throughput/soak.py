@@ -38,7 +38,7 @@ def run(config: Config, minutes: float) -> dict:
         raise UserError("soak: expected corpus=FOLDER; `duvlm run corpus count=600 out=FOLDER` builds one")
     config = replace(config, reward=replace(config.reward, memo=MEMO, scorer=["mse"]))
     samples = read_samples(config.corpus, config.split, world_taxonomy(config.world))
-    connect(config)
+    connect()
     queries, seconds, looks = asyncio.run(_soak(config, samples, 60 * minutes))
     lines = {name: _line(seconds, [look[name] for look in looks]) for name in looks[0]}
     for name, line in lines.items():

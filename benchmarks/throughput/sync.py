@@ -25,9 +25,10 @@ from benchmarks.throughput.sleeping_actors import SleepingEngine, SleepingRank
 from configs.cluster import connect
 from configs.schema import Config
 from envs.policy_world import policy_folder
-from envs.samples import Prompt
+from envs.samples import Group, Prompt
 from learner.ranks import Learner
 from learner.weight_source import LearnerWeights
+from rollout.gate import UpdateGate
 from rollout.pool import RolloutPool
 from rollout.weight_transfer import Manifest, WeightSender, buckets, checkpoint_shapes, gloo_group, receive
 
@@ -138,13 +139,19 @@ class ReceivingEngine(SleepingEngine):
         weights = _read(folder)
         dtype = getattr(torch, weights.dtype)
         self._tensors = {name: torch.zeros(shape, dtype=dtype) for name, shape in weights.shapes.items()}
-        self._calls = 0
+        self._calls, self._gate = 0, UpdateGate()
+
+    async def generate(self, prompt: Prompt, *options) -> Group:
+        async with self._gate.sampling():
+            return await super().generate(prompt, *options)
 
     async def begin_update(self) -> None:
         self._calls += 1
+        await self._gate.close()
 
     async def finish_update(self, version: int) -> None:
         self._calls += 1
+        await self._gate.open()
 
     async def calls(self) -> int:
         """That an update makes of the engine, so far."""
@@ -179,14 +186,13 @@ class _TimedWeights(LearnerWeights):
 
 def run(config: Config, large: bool) -> dict:
     """Measures the shipped policy's tensors and, where asked, a billion parameters."""
-    connect(config)
-    models = {"the shipped policy": Weights(checkpoint_shapes(policy_folder(config.policy, config.world)), "float32")}
+    connect()
+    shapes, bucket = checkpoint_shapes(policy_folder(config.policy, config.world)), config.rollout.bucket_mb
+    policy = Weights(shapes, "float32")
+    rows = [{"model": "shipped policy"} | asyncio.run(measure(config, policy, bucket))]
     if large:
-        models["1 B"] = Weights(like_qwen(2048, 18, 50_000), "bfloat16")
-    rows = []
-    for name, weights in models.items():
-        for bucket in sorted({config.rollout.bucket_mb, 16, 64}):
-            rows.append({"model": name} | asyncio.run(measure(config, weights, bucket)))
+        billion = Weights(like_qwen(2048, 18, 50_000), "bfloat16")
+        rows += [{"model": "1 B, bfloat16"} | asyncio.run(measure(config, billion, each)) for each in (bucket, 16)]
     table = Table("model", *COLUMNS)
     for row in rows:
         numbers = (row[column] for column in COLUMNS)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +41,8 @@ class CountingSamples(Sequence):
         rng = np.random.default_rng(0)
         image = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
         answer = TAXONOMY.degradation("blur", {"sigma": 1.0})
-        self._samples = [Sample(f"picture-{i}", f"{i}", "train", image, image, answer) for i in range(count)]
+        clean = image.copy()  # pickle would write one array only once
+        self._samples = [Sample(f"picture-{i}", f"{i}", "train", image, clean, answer) for i in range(count)]
         self.drawn = 0
 
     def __len__(self) -> int:
@@ -63,8 +63,8 @@ class Fetching(StandIn):
 
 def run(config: Config) -> dict:
     """Returns bytes by hop, and how often a picture crossed the object store."""
-    connect(config)
-    samples = CountingSamples(config.world.size, SHAPE.prompts * (SHAPE.max_staleness + 2))
+    connect()
+    samples = CountingSamples(config.world.size, STEPS * SHAPE.prompts)
     with tempfile.TemporaryDirectory() as folder:
         times = Times([0.0], [0.0], [0.0])
         run_loop(config, SHAPE, times, STEPS, Path(folder, "run"), samples, Fetching)
@@ -82,19 +82,23 @@ def run(config: Config) -> dict:
 def hops(sample: Sample, group: int) -> dict[str, tuple[int, int]]:
     """{hop: (messages a sample, bytes of one)}; the process must be connected to a cluster."""
     prompt = Prompt(sample.sample_id, ray.put(sample))
-    tokens, logprobs = tuple(range(TOKENS)), (-0.123456,) * TOKENS
-    completion = Completion(write(sample.degradation, TAXONOMY), tokens, logprobs)
+    rng, tokens = np.random.default_rng(0), tuple(range(TOKENS))
+    logprobs = [tuple(rng.normal(size=TOKENS).tolist()) for _ in range(group)]
+    answers = [TAXONOMY.degradation("blur", {"sigma": 1 + 0.1 * i}) for i in range(group)]
+    written = [
+        Completion(write(answer, TAXONOMY), tuple(1 + i + token for token in tokens), each)
+        for i, (answer, each) in enumerate(zip(answers, logprobs, strict=True))
+    ]
     query = RewardQuery(prompt.sample_id, prompt.sample, sample.degradation)
     scored = Scored(-0.01, {"mse": 0.01, "psnr": 20.0}, "reward-0", 0.5), Report(1.0, 0.5, 10)
-    learned = [Trajectory(Example(prompt.sample, tokens), logprobs, 0.5, 1)] * group
-    distinct = [replace(t, advantage=0.1 * i) for i, t in enumerate(learned)]
+    learned = [Trajectory(Example(prompt.sample, c.token_ids), c.logprobs, 0.5, 1) for c in written]
     return {
         "driver to object store: the sample, uint8": (1, _bytes(sample)),
         "driver to engine: the prompt, by reference": (1, _bytes((prompt, group, 1, 64, 1.0, False, False))),
-        "engine to driver: the group": (1, _bytes(Group(prompt, (completion,) * group, 1, 0.5))),
+        "engine to driver: the group": (1, _bytes(Group(prompt, tuple(written), 1, 0.5))),
         "driver to reward actor: a query, by reference": (group, _bytes(query)),
         "reward actor to driver: its score": (group, _bytes(scored)),
-        "driver to learner: the trajectories, by reference": (1, _bytes(distinct)),
+        "driver to learner: the trajectories, by reference": (1, _bytes(learned)),
     }
 
 

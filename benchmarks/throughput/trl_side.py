@@ -25,6 +25,8 @@ from envs.environment import OfflineEnvironment
 from envs.observation import QUESTION, views
 from envs.policy_world import policy_folder
 from envs.samples import Completion, Prompt, RewardQuery, Sample
+from learner.deepspeed_settings import GRAD_CLIP
+from learner.trainer import WEIGHT_DECAY
 from reward_actors.priors import load_prior
 from reward_actors.restorers import RESTORERS
 from reward_actors.scorers import mse
@@ -77,8 +79,8 @@ def train(
         beta=grpo.kl,
         epsilon=grpo.clip_low,
         loss_type="grpo",
-        max_grad_norm=config.learner.grad_clip,
-        weight_decay=config.learner.weight_decay,
+        max_grad_norm=GRAD_CLIP,
+        weight_decay=WEIGHT_DECAY,
         shuffle_dataset=False,
         use_cpu=True,
         bf16=False,

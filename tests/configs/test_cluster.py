@@ -42,18 +42,20 @@ def test_scoring_someone_s_answers_needs_no_cluster():
     assert not plan(load("evaluate", ["predictions=answers.jsonl"]), "evaluate").roles
 
 
-def test_nothing_at_the_address_is_said_at_once():
+def test_nothing_at_the_address_is_said_at_once(monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
     with pytest.raises(UserError, match=f"no Ray cluster answers at 127.0.0.1:{port}"):
-        find(load("offline", [f"address=127.0.0.1:{port}"]))
+        find()
 
 
 @pytest.mark.parametrize("address", ["nonsense", "127.0.0.1", "http://127.0.0.1:8265", "127.0.0.1:99999"])
-def test_what_is_no_address_is_refused(address):
+def test_what_is_no_address_is_refused(address, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(UserError, match="expected HOST:PORT|no Ray cluster answers"):
-        find(load("offline", [f"address={address}"]))
+        find()
 
 
 def test_what_is_free_counts_when_others_work_there_too():

@@ -52,7 +52,7 @@ def test_pod_templates_pass_the_schema_of_kubernetes(name, manifest):
 def test_clusters_ask_for_a_token_and_name_the_ray_that_is_installed(name, manifest):
     spec = manifest["spec"].get("rayClusterSpec", manifest["spec"])
     assert (manifest["apiVersion"], spec["authOptions"]["mode"]) == ("ray.io/v1", "token")
-    assert f'"ray[default,data]=={spec["rayVersion"]}"' in (ROOT / "pyproject.toml").read_text()
+    assert f'"ray[default,data,serve]=={spec["rayVersion"]}"' in (ROOT / "pyproject.toml").read_text()
 
 
 def commands():

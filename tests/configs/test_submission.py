@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 def test_paths_that_exist_here_are_sent_absolute_and_so_is_the_output(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
-    command = jobs.entrypoint("corpus", ["photos=photos", "count=3", "address=127.0.0.1:1", "name=a"])
+    command = jobs.entrypoint("corpus", ["photos=photos", "count=3", "name=a"])
     sent = f"photos=photos count=3 name=a photos={tmp_path}/photos out={tmp_path}/runs/a/corpus"
     assert f" duvlm.py run corpus {sent}" in command
     assert f"out={tmp_path}/there" in jobs.entrypoint("corpus", ["out=there"])

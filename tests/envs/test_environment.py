@@ -18,7 +18,7 @@ def said(text):
 
 @pytest.fixture
 def offline():
-    return OfflineEnvironment(PROMPTS, {p.sample_id: BLUR for p in PROMPTS}, TAXONOMY, penalty=-1.0)
+    return OfflineEnvironment(PROMPTS, {p.sample_id: BLUR for p in PROMPTS}, TAXONOMY)
 
 
 def test_every_epoch_shows_every_prompt_once_in_a_new_order(offline):

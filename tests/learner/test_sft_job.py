@@ -10,7 +10,7 @@ from learner import sft
 
 
 def config(out, *changes):
-    small = ["steps=4", "learner.batch=4", "learner.checkpoint_every=2", "learner.keep=5", "world.size=64"]
+    small = ["steps=4", "learner.batch=4", "learner.checkpoint_every=2", "world.size=64"]
     return load("sft", ["policy=random", "count=40", f"out={out}", *small, *changes])
 
 

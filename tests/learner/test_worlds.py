@@ -67,7 +67,6 @@ def test_online_learns_from_a_bare_folder(photographs, tmp_path):
         ("offline", ["mix=0.5"], "only an online job"),
         ("online", ["reward.strategy=value"], "truth"),
         ("online", ["reward.scorer=mse"], "clean picture"),
-        ("online", ["reward.penalty=-0.5"], "penalty"),
     ],
 )
 def test_a_contradictory_request_is_refused_before_anything_starts(job, settings, message):

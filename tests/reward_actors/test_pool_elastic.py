@@ -180,7 +180,8 @@ def test_scores_of_another_prior_are_not_remembered(ray_cluster, tmp_path):
 
 
 @pytest.mark.chaos
-def test_one_job_has_one_reward_an_actor_with_another_prior_is_not_let_in(ray_cluster, tmp_path):
+def test_one_job_has_one_reward_an_actor_with_another_prior_is_not_let_in(ray_cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr("reward_actors.crew.MAX_RESTARTS", 2)
     weights = tmp_path / "weights"
     weights.write_text("old")
 
@@ -190,6 +191,6 @@ def test_one_job_has_one_reward_an_actor_with_another_prior_is_not_let_in(ray_cl
         answers = await pool.score(queries("mixed", 10, 0.05))
         return answers, pool.processes()
 
-    answers, left = in_pool(work, with_fingerprint_in(weights), actors=2, max_restarts=2)
+    answers, left = in_pool(work, with_fingerprint_in(weights), actors=2)
     assert {answer.actor for answer in answers} == {"reward-0"}
     assert list(left) == ["reward-0"]

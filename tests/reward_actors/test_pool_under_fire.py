@@ -31,7 +31,7 @@ def test_2000_queries_under_fire_score_as_if_nothing_had_happened(ray_cluster, s
     config.world.size = 64
     for name, value in {"actors": 3, "cpus": 0.1, "batch": 8, "restorer": "ddnm", "steps": STEPS}.items():
         setattr(config.reward, name, value)
-    config.reward.prior, config.reward.max_restarts = "gaussian", 1000
+    config.reward.prior = "gaussian"
 
     async def fire(pool):
         kills, chance = 0, random.Random(0)

@@ -244,7 +244,9 @@ def test_a_query_that_kills_two_actors_is_failed_and_its_neighbours_live(ask, bl
 
 
 @pytest.mark.chaos
-def test_when_no_actor_is_left_queries_fail_instead_of_waiting(ask):
+def test_when_no_actor_is_left_queries_fail_instead_of_waiting(ask, monkeypatch):
+    monkeypatch.setattr("reward_actors.crew.MAX_RESTARTS", 0)
+
     async def work(pool):
         scoring = asyncio.create_task(pool.score(ask("orphans", 40)))
         while not pool.stats().in_flight:
@@ -252,5 +254,5 @@ def test_when_no_actor_is_left_queries_fail_instead_of_waiting(ask):
         os.kill(pool.processes()["reward-0"], signal.SIGKILL)
         return await scoring
 
-    answers = in_pool(settings(actors=1, max_restarts=0, steps=100), work)
+    answers = in_pool(settings(actors=1, steps=100), work)
     assert any(isinstance(answer, Failed) and "no reward actor" in answer.reason for answer in answers)
