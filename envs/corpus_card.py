@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from envs.corpus_rows import FORMAT, Recipe
 from envs.policy_world import world_taxonomy
-from envs.taxonomy import Key, Taxonomy
+from envs.taxonomy import Key, Taxonomy, turns
 
 BINS = 40
 """Bars of a histogram, at most."""
@@ -28,9 +28,9 @@ def card(recipe: Recipe, skipped: Mapping[str, str], shards: Mapping[str, dict] 
     shards: {file: its record}, see `envs.corpus_shards`; without them nothing is said about what is in the images.
     """
     taxonomy = world_taxonomy(recipe.world)
-    kinds = [kind.name for kind in taxonomy.types]
+    order = [kind.name for kind in turns(taxonomy)]
     by_type = {
-        split: {kind: len(range(number, count, len(kinds))) for number, kind in enumerate(kinds)}
+        split: dict.fromkeys(order, 0) | Counter(order[index % len(order)] for index in range(count))
         for split, count in recipe.counts.items()
     }
     photos = [

@@ -22,7 +22,7 @@ from envs import answer
 from envs.photos import SPLITS, Photo, read_photo
 from envs.policy_world import world_taxonomy
 from envs.samples import Sample
-from envs.taxonomy import Degradation, Taxonomy
+from envs.taxonomy import Degradation, Taxonomy, turns
 from envs.verify import faults
 
 FORMAT = "du-corpus/2"
@@ -191,7 +191,7 @@ def _attempt(
 
     taxonomy = world_taxonomy(recipe.world)
     rng = np.random.default_rng([recipe.seed, SPLITS.index(split), index, attempt])
-    photos, kinds = recipe.photos[split], taxonomy.types
+    photos, kinds = recipe.photos[split], turns(taxonomy)
     photo = photos[(index // len(kinds) + attempt // ATTEMPTS_PER_PHOTO) % len(photos)]
     kind, picture = kinds[index % len(kinds)], _PICTURES.read(photo.path)
     clean, place = crop_and_place(picture, recipe.size, rng)

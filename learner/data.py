@@ -8,7 +8,8 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from envs import corpus, degradations
+from envs import corpus
+from envs import depth as relative_depth
 from envs.samples import Sample
 from envs.taxonomy import Taxonomy
 
@@ -40,21 +41,26 @@ def augmented(sample: Sample, seed: int, epoch: int, index: int) -> Sample:
     return replace(sample, degraded=np.ascontiguousarray(sample.degraded[:, ::-1]), clean=clean)
 
 
-def refreshed(sample: Sample, taxonomy: Taxonomy, seed: int, epoch: int, index: int) -> Sample:
+def refreshed(sample: Sample, taxonomy: Taxonomy, seed: int, epoch: int, index: int, depth: bool = False) -> Sample:
     """A new sample of the same type: the clean image varied and maybe mirrored, degraded with values drawn anew.
 
     A function of (seed, epoch, index). So no two epochs show the same picture, and the policy cannot learn values by
-    heart, nor how bright a given photograph is.
+    heart, nor how bright a given photograph is. depth: haze follows a depth drawn anew.
     """
     rng = np.random.default_rng([seed, epoch, index, 1])
-    clean = varied(augmented(sample, seed, epoch, index).clean, rng)
-    degradation = degradations.sample(taxonomy, sample.degradation.type, rng, clean.shape[0])
-    return replace(sample, clean=clean, degraded=corpus.degrade(clean, degradation), degradation=degradation)
+    types = sample.degradation.types
+    clean = varied(augmented(sample, seed, epoch, index).clean, rng, tone="low_light" not in types)
+    far = relative_depth.procedural(rng, *clean.shape[:2]) if depth and "haze" in types else None
+    degradation, t = relative_depth.sample(taxonomy, sample.degradation.type, rng, clean.shape[0], far)
+    return replace(sample, clean=clean, degraded=corpus.degrade(clean, degradation, t), degradation=degradation)
 
 
-def varied(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Another exposure of the same scene, uint8 (H, W, 3): another tone curve, channel gains, saturation."""
-    unit = (image.astype(np.float32) / 255) ** rng.uniform(0.75, 1.35)
+def varied(image: np.ndarray, rng: np.random.Generator, tone: bool = True) -> np.ndarray:
+    """Another exposure of the same scene, uint8 (H, W, 3): another tone curve, channel gains, saturation.
+
+    tone: False leaves the tone curve alone, where it could not be told from the gamma of low light.
+    """
+    unit = (image.astype(np.float32) / 255) ** (rng.uniform(0.75, 1.35) if tone else 1.0)
     unit = unit * (rng.uniform(0.8, 1.1) * rng.uniform(0.92, 1.08, 3)).astype(np.float32)
     grey = cv2.cvtColor(np.clip(unit, 0, 1), cv2.COLOR_RGB2GRAY)[..., None]
     return (np.clip(grey + rng.uniform(0.7, 1.3) * (unit - grey), 0, 1) * 255).round().astype(np.uint8)
@@ -77,14 +83,16 @@ class Stream:
         ranks: int,
         mirror: bool,
         refresh: Taxonomy | None = None,
+        depth: bool = False,
     ):
-        """refresh: the taxonomy to draw new values from each time (see `refreshed`); None shows the corpus as it is."""
-        self._samples, self._batch, self._seed, self._refresh = samples, batch, seed, refresh
+        """refresh: the taxonomy to draw new values from each time (see `refreshed`, for `depth` too); None shows the
+        corpus as it is."""
+        self._samples, self._batch, self._seed, self._refresh, self._depth = samples, batch, seed, refresh, depth
         self._rank, self._ranks, self._mirror = rank, ranks, mirror
 
     def __call__(self, step: int) -> list[Sample]:
         mine = step_indices(step, self._batch, len(self._samples), self._seed)[self._rank :: self._ranks]
         picked = [(epoch, index, self._samples[index]) for epoch, index in mine]
         if self._refresh:
-            return [refreshed(s, self._refresh, self._seed, e, i) for e, i, s in picked]
+            return [refreshed(s, self._refresh, self._seed, e, i, self._depth) for e, i, s in picked]
         return [augmented(s, self._seed, e, i) if self._mirror else s for e, i, s in picked]

@@ -65,8 +65,8 @@ class LearnerRank:
         taxonomy = world_taxonomy(self._config.world)
         samples = read_samples(Path(folder), split, taxonomy, clean=self._config.learner.refresh)
         batch, seed, ranks = self._config.learner.batch, self._config.seed, self._config.learner.ranks
-        refresh = taxonomy if self._config.learner.refresh else None
-        self._stream = Stream(samples, batch, seed, self._rank, ranks, mirrors(taxonomy), refresh)
+        refresh, deep = taxonomy if self._config.learner.refresh else None, self._config.world.depth != "none"
+        self._stream = Stream(samples, batch, seed, self._rank, ranks, mirrors(taxonomy), refresh, deep)
         return len(samples)
 
     def sft_corpus_step(self, step: int) -> dict[str, float]:

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from configs.schema import Learner
 from envs.corpus import check_sample, degrade
@@ -92,3 +93,24 @@ def test_another_exposure_is_another_picture_of_the_same_scene(photo):
     assert other.dtype == np.uint8
     correlation = np.corrcoef(photo.mean(2).ravel(), other.mean(2).ravel())[0, 1]
     assert 0.9 < correlation < 1
+
+
+def test_a_refreshed_picture_follows_from_its_values_and_in_a_world_with_depth_from_a_map(photo):
+    from envs.degradations import closed_form
+
+    haze = TAXONOMY.degradation("haze", {"atmospheric_light": 0.8, "transmission": 0.4})
+    sample = Sample("s", "p", "train", photo, photo, haze)
+    flat, deep = (refreshed(sample, TAXONOMY, 0, 1, 2, depth) for depth in (False, True))
+    errors = []
+    for made in (flat, deep):
+        y = torch.from_numpy(made.degraded).permute(2, 0, 1)[None].float() / 255
+        found = closed_form(y, [made.degradation])[0].permute(1, 2, 0).numpy() * 255
+        errors.append(float(np.abs(found - made.clean).mean()))
+    assert errors[0] < 2.0  # one transmission explains the picture
+    assert errors[1] > 2 * errors[0]  # with depth its mean does not
+
+
+def test_variation_leaves_the_tone_of_low_light_alone(photo):
+    grey = np.full((8, 8, 3), 128, np.uint8)
+    curves = [[varied(grey, np.random.default_rng(seed), tone).mean() for seed in range(60)] for tone in (True, False)]
+    assert np.std(curves[0]) > 1.3 * np.std(curves[1])
