@@ -68,16 +68,6 @@ BENCHMARKS = {
         "Bytes a second of a weight update beside memcpy, calls, and the pause that rollouts see.",
         {"large": {"action": "store_true", "help": "a billion parameters too (6 GB of memory)"}},
     ),
-    "end_to_end": Benchmark(
-        "benchmarks.throughput.end_to_end",
-        "Completions a second of the tiny track, beside TRL's GRPOTrainer with a sequential reward function.",
-        {
-            "trl": {"type": Path, "default": Path("runs/trl"), "help": "folder in which TRL is installed"},
-            "steps": {"type": int, "default": 2, "help": "learner steps"},
-            "prompts": {"type": int, "default": 4, "help": "prompts a step"},
-            "completions": {"type": int, "default": 4, "help": "answers to each prompt"},
-        },
-    ),
     "transfer": Benchmark(
         "benchmarks.throughput.transfer", "Bytes that travel, by sample and hop; how often an image does.", {}
     ),

@@ -71,7 +71,7 @@ def open_desk(config: Config, job: str):
 
 async def grant(desk, pool: Scalable) -> None:
     """Scales `pool` whenever somebody asks for it; until cancelled. What the cluster cannot hold is said, no more."""
-    from ray.exceptions import RayActorError
+    from ray.exceptions import RayActorError, RayError
 
     while True:
         try:
@@ -85,7 +85,7 @@ async def grant(desk, pool: Scalable) -> None:
                 await pool.resize(wish.fewest)
             else:
                 pool.autoscale(wish.fewest, wish.most)
-        except UserError as error:
+        except (UserError, RayError) as error:  # no room, or an actor died on the way: later wishes are heard
             print(f"reward actors: {error}", flush=True)
 
 

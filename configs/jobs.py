@@ -15,7 +15,7 @@ from configs.errors import UserError
 from configs.load import load, run_folder
 
 PROJECT = Path(__file__).resolve().parent.parent
-PATHS = ("photos", "reviews", "corpus", "policy", "before", "predictions", "image", "reward.prior")
+PATHS = ("photos", "reviews", "corpus", "probe", "policy", "before", "predictions", "image", "reward.prior")
 # What the cluster does not need; Ray leaves .git and .venv out by itself.
 LEFT_HERE = ["runs", "build", "dist", "docs", "tests", ".*_cache", ".hypothesis", "*.egg-info"]
 

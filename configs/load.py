@@ -175,6 +175,6 @@ def _check_together(config: Config) -> None:
 
 def _nearest(word: Any, known) -> str:
     known = list(known)
-    matches = [name for name in known if name.rpartition(".")[2] == str(word)]  # `eta` for `reward.eta`
+    matches = [name for name in known if name.rpartition(".")[2] == str(word)]  # `group_size` for `rollout.group_size`
     matches = matches or difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
     return f" (did you mean {matches[0]!r}?)" if matches else ""

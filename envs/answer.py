@@ -143,12 +143,12 @@ def parse(text: object, taxonomy: Taxonomy) -> Answer | Invalid:
 
 
 def _build(numbers: dict[str, dict[str, list[str]]], words: str, taxonomy: Taxonomy) -> Answer | Invalid:
+    for type_name, found in numbers.items():  # of all parts first: any later reason says that the keys are right
+        if sorted(found) != sorted(key.name for key in taxonomy[type_name].keys):
+            return Invalid("wrong_keys", f"{type_name} with the keys {sorted(found)}"[:300])
     values = {}
     for type_name, found in numbers.items():
-        kind = taxonomy[type_name]
-        if sorted(found) != sorted(key.name for key in kind.keys):
-            return Invalid("wrong_keys", f"{type_name} with the keys {sorted(found)}"[:300])
-        for key in kind.keys:
+        for key in taxonomy[type_name].keys:
             written = found[key.name]
             if len(written) != key.size:
                 return Invalid("wrong_shape", f"{key.name} has {key.size} numbers, not {len(written)}")

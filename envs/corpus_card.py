@@ -199,5 +199,5 @@ def _verification_lines(found: dict) -> list[str]:
 
 def _short(skipped: Mapping[str, str]) -> dict[str, str]:
     """Paths from the folder that holds them all."""
-    root = os.path.commonpath([os.path.dirname(path) for path in skipped]) if skipped else ""
-    return {os.path.relpath(path, root or None): why for path, why in skipped.items()}
+    root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in skipped]) if skipped else ""
+    return {os.path.relpath(path, root): why for path, why in skipped.items()}

@@ -114,11 +114,6 @@ def scaled(depth: np.ndarray) -> np.ndarray:
     return (depth / depth.mean(dtype=np.float64)).astype(np.float32)
 
 
-def is_depth_file(path: Path) -> bool:
-    """Whether a file is the depth of a photo, not a photo."""
-    return path.name.lower().endswith(SUFFIXES)
-
-
 def beside(photo: Path) -> Path | None:
     """The depth file of a photo: NAME.depth.png, NAME.depth.npy, NAME.disparity.png or NAME.disparity.npy."""
     return next((file for suffix in SUFFIXES if (file := photo.with_suffix(suffix)).is_file()), None)

@@ -114,7 +114,7 @@ def measure(
     set precision and recall: the share of the parts answered that are there, and of those there that were answered,
     and set F1, their harmonic mean; means over samples, 0 without an answer. In the errors of a composite only missing
     parts are zero predictions: a key counts with its error if its part was answered, whatever else was.
-   
+
     Raises:
         ValueError: no samples, or not one answer for each.
     """
@@ -163,8 +163,9 @@ def mean_interval(
 ) -> tuple[float, float, float]:
     """(mean, low, high): the 95 % bootstrap interval of a mean."""
     values = np.asarray(values, dtype=float)
-    picks = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
-    return (float(values.mean()), *_interval(values[picks].mean(1)))
+    rng, count = np.random.default_rng(seed), len(values)
+    means = [values[rng.integers(count, size=count)].mean() for _ in range(resamples)]  # one after the other: memory
+    return (float(values.mean()), *_interval(np.array(means)))
 
 
 def _readings(answers) -> list[Reading]:

@@ -117,7 +117,7 @@ def _folder(root: Path) -> list[Photo]:
     known = _attribution(root / "attribution.json")
     photos = []
     for path in sorted(root.rglob("*")):
-        depth = path.stem.endswith((".depth", ".disparity"))  # of the photograph beside it
+        depth = path.stem.lower().endswith((".depth", ".disparity"))  # of the photograph beside it
         if path.suffix.lower() in SUFFIXES and path.is_file() and not depth:
             inside = path.relative_to(root)
             split = inside.parts[0] if len(inside.parts) > 1 and inside.parts[0] in SPLITS else None

@@ -17,9 +17,10 @@ from configs import UserError
 from envs import near_duplicates
 from envs.photo_layouts import BUNDLED, SPLITS, SUFFIXES, Photo, candidates
 
-__all__ = ["BUNDLED", "SPLITS", "SUFFIXES", "Photo", "find_photos", "read_photo", "scan_photos"]
+__all__ = ["BUNDLED", "SPLITS", "SUFFIXES", "UNREADABLE", "Photo", "find_photos", "read_photo", "scan_photos"]
 
-_UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+"""What Pillow raises on a picture that is damaged, or none."""
 _THUMBNAIL = (64, 64)  # a JPEG is decoded at the least size that is no smaller
 
 
@@ -80,7 +81,7 @@ def _look(photo: Photo, min_side: int) -> _Seen | str:
             side = min(image.size)
             image.draft("RGB", _THUMBNAIL)
             look = near_duplicates.look(image)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         return f"unreadable: {str(error)[:80] or type(error).__name__}"
     if side < min_side:
         return f"too small: {side} px, at least {min_side} are needed"

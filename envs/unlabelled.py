@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import struct
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,11 +10,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from configs import UserError
 from envs.photo_layouts import SUFFIXES, candidates
-from envs.photos import read_photo
+from envs.photos import UNREADABLE, read_photo
 from envs.samples import Sample
 
 
@@ -34,6 +33,7 @@ class Photographs(Sequence[Sample]):
         with ThreadPoolExecutor(4) as threads:
             usable = list(threads.map(lambda photo: _usable(photo.path, size), found))
         self._photos = [photo for photo, good in zip(found, usable, strict=True) if good]
+        self._ids = _unique([photo.photo_id for photo in self._photos])
         self._size = size
         if not self._photos:
             raise UserError(
@@ -47,17 +47,27 @@ class Photographs(Sequence[Sample]):
     def __getitem__(self, index: int) -> Sample:
         photo = self._photos[index]
         picture = central_square(read_photo(photo.path), self._size)
-        return Sample(photo.photo_id, photo.photo_id, "train", picture)
+        return Sample(self._ids[index], photo.photo_id, "train", picture)
 
     def sample_ids(self) -> list[str]:
-        return [photo.photo_id for photo in self._photos]
+        return list(self._ids)
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """The second of one name is NAME#2: files of one photo are samples of their own, and a score is kept by sample."""
+    seen: Counter[str] = Counter()
+    numbered = []
+    for name in names:
+        seen[name] += 1
+        numbered.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return numbered
 
 
 def _usable(path: Path, size: int) -> bool:
     """Decodes it: a broken picture shall not be found in the middle of a job."""
     try:
         return min(read_photo(path).shape[:2]) >= size
-    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError):
+    except UNREADABLE:
         return False
 
 

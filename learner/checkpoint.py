@@ -12,6 +12,8 @@ import re
 import shutil
 from pathlib import Path
 
+from configs import UserError
+
 _NAME = re.compile(r"step-(\d{8})")
 _MANIFEST = "manifest.json"
 KEPT = 2
@@ -26,7 +28,10 @@ def begin(root: Path, step: int) -> Path:
 
 
 def finish(draft: Path, keep: int = KEPT, cursor: dict | None = None) -> Path:
-    """Seals a draft: writes its manifest (hashes, `cursor` as JSON), renames it, keeps the newest `keep`."""
+    """Seals a draft: writes its manifest (hashes, `cursor` as JSON), renames it, keeps the newest `keep`.
+
+    Checkpoints of later steps are damaged ones that the run went back behind: they go too.
+    """
     files = sorted(path for path in draft.rglob("*") if path.is_file())
     hashes = {str(path.relative_to(draft)): _hash(path) for path in files}
     (draft / _MANIFEST).write_text(json.dumps({"files": hashes, "cursor": cursor or {}}, indent=1))
@@ -36,9 +41,24 @@ def finish(draft: Path, keep: int = KEPT, cursor: dict | None = None) -> Path:
     shutil.rmtree(final, ignore_errors=True)
     draft.rename(final)
     _flush(final.parent)
-    for old in checkpoints(final.parent)[:-keep]:
-        shutil.rmtree(old)
+    upto = [path for path in checkpoints(final.parent) if path <= final]
+    for other in set(checkpoints(final.parent)) - set(upto[-keep:]):
+        shutil.rmtree(other)
     return final
+
+
+def discard(root: Path, policy: str) -> None:
+    """Forgets what an earlier run left: it would be taken for further than a new run's own checkpoints.
+
+    Raises:
+        UserError: the new run begins with a `policy` in there.
+    """
+    if Path(policy).resolve().is_relative_to(Path(root).resolve()):
+        raise UserError(
+            f"policy={policy} is in a checkpoint that resume=false discards: copy it elsewhere, or write to another "
+            "folder with name= or out="
+        )
+    shutil.rmtree(root, ignore_errors=True)
 
 
 def checkpoints(root: Path) -> list[Path]:
@@ -62,6 +82,14 @@ def newest(root: Path) -> tuple[Path | None, list[str]]:
             return checkpoint, damage
         damage.append(f"checkpoint {checkpoint} is damaged ({reason}); an older one is used")
     return None, damage
+
+
+def to_continue(root: Path, resume: bool) -> Path | None:
+    """The newest sound checkpoint, if there is one and `resume`, as an absolute path; says what is used and why."""
+    found, damage = newest(root) if resume else (None, [])
+    for sentence in [*damage, *([f"continuing from {found}"] if found else [])]:
+        print(sentence, flush=True)
+    return found and found.resolve()
 
 
 def _fault(checkpoint: Path) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -20,10 +21,11 @@ from diffusers import DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from configs import UserError, run_folder
+from configs import UserError, config_to_yaml, run_folder
 from configs.schema import Config
 from envs.photos import find_photos
 from learner.lock import locked
+from learner.runlog import write_atomically
 
 PACK, CROP, BATCH, EMA, LOW_NOISE = 2, 64, 16, 0.999, 300
 STEPS = 5000
@@ -47,19 +49,25 @@ def build_prior() -> UNet2DModel:
 def run(config: Config) -> None:
     """Trains on the photos outside the test split; continues from OUT/checkpoint; writes OUT/prior, summary.json."""
     out = run_folder(config, "prior")
+    config = replace(config, steps=config.steps or STEPS)
     with locked(out):
+        write_atomically(out / "config.yaml", config_to_yaml(config, "prior"))
+        (out / "summary.json").unlink(missing_ok=True)  # a summary says that the run has finished
         _train(config, out)
 
 
 def _train(config: Config, out: Path) -> None:
     torch.set_num_threads(1)
-    photos = [p for p in find_photos(config.photos) if p.split != "test"]
+    photos = [p for p in find_photos(config.photos, config.seed, CROP) if p.split != "test"]
     crops = Crops([str(p.path) for p in photos], config.seed)
-    trainer = PriorTrainer(config.steps or STEPS, config.learner.lr, config.seed)
+    trainer = PriorTrainer(config.steps, config.learner.lr, config.seed)
     if config.resume:
         trainer.load(out / "checkpoint")
+    else:  # an earlier run's would be taken for this one's, should it be killed before its first
+        for name in ("checkpoint", "checkpoint.old"):
+            _remove(out / name)
     began, first = time.time(), trainer.step
-    with open(out / "metrics.jsonl", "a") as log:
+    with open(out / "metrics.jsonl", "a" if first else "w") as log:
         while trainer.step < trainer.steps:
             loss = trainer.train(crops.batch(trainer.step))
             if trainer.step % 50 == 0:

@@ -65,6 +65,8 @@ def _run(config: Config, job: str) -> None:
     world = open_world(config, job, out)
     with locked(out):
         prepare(config, job)
+        if not config.resume:
+            checkpoint.discard(out / "checkpoints", config.policy)
         persist(config, lambda config: asyncio.run(Loop(config, job, policy, world, probe).run()))
 
 
@@ -234,13 +236,10 @@ class Loop:
 
     async def _resume(self) -> int:
         """Steps already taken; prompts and seeds follow from their number, the rest is in the checkpoint."""
-        found, damage = checkpoint.newest(self.out / "checkpoints") if self.config.resume else (None, [])
-        for sentence in damage:
-            print(sentence, flush=True)
+        found = checkpoint.to_continue(self.out / "checkpoints", self.config.resume)
         if found is None:
             return 0
-        print(f"continuing from {found}", flush=True)
-        await asyncio.to_thread(self.learner.load, found.resolve())
+        await asyncio.to_thread(self.learner.load, found)
         self.version, cursor = checkpoint.step_of(found), checkpoint.cursor_of(found)
         self.recent = cursor["recent"]
         if self.scale:

@@ -37,6 +37,8 @@ def run(config: Config) -> None:
     corpora.read_samples(corpus, "train", world_taxonomy(config.world), limit=1)  # the wrong corpus is told at once
     with locked(out):
         prepare(config, "sft")
+        if not config.resume:
+            checkpoint.discard(out / "checkpoints", config.policy)
         persist(config, lambda config: _start(config, out, corpus))
 
 
@@ -122,10 +124,5 @@ def _initial_policy(config: Config, out: Path) -> Path:
 
 def _resume(config: Config, learner: Learner, out: Path) -> int:
     """Loads the newest sound checkpoint, if there is one; optimiser steps already made."""
-    found, damage = checkpoint.newest(out / "checkpoints") if config.resume else (None, [])
-    for sentence in damage:
-        print(sentence, flush=True)
-    if found is None:
-        return 0
-    print(f"continuing from {found}", flush=True)
-    return learner.load(found.resolve())
+    found = checkpoint.to_continue(out / "checkpoints", config.resume)
+    return learner.load(found) if found else 0

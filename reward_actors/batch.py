@@ -50,7 +50,7 @@ class RunningBatch:
     def __init__(self, prior: Prior, restorer: Restorer, capacity: int):
         self._prior, self._restorer, self.capacity = prior, restorer, capacity
         self._rows: list[Row] = []
-        self.seconds = self.denoiser_seconds = 0.0
+        self.denoiser_seconds = 0.0
         self.image_steps = 0
 
     def __len__(self) -> int:
@@ -86,16 +86,13 @@ class RunningBatch:
         Returns:
             (key, restored) of each finished row, restored float32 (H, W, 3) in [0, 1].
         """
-        started = time.perf_counter()
         for rows in _by_size([row for row in self._rows if row.x is None]):
             self._begin(rows)
         for rows in _by_size([row for row in self._rows if not row.finished]):
             self._advance(rows)
         done = [row for row in self._rows if row.finished]
         self._rows = [row for row in self._rows if not row.finished]
-        pictures = [(row.key, _picture(row.x)) for row in done]
-        self.seconds += time.perf_counter() - started
-        return pictures
+        return [(row.key, _picture(row.x)) for row in done]
 
     def _begin(self, rows: list[Row]) -> None:
         """Pure noise, or the closed form with the noise of the first timestep (none if no step follows)."""

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ray.exceptions import RayError
+
 from configs import UserError
 from configs.schema import Config
 from envs.samples import Failed, RewardQuery, Scored
@@ -79,7 +81,10 @@ class RewardPool:
         """
         if actors < 1:
             raise ValueError(f"a pool needs at least one actor, not {actors}")
+        autoscaler = self._autoscaler
         self._stop_autoscaling()
+        if autoscaler is not None:
+            await asyncio.wait([autoscaler])  # the actors it was starting are gone by then, and not counted
         await self._crew.resize(actors)
 
     def autoscale(self, fewest: int, most: int, patience: float = 5.0, calm: float = 30.0) -> None:
@@ -183,7 +188,7 @@ class RewardPool:
             scaling = Scaling(now - began, crew.actors, wanted, load)
             try:
                 await crew.resize(wanted)
-            except UserError as error:
+            except (UserError, RayError) as error:  # one that died on the way ends no autoscaling
                 scaling = replace(scaling, trouble=str(error))
             self._scalings.append(scaling)
 

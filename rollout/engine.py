@@ -46,7 +46,6 @@ def environment(config: Config) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # engines bound to the same core would starve each other
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # no worker process under the engine's: half the start-up
-        "TORCH_CPP_LOG_LEVEL": "ERROR",
     }
 
 

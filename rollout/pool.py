@@ -114,7 +114,9 @@ class RolloutPool:
             try:
                 return await self._send(self._engines)
             except EngineLostError as error:
+                began = time.monotonic()
                 await asyncio.gather(*[self._restart(index, error) for index in range(len(self._engines))])
+                self._stats.restart_seconds += len(self._engines) * (time.monotonic() - began)
             try:
                 return await self._send(self._engines)
             except EngineLostError as error:
@@ -193,10 +195,10 @@ class RolloutPool:
                         await self._restart(index, error)
                         if self._source is not None:
                             await self._send([self._engines[index]])
+                        self._stats.restart_seconds += time.monotonic() - began  # once, whoever else had asked it
             except Exception as failure:
                 self._free.put_nowait(failure)  # raised where the next prompt is asked
             else:
-                self._stats.restart_seconds += time.monotonic() - began
                 self._free.put_nowait(index)
 
         task = asyncio.ensure_future(recover())

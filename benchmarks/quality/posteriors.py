@@ -35,14 +35,14 @@ def rows(
     sample_ids: Sequence[str], truths: Sequence[Degradation], answers: Sequence[Answered], taxonomy: Taxonomy
 ) -> list[dict]:
     """One row a number that was answered with a posterior, the lines of posteriors.jsonl: {"sample_id", "key",
-    "index", "truth" (None where the type is wrong), "argmax", "median", "mean", "q05", "q95", "mass"}."""
+    "index", "truth" (None where the type is wrong or has no such number), "argmax", "median", "mean", "q05", "q95",
+    "mass"}."""
     found = []
     for sample_id, truth, answer in zip(sample_ids, truths, answers, strict=True):
-        right = answer.reading.type == truth.type
         for belief in answer.posteriors:
             key = taxonomy.keys[belief.key]
             row = {"sample_id": sample_id, "key": belief.key, "index": belief.index}
-            row["truth"] = float(np.ravel(truth[belief.key])[belief.index]) if right else None
+            row["truth"] = _true(truth, answer, belief)
             row |= {name: float(estimate(key, belief.density)) for name, estimate in ESTIMATORS.items()}
             row["q05"] = posterior.quantile(key, belief.density, LOW)
             row["q95"] = posterior.quantile(key, belief.density, HIGH)
@@ -134,11 +134,18 @@ def write(
 def _believed(truths, answers: Sequence[Answered], taxonomy: Taxonomy) -> list[tuple[Key, float, np.ndarray]]:
     """(key, truth, density) of every number whose type is right, integers left out."""
     return [
-        (taxonomy.keys[belief.key], float(np.ravel(truth[belief.key])[belief.index]), belief.density)
+        (taxonomy.keys[belief.key], true, belief.density)
         for truth, answer in zip(truths, answers, strict=True)
         for belief in answer.posteriors
-        if answer.reading.type == truth.type and not posterior.is_class(taxonomy.keys[belief.key])
+        if (true := _true(truth, answer, belief)) is not None and not posterior.is_class(taxonomy.keys[belief.key])
     ]
+
+
+def _true(truth: Degradation, answer: Answered, belief: posterior.Posterior) -> float | None:
+    """An answer of the right type may still have keys, or numbers of a key, that its type has not."""
+    numbers = np.ravel(dict(truth.values).get(belief.key, ()))
+    known = answer.reading.type == truth.type and belief.index < numbers.size
+    return float(numbers[belief.index]) if known else None
 
 
 def _tempered(believed: Sequence[tuple[Key, float, np.ndarray]], temperature: float) -> dict[str, float]:

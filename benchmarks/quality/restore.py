@@ -15,12 +15,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from configs import UserError, run_folder
 from configs.schema import Config
 from envs.corpus import encode
-from envs.photos import read_photo
+from envs.photos import UNREADABLE, read_photo
 from envs.policy_world import world_taxonomy
 from envs.samples import Sample
 from envs.taxonomy import Degradation, Taxonomy
@@ -81,7 +80,7 @@ def given_degradation(answer: dict, taxonomy: Taxonomy, ratio: float) -> Degrada
         UserError: unknown type, wrong keys, a value out of range.
     """
     try:
-        values = answer["values"]
+        values = dict(answer["values"])
         inside = dict(values)
         for name in PIXELS.keys() & values.keys():
             key = taxonomy.keys[name]
@@ -119,7 +118,7 @@ def _read(file: Path) -> np.ndarray:
         raise UserError(f"image={file}: no such file")
     try:
         photo = read_photo(file)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise UserError(
             f"image={file}: expected a photograph (JPEG, PNG, WebP, BMP): {str(error)[:120]}"
         ) from None

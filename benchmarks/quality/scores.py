@@ -13,7 +13,7 @@ from configs import UserError
 from configs.schema import Reward
 
 LABELS = {"niqe_local": "NIQE (local)", "niqe": "NIQE", "piqe": "PIQE", "brisque": "BRISQUE", "clipiqa": "CLIP-IQA"}
-LOWER = ("lpips", "niqe_local", "niqe", "piqe", "brisque")
+LOWER = ("lpips", "niqe_local", "spectrum", "contrast", "brisque", "piqe", "niqe")
 
 
 @lru_cache(maxsize=1)

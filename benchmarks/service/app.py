@@ -48,7 +48,8 @@ class Ingress:
     @app.get("/api/health")
     async def health(self) -> dict:
         """{"ready": bool} and what the pools have done so far."""
-        return {"ready": self._starting.done(), **(self.service.counts() if self._starting.done() else {})}
+        ready = self._starting.done() and not self._starting.cancelled() and self._starting.exception() is None
+        return {"ready": ready, **(self.service.counts() if ready else {})}
 
     @app.get("/api/taxonomy")
     async def types(self) -> list[dict]:

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from envs.corpus import encode
+from envs.photos import UNREADABLE
 from envs.samples import Sample
 
 MAX_BYTES = 16 * 2**20
@@ -41,7 +42,7 @@ def read(data: bytes) -> np.ndarray:
         raise
     except UnidentifiedImageError:
         raise PictureError(f"expected a picture ({', '.join(FORMATS)}), got {len(data)} other bytes") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise PictureError(f"expected a picture ({', '.join(FORMATS)}): {str(error)[:120]}") from None
     if min(picture.shape[:2]) < MIN_SIDE:
         raise PictureError(f"at least {MIN_SIDE} px a side, got {picture.shape[1]} x {picture.shape[0]}")

@@ -56,7 +56,7 @@ def stop() -> None:
 def _check_free(host: str, port: int) -> None:
     if not 1 <= port <= 65535:
         raise UserError(f"port: expected 1 .. 65535, got {port}")
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

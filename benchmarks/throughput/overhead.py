@@ -42,7 +42,7 @@ def measure(config: Config, groups: int) -> dict:
     """One row. The process must be connected to a cluster."""
     shape = replace(SHAPE, prompts=groups)
     completions = groups * shape.group_size
-    steps = max(3, 2 + COMPLETIONS // completions)
+    steps = max(4, 3 + COMPLETIONS // completions)
     with tempfile.TemporaryDirectory() as folder:
         seconds, cpu = run_loop(config, shape, Times([0.0], [0.0], [0.0]), steps, Path(folder, "run"))
     return {

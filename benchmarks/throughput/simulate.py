@@ -46,7 +46,7 @@ def _from_run(folder: Path, actors: int, completions: int) -> dict:
     times = max(1, round(actors / shape.actors))
     prompts, engines = shape.prompts * times, shape.engines * times
     large = replace(shape, actors=actors, prompts=prompts, engines=engines, most_actors=0)
-    steps = max(3, round(completions / (large.prompts * large.group_size)))
+    steps = max(4, round(completions / (large.prompts * large.group_size)))
     began = time.perf_counter()
     found = simulate(large, measured.times, steps)
     took = time.perf_counter() - began

@@ -69,14 +69,14 @@ class Prediction:
 
 
 def simulate(shape: Shape, times: Times, steps: int, seed: int = 0) -> Prediction:
-    """Runs `steps` steps of the loop, three at least."""
+    """Runs `steps` steps of the loop, four at least."""
     return _Loop(shape, times, steps, seed).run()
 
 
 def lap(ends: Sequence[float]) -> float:
-    """Mean seconds of a step, from the times at which steps ended; the first, in which the stages fill, and the last,
-    in which they run empty, do not count. Needs three steps."""
-    return (ends[-2] - ends[0]) / (len(ends) - 2)
+    """Mean seconds of a step, from the times at which steps ended. The first two, in which the stages fill and are
+    used for the first time, and the last, in which they run empty, do not count. Needs four steps."""
+    return (ends[-2] - ends[1]) / (len(ends) - 3)
 
 
 class _Loop:

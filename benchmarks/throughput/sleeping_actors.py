@@ -53,21 +53,19 @@ class SleepingRank:
         return "127.0.0.1", 0
 
     def start(self, address, folder: str, total_steps: int, reference) -> None:
-        self._seconds = json.loads(Path(folder, "sleeps.json").read_text())["learner"]
+        from rollout import weight_transfer  # here and now: the import of torch is no part of a weight update
+
+        self._seconds, self._transfer = json.loads(Path(folder, "sleeps.json").read_text())["learner"], weight_transfer
 
     def grpo_step(self, trajectories: Sequence) -> dict[str, float]:
         time.sleep(self._seconds)
         return {"seconds": self._seconds}
 
     def weight_manifest(self):
-        from rollout.weight_transfer import Manifest
-
-        return Manifest((), (), ())
+        return self._transfer.Manifest((), (), ())
 
     def bind_weights(self, bucket_mb: int, timeout: float):
-        from rollout.weight_transfer import Endpoint
-
-        return Endpoint("127.0.0.1", 0, 0)
+        return self._transfer.Endpoint("127.0.0.1", 0, 0)
 
     def open_weights(self, world_size: int) -> None: ...
 

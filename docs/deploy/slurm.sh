@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A Ray cluster over the nodes of a Slurm allocation, one job on it, and everything gone afterwards.
-#   sbatch docs/deploy/slurm.sh offline track=qwen3vl_8b name=first corpus=/shared/corpus
+#   sbatch docs/deploy/slurm.sh offline track=qwen3vl_8b name=first steps=1000 corpus=/shared/corpus policy=/shared/runs/sft/policy reward.prior=/shared/ddpm-celebahq-256
 # Run it from the project's folder, on a disk that all nodes share, after `make setup EXTRA=cuda`.
 #SBATCH --job-name=duvlm
 #SBATCH --nodes=2
@@ -37,4 +37,4 @@ fi
 duvlm run "$@" --address "$address:$port" &
 job=$!
 trap 'kill -TERM $job' TERM
-wait $job
+wait $job || wait $job # the first is cut short by SIGTERM; then the job clears away

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.quality import posteriors
 from benchmarks.quality.answers import Answered
-from envs.metrics import read_degradation
+from envs.metrics import Reading, read_degradation
 from envs.posterior import Posterior
 from envs.taxonomy import TAXONOMY, taxonomy
 
@@ -97,3 +97,17 @@ def test_the_files_hold_a_line_and_a_density_for_each_number(tmp_path):
     assert np.load(tmp_path / "posteriors.npz")["transmission"].shape == (4, key.bins)
     read = posteriors.reread(answer, posteriors.ESTIMATORS["mean"], world)
     assert read.degradation["transmission"] == ((0.1, 0.2), (0.3, 0.9))
+
+
+def test_numbers_that_the_type_does_not_have_have_no_truth():
+    """`[T-blur][K-gamma]...`: the right type with a foreign key, or with a number too many."""
+    density = np.ones(SIGMA.bins, np.float32) / SIGMA.bins
+    gamma = TAXONOMY.keys["gamma"]
+    beliefs = (
+        Posterior("gamma", 0, 0.9, np.ones(gamma.bins, np.float32) / gamma.bins),
+        Posterior("sigma", 0, 0.9, density),
+        Posterior("sigma", 1, 0.9, density),
+    )
+    answers = [Answered("", Reading("blur", reason="wrong_keys"), beliefs)]
+    assert [row["truth"] for row in posteriors.rows(["a"], [blur(2.0)], answers, TAXONOMY)] == [None, 2.0, None]
+    assert posteriors.summarise([blur(2.0)], answers, TAXONOMY)["numbers"] == 1

@@ -71,6 +71,7 @@ def test_the_policy_sees_a_square_of_its_size(shape):
         ({"type": "blur", "values": {"gamma": 2}}, "sigma"),
         ({"type": "blur", "values": {"sigma": "two"}}, "number"),
         ({"type": "blur", "values": {"sigma": 500}}, "sigma"),
+        ({"type": "blur", "values": [["sigma"]]}, "degradation"),
         ("{blur", "JSON"),
     ],
 )

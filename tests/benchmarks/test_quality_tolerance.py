@@ -12,8 +12,10 @@ from benchmarks.quality.paper_tables import PAPER
 from benchmarks.quality.restoration_tables import no_reference_table
 from benchmarks.quality.restorations import Quality, Task, columns_of, first_of_each
 from benchmarks.quality.restorers import compare
+from benchmarks.quality.scores import LOWER
 from envs.metrics import Reading, read_degradation
 from envs.taxonomy import TAXONOMY
+from reward_actors.iqa.no_reference import OURS
 
 PICTURE = np.zeros((2, 2, 3), np.uint8)
 
@@ -103,6 +105,10 @@ def test_a_bar_is_met_or_missed_against_the_best_classical_method():
     tie = {"x": [25.0, 26.9]}
     assert not compare("blur", [20.0] * 2, {"a": [25.0, 27.0]}, tie)["meets_bar"]
     assert compare("haze", [20.0] * 2, {"a": [25.0, 27.0]}, tie)["meets_bar"]
+
+
+def test_every_distance_computed_here_is_better_when_lower():
+    assert set(OURS) <= set(LOWER)
 
 
 def test_the_keys_of_an_answer_are_read_even_if_it_is_invalid():

@@ -2,6 +2,7 @@
 
 import io
 import json
+import socket
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from benchmarks.quality.restore import given_degradation
 from benchmarks.service import pictures
 from benchmarks.service.app import describe
+from benchmarks.service.serve import _check_free
 from configs import UserError
 from envs.taxonomy import TAXONOMY
 
@@ -97,3 +99,13 @@ def test_a_degradation_of_another_form_is_a_user_error(answer):
         given_degradation(answer, TAXONOMY, 1.0)
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_port_that_is_taken_is_the_users_error(host):
+    try:
+        taken = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError:
+        pytest.skip(f"no {host} on this machine")
+    port = taken.getsockname()[1]
+    with taken, pytest.raises(UserError, match="in use"):
+        _check_free(host, port)
+    _check_free(host, port)

@@ -80,8 +80,8 @@ def test_the_autoscaler_grows_a_pool_that_falls_behind_and_steps_become_shorter(
     assert max(fixed.queue_age) > max(grown.queue_age)
 
 
-def test_the_first_and_the_last_step_do_not_count():
-    assert lap([100.0, 102.0, 104.0, 104.5]) == 2.0
+def test_the_first_two_steps_and_the_last_do_not_count():
+    assert lap([100.0, 109.0, 111.0, 113.0, 113.5]) == 2.0
 
 
 def test_every_split_gives_each_role_something_and_leaves_nothing_over():

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from ray.exceptions import RayActorError
 
 from configs import UserError, control, load
 from configs.control import Wish
@@ -34,17 +35,45 @@ class Pool:
         self.asked.append((fewest, most))
 
 
+class Desktop:
+    """Hands out wishes in order, as the desk's actor does, then none."""
+
+    def __init__(self, *wishes):
+        self.take, self._wishes = self, list(wishes)
+
+    async def remote(self):
+        return self._wishes.pop(0) if self._wishes else await asyncio.Future()
+
+
+def test_an_actor_that_dies_while_it_starts_does_not_make_the_job_deaf_to_later_wishes(capsys):
+    class Fragile(Pool):
+        async def resize(self, actors):
+            if actors == 2:
+                raise RayActorError
+            await super().resize(actors)
+
+    async def job(pool):
+        granting = asyncio.create_task(control.grant(Desktop(Wish(2, 2), Wish(3, 3)), pool))
+        await asyncio.wait([granting], timeout=0.1)
+        granting.cancel()
+
+    pool = Fragile()
+    asyncio.run(job(pool))
+    assert pool.asked == [3]
+    assert "reward actors: The actor experienced an error" in capsys.readouterr().out
+
+
 @pytest.mark.engine
 def test_a_wish_reaches_the_job_it_names_and_one_too_many_does_no_harm(ray_cluster, capsys):
     config = load("offline", ["name=control-test"])
     with pytest.raises(UserError, match="found none"):
-        control.scale_rewards(config, Wish(3, 3))
+        control.scale_rewards(Wish(3, 3))
     desks = [control.open_desk(config, job) for job in ("offline", "online")]
     ray_cluster.get([desk.__ray_ready__.remote() for desk in desks])
     with pytest.raises(UserError, match="say which"):
-        control.scale_rewards(config, Wish(3, 3))
+        control.scale_rewards(Wish(3, 3))
     for wish in (Wish(3, 3), Wish(9, 9), Wish(1, 4)):
-        folder = control.scale_rewards(config, wish, "control-test/online")
+        folder = control.scale_rewards(wish, "control-test/online")
         assert folder.endswith("runs/control-test/online")
 
     async def job():

@@ -86,6 +86,7 @@ def test_small_numbers_may_be_written_as_people_do(text):
 def test_a_later_override_wins_and_overrides_win_over_the_track():
     assert load("offline", ["seed=1", "seed=2"]).seed == 2
     assert load("offline", ["track=qwen3vl_8b"]).world.camera
+    assert load("sft", ["track=qwen3vl_8b"]).learner.lr == 1e-5  # the paper's, Section 5.1
     assert not load("offline", ["world.camera=false", "track=qwen3vl_8b"]).world.camera
 
 

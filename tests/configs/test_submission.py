@@ -23,6 +23,7 @@ def test_paths_that_exist_here_are_sent_absolute_and_so_is_the_output(tmp_path, 
     command = jobs.entrypoint("corpus", ["photos=photos", "count=3", "name=a"])
     sent = f"photos=photos count=3 name=a photos={tmp_path}/photos out={tmp_path}/runs/a/corpus"
     assert f" duvlm.py run corpus {sent}" in command
+    assert f"probe={tmp_path}/photos" in jobs.entrypoint("online", ["probe=photos"])
     assert f"out={tmp_path}/there" in jobs.entrypoint("corpus", ["out=there"])
 
 

@@ -290,6 +290,8 @@ def test_what_can_be_read_of_a_faulty_composite_is_its_set_of_types():
     assert (faulty.type, faulty.keys_right, faulty.reason) == ("haze+blur", True, "out_of_range")
     short = read_text("[T-blur][K-sigma][V-2][T-haze][K-transmission][V-0.30]", PAIRS)
     assert (short.type, short.keys_right, short.reason) == ("haze+blur", False, "wrong_keys")
+    both = read_text("[T-haze][K-atmospheric_light][K-transmission][T-blur]", PAIRS)  # no numbers, and no keys
+    assert (both.type, both.keys_right, both.reason) == ("haze+blur", False, "wrong_keys")
     written = {"type": "blur+haze", "values": hazy_blur(0.5, 2).as_dict()["values"]}
     assert read_object(written, PAIRS).degradation == hazy_blur(0.5, 2)
     assert read_object({**written, "type": "blur+fog"}, PAIRS).reason == "unknown_type"

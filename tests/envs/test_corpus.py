@@ -179,6 +179,13 @@ def test_the_card_counts_what_is_in_the_images(folder, recipe):
     assert sum(shard["rows"] for shard in card["shards"].values()) == 40
 
 
+def test_pictures_skipped_are_named_from_their_common_folder_wherever_they_lie(recipe, monkeypatch, tmp_path):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    skipped = {str(tmp_path / "shared" / "b.png"): "too small", "mine/a.png": "unreadable"}
+    assert corpus.card(recipe, skipped)["skipped"] == {"shared/b.png": "too small", "mine/a.png": "unreadable"}
+
+
 def test_110000_samples_are_27500_of_each_type_in_shards_of_bounded_size():
     counts = corpus.split_counts(110_000)
     wanted = corpus_shards.shards(counts)

@@ -235,9 +235,3 @@ def test_a_depth_that_is_none_is_refused_with_what_was_expected(tmp_path, name, 
         np.save(tmp_path / name, content)
     with pytest.raises(UserError, match=word):
         depth.read_depth(tmp_path / "b.jpg", 5, 5)
-
-
-def test_a_depth_file_is_no_photo():
-    assert depth.is_depth_file(Path("x/street.depth.png"))
-    assert depth.is_depth_file(Path("x/Street.Disparity.NPY"))
-    assert not depth.is_depth_file(Path("x/depth.png"))

@@ -48,3 +48,12 @@ def test_a_blinded_corpus_shows_pictures_only(photo):
     (sample,) = Blind([Sample("a", "p", "train", photo, photo, truth)])
     assert sample.degraded is photo
     assert (sample.clean, sample.degradation) == (None, None)
+
+
+def test_two_files_of_one_name_are_two_samples(tmp_path, photo):
+    save(photo, tmp_path / "a.png")
+    save(np.ascontiguousarray(photo[::-1]), tmp_path / "a.bmp")
+    found = Photographs(str(tmp_path), 128)
+    assert len(set(found.sample_ids())) == 2
+    assert [sample.sample_id for sample in found] == found.sample_ids()
+    assert {sample.photo_id for sample in found} == {"a"}

@@ -1,5 +1,6 @@
 import pytest
 
+from configs import UserError
 from learner import checkpoint
 
 
@@ -49,3 +50,34 @@ def test_a_step_written_twice_holds_what_was_written_last(tmp_path):
 
 def test_nothing_is_found_in_an_empty_folder(tmp_path):
     assert checkpoint.newest(tmp_path / "nowhere") == (None, [])
+
+
+def test_a_run_that_begins_anew_keeps_its_own_checkpoints_and_not_those_of_later_steps(tmp_path):
+    for step in (100, 200):
+        write(tmp_path, step, text="of the earlier run")
+    own = write(tmp_path, 50)
+    assert checkpoint.checkpoints(tmp_path) == [own]
+    assert checkpoint.to_continue(tmp_path, resume=True) == own
+
+
+def test_after_damage_the_run_goes_on_from_an_older_checkpoint_and_says_so(tmp_path, capsys):
+    good, bad = write(tmp_path, 1), write(tmp_path, 2)
+    (bad / "policy" / "model.safetensors").unlink()
+    assert checkpoint.to_continue(tmp_path, resume=True) == good
+    told = capsys.readouterr().out
+    assert f"{bad} is damaged" in told
+    assert f"continuing from {good}" in told
+
+
+def test_nothing_is_continued_where_a_run_is_to_begin_anew(tmp_path):
+    write(tmp_path, 1)
+    assert checkpoint.to_continue(tmp_path, resume=False) is None
+    checkpoint.discard(tmp_path, "shipped")
+    assert checkpoint.to_continue(tmp_path, resume=True) is None
+
+
+def test_a_run_that_begins_anew_does_not_discard_the_policy_it_begins_with(tmp_path):
+    policy = write(tmp_path, 1) / "policy"
+    with pytest.raises(UserError, match="resume=false discards"):
+        checkpoint.discard(tmp_path, str(policy))
+    assert policy.is_dir()

@@ -6,7 +6,8 @@ import torch
 from diffusers import UNet2DModel
 from PIL import Image
 
-from configs import UserError, load
+from configs import UserError, load, runs
+from envs.photos import find_photos
 from learner import prior
 from reward_actors.priors import load_prior
 
@@ -32,6 +33,32 @@ def test_the_prior_job_trains_resumes_and_leaves_a_prior_that_restorers_load(pho
     assert not any("test" in name for name in summary["photos"])
     trained = load_prior(str(tmp_path / "out" / "prior"), 128)
     assert trained.eps(torch.zeros(1, 3, 128, 128), torch.tensor([10])).isfinite().all()
+    prior.run(load("prior", [*arguments, "steps=1", "resume=false"]))
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["steps"] == 1
+
+
+def test_the_prior_never_sees_the_test_photos_of_a_corpus_with_its_seed(tmp_path, monkeypatch):
+    for number in range(20):
+        noise = np.random.default_rng(number).integers(0, 256, (70, 80, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / f"{number}.png")
+    kept = {seed: {str(p.path) for p in find_photos(str(tmp_path), seed) if p.split != "test"} for seed in (0, 1)}
+    assert kept[0] != kept[1]
+    seen = []
+    monkeypatch.setattr(prior, "Crops", lambda paths, seed: seen.append(set(paths)))
+    monkeypatch.setattr(prior.PriorTrainer, "train", lambda self, x: pytest.fail("nothing is to be trained"))
+    monkeypatch.setattr(prior.PriorTrainer, "load", lambda self, folder: setattr(self, "step", self.steps))
+    for seed in kept:
+        prior.run(load("prior", [f"photos={tmp_path}", f"out={tmp_path}/out", f"seed={seed}", "steps=1"]))
+    assert seen == [kept[0], kept[1]]
+
+
+def test_a_prior_under_way_is_listed_and_can_be_resumed(tmp_path, monkeypatch):
+    out = tmp_path / "first" / "prior"
+    monkeypatch.setattr(prior, "_train", lambda config, out: (out / "metrics.jsonl").write_text('{"step": 50}\n'))
+    prior.run(load("prior", [f"out={out}", "steps=0", "seed=3"]))
+    assert list(runs.listing(tmp_path)) == [(str(out), f"step 50 of {prior.STEPS}")]
+    job, config = runs.reopen(out)
+    assert (job, config.seed, config.resume) == ("prior", 3, True)
 
 
 def test_a_resumed_trainer_takes_the_same_step(tmp_path):

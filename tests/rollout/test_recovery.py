@@ -1,0 +1,29 @@
+"""What the pool counts when an engine is lost while it holds several prompts; a stand-in for its restart."""
+
+import asyncio
+
+from configs.schema import Config
+from rollout.pool import RolloutPool
+from rollout.update import EngineLostError
+
+
+def test_the_time_of_one_restart_counts_once_however_many_prompts_waited_for_it(tmp_path):
+    async def scene():
+        pool, restarted = RolloutPool(Config(), tmp_path), []
+        pool._engines = ["lost"]
+
+        async def restart(index, error):
+            restarted.append(index)
+            await asyncio.sleep(0.2)
+            pool._engines[index] = "new"
+
+        pool._restart = restart
+        for _ in range(4):
+            pool._recover(0, "lost", EngineLostError("gone"))
+        places = [await asyncio.wait_for(pool._free.get(), 5) for _ in range(4)]
+        return restarted, places, pool.stats().restart_seconds
+
+    restarted, places, seconds = asyncio.run(scene())
+    assert restarted == [0]
+    assert places == [0] * 4
+    assert 0.2 <= seconds < 0.4
