@@ -12,8 +12,9 @@ from configs.cluster import prepare
 from configs.schema import Config
 from envs import corpus as corpora
 from envs.metrics import measure, read_text
-from envs.policy_world import policy_folder, world_taxonomy
+from envs.policy_world import FILE, policy_folder, world_taxonomy
 from learner import checkpoint
+from learner.adoption import adopt, is_foreign
 from learner.data import step_indices
 from learner.lock import locked
 from learner.persistence import persist
@@ -119,6 +120,9 @@ def _initial_policy(config: Config, out: Path) -> Path:
         return build_tiny_policy(
             out / "initial", world_taxonomy(config.world), config.world.size, config.seed
         ).resolve()
+    if is_foreign(Path(config.policy)):
+        adopted = out / "initial"  # made once: what continues a run starts from the same
+        return (adopted if (adopted / FILE).is_file() else adopt(Path(config.policy), adopted, config.world)).resolve()
     return policy_folder(config.policy, config.world)
 
 

@@ -159,7 +159,7 @@ def order_values(
         numbers = sorted({number for key in keys for number in key.grid()})
         ids = tokenizer.convert_tokens_to_ids([keys[0].token_of(number) for number in numbers])
         position = torch.arange(len(numbers), dtype=torch.float32)[:, None]
-        frequency = 2 * math.pi / torch.logspace(math.log10(8), math.log10(4096), HIDDEN // 2)
+        frequency = 2 * math.pi / torch.logspace(math.log10(8), math.log10(4096), tables[0].shape[1] // 2)
         curve = torch.cat([(position * frequency).sin(), (position * frequency).cos()], 1) * math.sqrt(2)
         for table in tables:
-            table[ids] = curve * table.std()
+            table[ids] = (curve * table.float().std()).to(table.dtype)

@@ -59,7 +59,7 @@ def summarise(table: Sequence[Mapping]) -> dict:
     pairs, factor not 1, in which the truth scores better; .5 is a coin. curve: {factor: mean standardised score},
     higher is better, each sample brought to mean 0 and spread 1 over its factors.
     """
-    names = [name for name in table[0] if name not in ("sample", "key", "factor")] if table else []
+    names = [name for name in dict.fromkeys(n for row in table for n in row) if name not in ("sample", "key", "factor")]
     keys = list(dict.fromkeys(row["key"] for row in table))
     return {name: {key: _cell([row for row in table if row["key"] == key], name) for key in keys} for name in names}
 
@@ -69,8 +69,8 @@ def _cell(table: Sequence[Mapping], name: str) -> dict:
     wins = []
     for number in dict.fromkeys(row["sample"] for row in table):
         sign = -1 if name in LOWER else 1
-        mine = {row["factor"]: sign * row[name] for row in table if row["sample"] == number}
-        if len(mine) < 2:
+        mine = {row["factor"]: sign * row[name] for row in table if row["sample"] == number and name in row}
+        if len(mine) < 2 or 1.0 not in mine:  # a picture may have no such score
             continue
         values = np.array(list(mine.values()))
         spread = values.std() or 1.0

@@ -58,7 +58,8 @@ def no_reference(summary: Mapping) -> Rows:
     names = [n for n in found["all"]["not restored"] if n != "samples" and not n.endswith("_interval")]
     rows = [["restored with", *(label(name) for name in names), "samples"]]
     for column, cell in found["all"].items():
-        rows.append([column, *(with_interval(cell[n], cell[f"{n}_interval"], 2) for n in names), str(cell["samples"])])
+        shown = [with_interval(cell[n], cell[f"{n}_interval"], 2) if n in cell else "-" for n in names]
+        rows.append([column, *shown, str(cell["samples"])])
     return rows
 
 

@@ -25,7 +25,7 @@ def no_reference_table(qualities: Mapping[str, Sequence[Quality]], truths: Seque
             scored = [column[i].scores for i in rows if set(column[i].scores) - {"lpips"}]
             cell = {"samples": len(scored)}
             for score in sorted({n for found in scored for n in found} - {"lpips"}):
-                mean, low, high = mean_interval([found[score] for found in scored])
+                mean, low, high = mean_interval([found[score] for found in scored if score in found])
                 cell |= {score: mean, f"{score}_interval": [low, high]}
             result.setdefault(kind, {})[name] = cell
     return result if any(cell["samples"] for cells in result.values() for cell in cells.values()) else {}

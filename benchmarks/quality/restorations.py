@@ -145,6 +145,7 @@ def _judge(picture: np.ndarray, clean: np.ndarray, scored: bool, weights: str) -
     found = {"lpips": scores.lpips(picture, clean, weights)} if scores.lpips_here(weights) else {}
     for name in scores.no_reference_names() if scored else ():
         found[name] = scores.no_reference_score(name, picture)
+    found = {name: score for name, score in found.items() if np.isfinite(score)}  # PIQE has none for a flat picture
     return Quality(psnr(picture, clean), ssim(picture, clean), picture, found)
 
 

@@ -111,6 +111,17 @@ def test_every_distance_computed_here_is_better_when_lower():
     assert set(OURS) <= set(LOWER)
 
 
+def test_a_picture_without_a_score_is_left_out_of_its_tables():
+    places = [(i, factor) for i in (0, 1) for factor in (0.6, 1.0, 1.6)]
+    table = [{"sample": i, "key": "sigma", "factor": factor, "psnr": 30 - abs(factor - 1)} for i, factor in places]
+    table = [row | ({"piqe": abs(row["factor"] - 1)} if row["sample"] else {}) for row in table]
+    found = bias.summarise(table)
+    assert (found["piqe"]["sigma"]["optimum"], found["piqe"]["sigma"]["prefers_truth"]) == (1.0, 1.0)
+    qualities = [Quality(30, 0.9, PICTURE, scores) for scores in ({"niqe": 4.0, "piqe": 20.0}, {"niqe": 6.0})]
+    cell = no_reference_table({"after": qualities}, [blur(2.0)] * 2)["blur"]["after"]
+    assert (cell["niqe"], cell["piqe"], cell["samples"]) == (5.0, 20.0, 2)
+
+
 def test_the_keys_of_an_answer_are_read_even_if_it_is_invalid():
     assert named_keys("[T-haze][K-sigma][V-9][K-what][V-1]") == ("sigma", "what")
     assert named_keys({"type": "blur", "values": {"sigma": 1, "gain": 2}}) == ("sigma", "gain")
