@@ -36,6 +36,7 @@ def samples():
 
 
 @pytest.mark.engine
+@pytest.mark.slow
 def test_a_policy_that_knows_nothing_answers_well_formed_under_the_grammar(ray_cluster, samples, tmp_path):
     import asyncio
 
@@ -100,6 +101,7 @@ def _posteriors_are_those_of_the_learner(folder, sample, made):
 
 
 @pytest.mark.engine
+@pytest.mark.slow
 def test_a_model_that_is_not_ours_is_asked_zero_shot_and_held_to_json(ray_cluster, samples, tmp_path):
     from learner.tiny_policy import build_tiny_policy
 

@@ -17,12 +17,14 @@ def test_the_stand_in_for_a_policy_folder_has_the_tensors_it_announces(tmp_path)
 
 
 @pytest.mark.engine
+@pytest.mark.slow
 def test_no_ratio_of_the_throughput_benchmarks_is_below_its_baseline(ray_cluster):
     """Quick versions of `pipeline`, `overhead` and `scaling`, about a minute of mostly waiting."""
     assert gate.broken(gate.measure(load("evaluate")), gate.baseline()) == []
 
 
 @pytest.mark.engine
+@pytest.mark.slow
 def test_a_picture_crosses_the_object_store_once_and_no_message_holds_one(ray_cluster):
     found = transfer.run(load("evaluate"))
     assert found["crossings"] == 1
@@ -31,6 +33,7 @@ def test_a_picture_crosses_the_object_store_once_and_no_message_holds_one(ray_cl
 
 
 @pytest.mark.engine
+@pytest.mark.slow
 def test_a_weight_update_takes_one_broadcast_a_bucket_and_three_calls_an_engine(ray_cluster):
     weights = sync.Weights(sync.like_qwen(256, 4, 1000), "float32")  # 16 MB
     found = asyncio.run(sync.measure(load("evaluate"), weights, bucket_mb=4, updates=2))
