@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from skimage.restoration import denoise_tv_chambolle
 
-from envs.degradations import closed_form, project
+from envs.degradations import closed_form, low_resolution, project
 from envs.taxonomy import Degradation
 
 TV_WEIGHT = 0.05
@@ -23,7 +23,7 @@ Method = Callable[[np.ndarray, Degradation], np.ndarray]
 
 
 def estimate(degraded: np.ndarray, degradation: Degradation) -> np.ndarray:
-    """The closed form of the type: haze formula, interval midpoint, Wiener filter, pseudo-inverse.
+    """The closed form of the type: haze formula, interval midpoint, Wiener filter, bicubic made true to the data.
 
     degraded: uint8 (H, W, 3) -> float32 (H, W, 3) in [0, 1]; the same holds for every function here.
     """
@@ -44,11 +44,17 @@ def bicubic(degraded: np.ndarray, degradation: Degradation) -> np.ndarray:
     return enlarge(small, height, width)
 
 
+def pseudo_inverse(degraded: np.ndarray, degradation: Degradation) -> np.ndarray:
+    """A+ y of the reduction."""
+    values = {"scale": torch.tensor([degradation["scale"]])}
+    return _picture(low_resolution.pseudo_inverse(_batch(degraded), values).clamp(0, 1))
+
+
 METHODS: Mapping[str, Mapping[str, Method]] = {
     "haze": {"haze formula": estimate},
     "low_light": {"TV in the interval": total_variation, "interval midpoint": estimate},
     "blur": {"Wiener filter": estimate},
-    "low_resolution": {"bicubic": bicubic, "pseudo-inverse": estimate},
+    "low_resolution": {"bicubic": bicubic, "pseudo-inverse": pseudo_inverse},
 }
 """{type: {name: method}}, the usually best one first."""
 

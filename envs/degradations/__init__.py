@@ -58,7 +58,7 @@ def project(x0: Tensor, y: Tensor, degradations: Sequence[Degradation], noise_le
 
 
 def closed_form(y: Tensor, degradations: Sequence[Degradation]) -> Tensor:
-    """The estimate without a prior: haze formula, interval midpoint, Wiener filter, pseudo-inverse; in [0, 1]."""
+    """The estimate without a prior: haze formula, interval midpoint, Wiener filter, corrected bicubic; in [0, 1]."""
     return _by_type("closed_form", degradations, y).clamp(0, 1)
 
 

@@ -11,7 +11,7 @@ from types import ModuleType
 
 from torch import Tensor
 
-from envs.degradations import low_light, low_resolution
+from envs.degradations import low_light
 from envs.degradations.common import QUANTISATION
 
 
@@ -39,13 +39,10 @@ class Composite:
         return y
 
     def closed_form(self, y: Tensor, values: dict[str, Tensor]) -> Tensor:
-        """The closed forms of the parts, last part first; of low resolution, the corrected bicubic enlargement."""
+        """The closed forms of the parts, last part first."""
         noise = QUANTISATION
         for part in reversed(self.parts):
-            if part is low_resolution:
-                known, y = y, low_resolution.corrected_bicubic(y, values).clamp(0, 1)
-            else:
-                known, y = y, part.closed_form(y, values, noise).clamp(0, 1)
+            known, y = y, part.closed_form(y, values, noise).clamp(0, 1)
             noise = _passed_on(part, known, values, noise)
         return y
 

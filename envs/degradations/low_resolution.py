@@ -39,13 +39,13 @@ def project(
 
 
 def closed_form(y: Tensor, values: dict[str, Tensor], data_noise: Tensor | float = QUANTISATION) -> Tensor:
-    """A+ y."""
-    return _by_scale(lambda y, scale: _project(torch.zeros_like(y), y, scale), values, y)
-
-
-def corrected_bicubic(y: Tensor, values: dict[str, Tensor]) -> Tensor:
-    """The bicubic enlargement of the small grid, projected onto it. Smoother than A+ y, so it bears more inverting."""
+    """The bicubic enlargement of the small grid, projected onto it: smoother than A+ y, and as true to the data."""
     return _by_scale(lambda y, scale: _project(_bicubic(y, scale), y, scale), values, y)
+
+
+def pseudo_inverse(y: Tensor, values: dict[str, Tensor]) -> Tensor:
+    """A+ y: of all pictures that give y, the one with the least energy."""
+    return _by_scale(lambda y, scale: _project(torch.zeros_like(y), y, scale), values, y)
 
 
 def _bicubic(y: Tensor, scale: int) -> Tensor:

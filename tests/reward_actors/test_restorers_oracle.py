@@ -54,9 +54,13 @@ def test_averaged_over_noise_ddnm_is_the_posterior_mean(gaussian_world, name, po
     mean, deviation = (part.numpy() for part in posterior(gaussian_world, y, answer))
     restored = np.stack(restore_many(gaussian_world.prior, restorer(name), as_uint8(y), answer))
     error = rms(restored.mean(0) - as_picture(mean)) / deviation
-    classical = restore_many(gaussian_world.prior, restorer("closed_form"), as_uint8(y), answer)[0]
     assert error < 0.5
-    assert error < 0.75 * rms(classical - as_picture(mean)) / deviation
+    if type_name == "low_resolution":  # its closed form lies within noise of the posterior mean: no yardstick
+        estimate = low_resolution.pseudo_inverse(y, {"scale": torch.tensor([float(values["scale"])])})
+        without_prior = as_picture(estimate.numpy())
+    else:
+        without_prior = restore_many(gaussian_world.prior, restorer("closed_form"), as_uint8(y), answer)[0]
+    assert error < 0.75 * rms(without_prior - as_picture(mean)) / deviation
     assert 0.5 < restored.std(0).mean() / deviation < 1.0  # samples, a little narrower than the posterior
 
 
