@@ -45,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def terminate(number: int, _frame) -> None:  # as Ctrl-C, so that everything is cleared away on the same path
         ended.append(number)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a shell
+            raise KeyboardInterrupt
         signal.raise_signal(signal.SIGINT)
 
     before, address = signal.signal(signal.SIGTERM, terminate), os.environ.get("RAY_ADDRESS", "")
@@ -172,6 +174,7 @@ def _status(options: argparse.Namespace) -> None:
 def _scale(options: argparse.Namespace) -> None:
     wish = control.read_wish(options.count)
     _join(options.address)
+    cluster.find()
     folder = control.scale_rewards(wish, options.run)
     print(f"{folder}: {wish} reward actors")
 

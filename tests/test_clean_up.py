@@ -73,7 +73,7 @@ def lose_a_rank(job):
     job.named("ray::LearnerRank")[0].kill()
 
 
-@pytest.mark.engine
+@pytest.mark.chaos
 def test_sigterm_ends_a_job_and_all_that_it_started(corpus, tmp_path):
     job = Job("sft", corpus, tmp_path / "run")
     assert len(job.named("ray::LearnerRank")) == 2

@@ -92,6 +92,7 @@ def test_a_submitted_job_shows_its_log_and_returns_its_exit_status(cluster, tmp_
 
 
 @pytest.mark.engine
+@pytest.mark.slow
 def test_ray_s_own_submit_works_as_well(cluster):
     address, environment = cluster
     command = [str(Path(sys.executable).parent / "ray"), "job", "submit", "--address", address, "--working-dir", "."]

@@ -24,6 +24,7 @@ def test_the_dashboard_asks_for_every_metric_and_for_no_other():
 
 
 @pytest.mark.engine
+@pytest.mark.slow
 def test_ray_exports_them_under_these_names_with_run_and_role(ray_cluster):
     """Asks the node's own exporter, which Prometheus would scrape; it hears of a number within ten seconds."""
     metrics = {metric: 3.0 for _, of_role in (GAUGES | COUNTERS).values() for metric in of_role.values()}
