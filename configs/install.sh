@@ -21,7 +21,8 @@ pip install -e ".[$extra,iqa,dev]"
 # For its support vectors alone (the score `brisque`); its code, which needs libsvm, is never imported.
 pip install --no-deps "brisque==0.2.0"
 # Sound libraries that come with vLLM: CUDA builds, never used here, and transformers imports them when present.
-pip uninstall -y torchaudio torchcodec >/dev/null 2>&1 || true
+# bitsandbytes comes with pyiqa, which works without it; diffusers imports it when present, and it complains.
+pip uninstall -y torchaudio torchcodec bitsandbytes >/dev/null 2>&1 || true
 # torchvision's compiled operators cannot load beside a CPU torch; see the file for the cure.
 site="$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 cp configs/torchvision_schemas.py "$site/duvlm_torchvision_schemas.py"

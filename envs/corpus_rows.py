@@ -93,9 +93,9 @@ def draw(recipe: Recipe, split: str, index: int) -> Drawn:
     sample_id = f"{split}-{index:07d}"
     rejections, passed_over = recipe.rejected.get(sample_id, 0), []
     for attempt in range(ATTEMPTS + rejections):
-        photo, clean, degradation, transmission = _attempt(recipe, split, index, attempt)
+        photo, clean, degradation, transmission, depth = _attempt(recipe, split, index, attempt)
         degraded = degrade(clean, degradation, transmission)
-        found = faults(clean, degraded, degradation)
+        found = faults(clean, degraded, degradation, depth)
         sound = not found and passed_over.count("rejected") == rejections
         if sound:
             break
@@ -186,7 +186,8 @@ def decode(png: bytes) -> np.ndarray:
 
 def _attempt(
     recipe: Recipe, split: str, index: int, attempt: int
-) -> tuple[Photo, np.ndarray, Degradation, np.ndarray | None]:
+) -> tuple[Photo, np.ndarray, Degradation, np.ndarray | None, np.ndarray | None]:
+    """(photo, clean image, degradation, transmission map and relative depth where haze follows depth)."""
     from envs import depth
 
     taxonomy = world_taxonomy(recipe.world)
@@ -197,7 +198,7 @@ def _attempt(
     clean, place = crop_and_place(picture, recipe.size, rng)
     far = recipe.world.depth if "haze" in kind.parts else "none"
     found = depth.relative(far, photo.path, picture.shape, place, recipe.size, rng)
-    return photo, clean, *depth.sample(taxonomy, kind.name, rng, recipe.size, found)
+    return photo, clean, *depth.sample(taxonomy, kind.name, rng, recipe.size, found), found
 
 
 def _detail(image: np.ndarray) -> float:

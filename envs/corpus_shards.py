@@ -9,12 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -101,15 +99,15 @@ def write_with_ray(recipe: Recipe, wanted: Sequence[Shard], folder: Path) -> Ite
     """The same by Ray Data, a task a shard, in any order. Only numbers of rows reach this process."""
     import logging
 
+    import ray
     import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # plans and timings stay in Ray's log files
     ray.data.DataContext.get_current().enable_progress_bars = False
-    told = folder / "recipe.pickle"  # it has megabytes where photographs are many: each worker reads it once
-    told.write_bytes(pickle.dumps(recipe))
+    told = ray.put(recipe)  # it has megabytes where photographs are many: it travels once, not with every task
 
     def write(row: dict) -> dict:
-        return {"rows": write_shard(_read_recipe(told), Shard(**row), folder)["rows"]}
+        return {"rows": write_shard(ray.get(told), Shard(**row), folder)["rows"]}
 
     items = ray.data.from_items([asdict(shard) for shard in wanted], override_num_blocks=len(wanted))
     for row in items.map(write, num_cpus=1).iter_rows():
@@ -162,11 +160,6 @@ def _numbers(value) -> Iterator[float]:
             yield from _numbers(part)
     else:
         yield value
-
-
-@lru_cache(maxsize=1)
-def _read_recipe(file: Path) -> Recipe:
-    return pickle.loads(file.read_bytes())
 
 
 def _record(shard: Shard, folder: Path) -> Path:

@@ -42,7 +42,10 @@ def check_world(folder: Path, world: World) -> None:
         raise UserError(f"no policy at {folder}: expected a Hugging Face folder with config.json; set policy=FOLDER")
     if not (folder / FILE).is_file():
         raise UserError(f"{folder / FILE} is missing: expected a policy written by `duvlm run sft` or a training job")
-    card = asdict(World()) | json.loads((folder / FILE).read_text())  # it may be older than a setting
+    try:
+        card = asdict(World()) | json.loads((folder / FILE).read_text())  # it may be older than a setting
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{folder / FILE} is damaged ({error}): expected what a training job wrote") from None
     here = {"taxonomy": world_taxonomy(world).fingerprint(), **asdict(world), "depth": card["depth"]}
     wrong = [f"{key} is {card.get(key)!r} there and {here[key]!r} here" for key in here if card.get(key) != here[key]]
     if wrong:

@@ -26,8 +26,9 @@ MIN_HAZE = 4.0
 """The same for haze, which nobody calls haze below some levels."""
 MAX_HAZE = 120.0
 """Half the range: a dark scene under dense bright haze, one of a hundred draws."""
-MIN_VISIBILITY = 20.0
-"""Metres at which contrast falls to 2 % (Koschmieder: 3.912 / extinction) in the densest fogs there are."""
+MIN_DEPTH_RATIO = 1.5
+"""How many times farther the far end of a scene (95th percentile) is than the near one (5th). Below it everything is at
+one distance, a wall or a close-up indoors: air thick enough to veil it would hide whatever is a little farther."""
 
 
 def faults(
@@ -37,7 +38,7 @@ def faults(
 
     Args:
         clean, degraded: uint8 (H, W, 3).
-        depth: (H, W) in metres, where it is known.
+        depth: (H, W) in any unit, where it is known.
 
     Returns:
         Names of: `clipped`, `flat`, `unchanged`, `haze_thin`, `haze_opaque`, `haze_near`.
@@ -50,7 +51,7 @@ def faults(
         "unchanged": change < MIN_CHANGE,
         "haze_thin": degradation.type == "haze" and change < MIN_HAZE,
         "haze_opaque": degradation.type == "haze" and change > MAX_HAZE,
-        "haze_near": hazy and haze_on_near_scene(degradation, depth),
+        "haze_near": hazy and depth is not None and depth_ratio(depth) < MIN_DEPTH_RATIO,
     }
     return tuple(name for name, is_so in found.items() if is_so)
 
@@ -70,16 +71,10 @@ def mean_change(clean: np.ndarray, degraded: np.ndarray) -> float:
     return float(cv2.absdiff(clean, degraded).mean())
 
 
-def haze_on_near_scene(degradation: Degradation, depth: np.ndarray | None) -> bool:
-    """Whether the air would have to be denser than any fog to have this transmission over such short ways (indoors).
-
-    depth: (H, W) in metres, or None where nobody knows it; then nothing can be said against the haze.
-    """
-    if depth is None:
-        return False
-    transmission = float(np.mean(degradation["transmission"]))
-    extinction = -np.log(transmission) / float(depth.mean())
-    return bool(extinction > 3.912 / MIN_VISIBILITY)
+def depth_ratio(depth: np.ndarray) -> float:
+    """How many times farther the far end of a scene is than its near end, whatever the unit; at least 1."""
+    near, far = np.percentile(depth, [5, 95])
+    return float(far / near)
 
 
 def _at_an_end(image: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -27,6 +27,7 @@ from envs.samples import Group, Prompt, RewardQuery
 from learner import checkpoint
 from learner.checks import check_rl
 from learner.experience import JudgedGroup, mean_reward, measures, saturated, teaches_nothing, trajectories
+from learner.grpo import Trajectory
 from learner.lock import locked
 from learner.meter import Meter
 from learner.persistence import CURABLE, persist
@@ -140,7 +141,7 @@ class Loop:
                 if self.scale:
                     judged, self.scale = rescaled(judged, self.scale)
                 with self.log.timed("learner", "ranks", f"step {step}"):
-                    taken = trajectories(judged, config.grpo.loss)
+                    taken = _some(trajectories(judged, config.grpo.loss), judged)
                     learned = await asyncio.to_thread(self.learner.grpo_step, taken)
                 sync = await self._sync(step + 1)
                 syncing = sync["sync"]["waited"] + sync["sync"]["seconds"]
@@ -188,13 +189,17 @@ class Loop:
     async def _sampled(self, step: int, seed: int, start: int, count: int) -> list[JudgedGroup]:
         """The groups of `count` prompts of the stream `seed` from `start` on, judged, in the order of the prompts."""
         judging = {}
-        async with self.sampling:
-            prompts = [self._sent(p) for p in islice(self.environment.prompts(seed, start), count)]
-            async for group in self.rollouts.sample(prompts, seed=seed, start=start):
-                name, began = f"step {step} {group.prompt.sample_id}", time.time() - group.seconds
-                self.log.span("rollout", "engine", name, began, group.seconds)
-                judging[group.prompt.sample] = asyncio.create_task(self._judge(group, step))
-        return list(await asyncio.gather(*[judging[prompt.sample] for prompt in prompts]))
+        try:
+            async with self.sampling:
+                prompts = [self._sent(p) for p in islice(self.environment.prompts(seed, start), count)]
+                async for group in self.rollouts.sample(prompts, seed=seed, start=start):
+                    name, began = f"step {step} {group.prompt.sample_id}", time.time() - group.seconds
+                    self.log.span("rollout", "engine", name, began, group.seconds)
+                    judging[group.prompt.sample] = asyncio.create_task(self._judge(group, step))
+            return list(await asyncio.gather(*[judging[prompt.sample] for prompt in prompts]))
+        finally:  # where sampling or one of them failed, nobody waits for the others
+            for task in judging.values():
+                task.cancel()
 
     async def _judge(self, group: Group, step: int) -> JudgedGroup:
         """Gate first, on this CPU; only what passes is restored."""
@@ -247,3 +252,10 @@ class Loop:
         await self.rollouts.update(LearnerWeights(self.learner, self.config, self.version))
         return self.version
 
+
+def _some(taken: list[Trajectory], judged: Sequence[JudgedGroup]) -> list[Trajectory]:
+    """Raises RuntimeError, with a reason, where not one completion of a step could be judged."""
+    if not taken:
+        reason = next(verdict.reason for item in judged for verdict in item.verdicts)
+        raise RuntimeError(f"not one restoration of this step could be had: {reason}")
+    return taken

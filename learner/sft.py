@@ -22,7 +22,6 @@ from learner.ranks import Learner
 from learner.runlog import RunLog, finished
 
 VALIDATION = 96  # samples answered at each checkpoint
-MAX_TOKENS = 32
 
 
 def run(config: Config) -> None:
@@ -83,7 +82,7 @@ def validate(config: Config, learner: Learner, corpus: Path) -> dict[str, float]
     count = min(VALIDATION, len(samples)) // config.learner.ranks * config.learner.ranks
     if not count:
         return {}
-    texts = learner.answers(corpus, "val", count, MAX_TOKENS)
+    texts = learner.answers(corpus, "val", count, config.rollout.max_tokens)
     found = measure(
         samples.degradations()[:count], [read_text(text, taxonomy) for text in texts], taxonomy, resamples=0
     )

@@ -1,9 +1,9 @@
 """Propositions 4.1 and 4.2 as numbers: measured errors beside their bounds, for grids Delta of .1, .05 and .01.
 
 Answers and truths are read on a coarser grid: Delta of a key is its own step times Delta/.01 (an integer key keeps
-its step), and an answer stands for the centre of its bin. Only answers are used, not token probabilities, so the
-excess risk is that of a stand-in model: right in type and keys as often as measured and calibrated, its values
-Gaussian around the answer with the standard deviation of the residuals.
+its step), and an answer stands for the centre of its bin. The excess risk of a value is measured on the policy's own
+densities where they are known; where only answers are, it is that of a stand-in model, Gaussian around the answer with
+the standard deviation of the residuals. That of type and keys is a calibrated coin that errs as often as measured.
 """
 
 from __future__ import annotations

@@ -80,9 +80,9 @@ async def _sample(config: Config, source: Source, samples: CorpusSplit) -> dict[
     }
     found = {}
     with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
-        await pool.start()
         task = progress.add_task(f"answers of {source.folder.name}", total=len(samples))
         try:
+            await pool.start()
             prompts = (Prompt(sample.sample_id, sample) for sample in samples)
             async for group in pool.sample(prompts, **options):
                 found[group.prompt.sample_id] = group.completions[0]

@@ -10,6 +10,7 @@ from benchmarks.service.app import Ingress, app
 from configs import UserError
 from configs.cluster import prepare
 from configs.schema import Config
+from envs.policy_world import policy_folder
 
 APPLICATION = "duvlm"
 
@@ -18,12 +19,12 @@ def serve(config: Config, host: str = "127.0.0.1", port: int = 8000) -> None:
     """Serves on http://HOST:PORT/ until Ctrl-C.
 
     Raises:
-        UserError: the port is taken, or the policy or the prior is not there.
+        UserError: the port is taken, or there is no such policy.
     """
-    start(config, host, port)
-    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-    print(f"restoration service on http://{shown}:{port}/ (Ctrl-C ends it)", flush=True)
     try:
+        start(config, host, port)
+        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+        print(f"restoration service on http://{shown}:{port}/ (Ctrl-C ends it)", flush=True)
         while True:
             time.sleep(3600)
     finally:
@@ -36,6 +37,7 @@ def start(config: Config, host: str, port: int) -> None:
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     _check_free(host, port)
+    policy_folder(config.policy, config.world)  # told here: a replica could only fail to start
     prepare(config, "serve")
     options = {"host": host, "port": port, "request_timeout_s": 180.0}
     serve.start(http_options=options, logging_config={"log_level": "WARNING"})
@@ -47,10 +49,12 @@ def start(config: Config, host: str, port: int) -> None:
 
 
 def stop() -> None:
-    """Ends the deployment and its actors."""
+    """Ends the deployment and its actors, if it had begun."""
+    import ray
     from ray import serve
 
-    serve.shutdown()
+    if ray.is_initialized():
+        serve.shutdown()
 
 
 def _check_free(host: str, port: int) -> None:

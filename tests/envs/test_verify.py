@@ -37,11 +37,31 @@ def test_each_fault_is_recognised(photo):
     assert "haze_opaque" in verify.faults(night, corpus.degrade(night, dense), dense)
 
 
-def test_dense_haze_is_refused_indoors_and_not_in_a_landscape():
-    indoors, landscape = np.full((8, 8), 4.0), np.full((8, 8), 400.0)
-    assert verify.haze_on_near_scene(HAZE, indoors)
-    assert not verify.haze_on_near_scene(HAZE, landscape)
-    assert not verify.haze_on_near_scene(HAZE, None)
+def test_haze_on_a_wall_is_refused_and_in_a_landscape_not_whatever_the_unit_of_depth(photo):
+    hazy, wall = corpus.degrade(photo, HAZE), np.full(photo.shape[:2], 4.0) + np.linspace(0, 1, photo.shape[1])
+    landscape = np.geomspace(5, 400, photo.shape[0])[:, None] * np.ones(photo.shape[1])
+    for unit in (1.0, 1000.0):
+        assert verify.faults(photo, hazy, HAZE, unit * wall) == ("haze_near",)
+        assert verify.faults(photo, hazy, HAZE, unit * landscape) == ()
+    assert verify.faults(photo, corpus.degrade(photo, BLUR), BLUR, wall) == ()
+    assert verify.faults(photo, hazy, HAZE) == ()
+
+
+def test_a_corpus_over_depth_gives_no_haze_to_a_photo_of_a_wall(tmp_path, photo):
+    depths = {"wall": np.ones((128, 128)), "view": np.geomspace(1, 90, 128)[:, None] * np.ones(128)}
+    for turns, split in enumerate(("train", "val", "test")):  # turned: other photographs, for who looks for duplicates
+        (tmp_path / split).mkdir()
+        for name, depth in depths.items():
+            picture = np.rot90(photo if name == "view" else photo[:, ::-1] ^ 7, turns)
+            Image.fromarray(np.ascontiguousarray(picture)).save(tmp_path / split / f"{split}-{name}.png")
+            np.save(tmp_path / split / f"{split}-{name}.depth.npy", depth)
+    recipe, _ = corpus.plan(Config(photos=str(tmp_path), count=240, size=48, world=World(depth="file")))
+    drawn = [draw(recipe, "train", index) for index in range(40)]
+    hazy = [one for one in drawn if one.degradation.type == "haze"]
+    assert any("haze_near" in one.passed_over for one in hazy)
+    assert all(one.sound for one in hazy)
+    assert {one.photo.photo_id.split("-")[-1] for one in hazy} == {"view"}
+    assert any("wall" in one.photo.photo_id for one in drawn)
 
 
 def test_an_unbelievable_draw_gives_way_to_the_next_one(recipe):

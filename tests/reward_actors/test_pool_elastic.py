@@ -5,6 +5,7 @@ import asyncio
 import time
 from pathlib import Path
 
+import pools
 import psutil
 import pytest
 
@@ -13,7 +14,6 @@ from configs import UserError
 from configs.schema import Config
 from envs.samples import RewardQuery, Scored
 from envs.taxonomy import TAXONOMY
-from reward_actors.pool import RewardPool
 from reward_actors.stats import Ready
 
 pytestmark = pytest.mark.engine
@@ -25,20 +25,11 @@ def queries(name, count, seconds):
 
 
 def in_pool(work, actor_class=StandIn, **changes):
-    """Runs the coroutine function `work(pool)` on a pool of its own; its actors take one query at a time."""
+    """On a pool of its own, whose actors take one query at a time."""
     config = Config()
     for name, value in ({"actors": 1, "batch": 1, "cpus": 0.05} | changes).items():
         setattr(config.reward, name, value)
-
-    async def run():
-        pool = RewardPool(config, actor_class)
-        try:
-            await pool.start()
-            return await work(pool)
-        finally:
-            await pool.close()
-
-    return asyncio.run(run())
+    return pools.in_pool(config, work, actor_class)
 
 
 def test_from_two_actors_to_six_to_one_no_query_is_lost_and_throughput_follows(ray_cluster):

@@ -10,6 +10,7 @@ import signal
 
 import numpy as np
 import pytest
+from pools import in_pool
 
 from configs import UserError
 from configs.schema import Config
@@ -33,20 +34,6 @@ def settings(**changes) -> Config:
     for name, value in values.items():
         setattr(config.reward, name, value)
     return config
-
-
-def in_pool(config, work):
-    """Runs the coroutine function `work(pool)` on a pool of its own."""
-
-    async def run():
-        pool = RewardPool(config)
-        try:
-            await pool.start()
-            return await work(pool)
-        finally:
-            await pool.close()
-
-    return asyncio.run(run())
 
 
 @pytest.fixture(scope="module")
