@@ -33,6 +33,7 @@ JOBS = {
     "offline": ("learner.rl:run_offline", "Reinforce the policy by restoration, the truth being known."),
     "online": ("learner.rl:run_online", "Reinforce the policy on photographs nobody knows the truth of."),
     "evaluate": ("benchmarks.quality.evaluate:run", "Measure a policy, or anyone's answers, on a corpus."),
+    "ablate": ("benchmarks.ablate.job:run", "Draw Table 4, Table 5 or Figure 7 of the paper again."),
     "restore": ("benchmarks.quality.restore:run", "Restore one photograph."),
     "fit-iqa": ("reward_actors.fit_iqa:run", "Fit the no-reference score `niqe_local` to photographs."),
 }

@@ -71,6 +71,16 @@ BENCHMARKS = {
     "transfer": Benchmark(
         "benchmarks.throughput.transfer", "Bytes that travel, by sample and hop; how often an image does.", {}
     ),
+    "end_to_end": Benchmark(
+        "benchmarks.throughput.end_to_end",
+        "Completions a second of the tiny track, beside TRL's GRPOTrainer with a sequential reward function.",
+        {
+            "trl": {"type": Path, "default": Path("runs/trl"), "help": "folder in which TRL is installed"},
+            "steps": {"type": int, "default": 2, "help": "learner steps"},
+            "prompts": {"type": int, "default": 4, "help": "prompts a step"},
+            "completions": {"type": int, "default": 4, "help": "answers to each prompt"},
+        },
+    ),
     "gate": Benchmark("benchmarks.gate", "Ratios of the throughput benchmarks, beside the baseline in CI.", {}),
     "simulate": Benchmark(
         "benchmarks.throughput.simulate",
@@ -88,7 +98,10 @@ BENCHMARKS = {
     "soak": Benchmark(
         "benchmarks.throughput.soak",
         "Memory of driver, reward actors and object store under steady load with images.",
-        {"minutes": {"type": float, "default": 5.0, "help": "how long"}},
+        {
+            "minutes": {"type": float, "default": 5.0, "help": "how long"},
+            "job": {"action": "store_true", "help": "a whole offline job, whose actors are killed at random"},
+        },
     ),
 }
 

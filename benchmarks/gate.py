@@ -55,7 +55,7 @@ def run(config: Config) -> dict[str, float]:
 
 def measure(config: Config) -> dict[str, float]:
     """The ratios, by name; about a minute, mostly the start of actors. The process must be connected to a cluster."""
-    rows = {stage: pipeline.measure(config, stage, "staleness 1", STEPS, SECONDS) for stage in ("reward", "learner")}
+    rows = {stage: pipeline.measure(config, stage, "staleness 1", STEPS, SECONDS) for stage in pipeline.STAGES}
     few, many = (overhead.measure(config, groups)["cpu_ms"] for groups in GROUPS)
     return {
         **{f"pipeline, {stage} longest: T*/T": row["efficiency"] for stage, row in rows.items()},
@@ -81,8 +81,9 @@ def broken(found: Mapping[str, float], expected: Mapping[str, Expected]) -> list
 
 async def _scaling(config: Config, actors: int = 4, queries: int = 16, seconds: float = 0.25) -> float:
     """X(n) / (n X(1)), log-normal times."""
-    reward = replace(config.reward, actors=1, max_actors=0, batch=1, memo=0, cpus=0.001, gpus=0.0)
-    pool, rng, rates = RewardPool(replace(config, reward=reward), StandIn), np.random.default_rng(config.seed), {}
+    reward = replace(config.reward, actors=1, max_actors=0, batch=1, cpus=0.001, gpus=0.0)
+    pool = RewardPool(replace(config, reward=reward), StandIn, memo=0)
+    rng, rates = np.random.default_rng(config.seed), {}
     try:
         await pool.start()
         for size in (1, actors):

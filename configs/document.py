@@ -34,7 +34,7 @@ def as_markdown() -> str:
 def _written(default) -> str:
     if isinstance(default, bool):
         return str(default).lower()
-    return f"[{','.join(default)}]" if isinstance(default, list) else str(default)
+    return f"[{','.join(map(str, default))}]" if isinstance(default, list) else str(default)
 
 
 if __name__ == "__main__":

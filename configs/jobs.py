@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,8 @@ from configs.errors import UserError
 from configs.load import load, run_folder
 
 PROJECT = Path(__file__).resolve().parent.parent
-PATHS = ("photos", "reviews", "corpus", "probe", "policy", "before", "predictions", "image", "reward.prior")
+PATHS = ("photos", "reviews", "corpus", "probe", "policy", "before", "image")
+PATHS += ("reward.prior", "reward.scorer")
 # What the cluster does not need; Ray leaves .git and .venv out by itself.
 LEFT_HERE = ["runs", "build", "dist", "docs", "tests", ".*_cache", ".hypothesis", "*.egg-info"]
 
@@ -54,7 +56,9 @@ def entrypoint(job: str, overrides: Sequence[str]) -> str:
 
 
 def _absolute(value: str) -> str:
-    """The paths in `FOLDER`, `FILE,FILE` or `celeba:FOLDER` that exist here, absolute; the rest as it is."""
+    """The paths in `FOLDER`, `FILE,FILE`, `celeba:FOLDER` or `[NAME:1@FILE]` that exist here, absolute."""
+    if "@" in value:
+        return re.sub(r"@([^,\]]+)", lambda found: f"@{_absolute(found[1])}", value)
     if Path(value).exists():
         return str(Path(value).absolute())
     parts = [part.rpartition(":") for part in value.split(",")]

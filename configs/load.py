@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from configs.errors import UserError
 from configs.schema import Config
 
-JOBS = ("corpus", "review", "prior", "sft", "offline", "online", "evaluate", "restore", "fit-iqa")
+JOBS = ("corpus", "review", "prior", "sft", "offline", "online", "evaluate", "ablate", "restore", "fit-iqa")
 TRACKS = Path(__file__).parent
 
 
@@ -89,6 +89,8 @@ def set_field(config: Config, key: str, value: Any, source: str = "") -> None:
     field, kind = known[key]
     try:
         value = _typed(value, kind)
+        if kind == list[float] and len(value) != len(field.default_factory()):
+            raise ValueError(f"expected {len(field.default_factory())} numbers as in [0.1,0.2], got {len(value)}")
         if value == [] and field.default_factory():
             raise ValueError("expected words as in [a,b], got none")
         _check(value, **{name: field.metadata[name] for name in ("low", "high", "choices")})
@@ -143,6 +145,8 @@ def _typed(value: Any, kind: type) -> Any:
         return kind(number)
     if isinstance(value, str):
         value = [part.strip() for part in value.strip("[] ").split(",") if part.strip()]
+    if kind == list[float] and isinstance(value, list):
+        return [_typed(item, float) for item in value]
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ValueError(f"expected words as in [a,b], got {value!r}")
     return value
@@ -152,8 +156,8 @@ def _check(value: Any, low: float | None, high: float | None, choices: tuple) ->
     for item in value if isinstance(value, list) else [value]:
         if choices and item not in choices:
             raise ValueError(f"expected one of {', '.join(choices)}, got {item!r}{_nearest(item, choices)}")
-    if low is not None and value < low or high is not None and value > high:
-        raise ValueError(f"expected {low} .. {high}, got {value}")
+        if low is not None and item < low or high is not None and item > high:
+            raise ValueError(f"expected {low} .. {high}, got {item}")
 
 
 def _check_together(config: Config) -> None:

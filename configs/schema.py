@@ -30,7 +30,9 @@ class World:
         choices=("none", "file", "procedural"),
     )
     step_scale: float = _(1.0, "Multiplies every non-integer grid step (Figure 7).", 0.1, 100)
-    views: list[str] = _(["image", "fft", "edge"], "Views the policy sees.", choices=("image", "fft", "edge"))
+    views: list[str] = _(
+        ["image", "fft", "edge", "log"], "Views the policy sees.", choices=("image", "fft", "edge", "log")
+    )
     rationale: bool = _(True, "Answers begin with the severity in words.")
 
 
@@ -46,7 +48,6 @@ class Rollout:
     max_tokens: int = _(64, "Longest completion, tokens.", 8, 4096)
     kv_cache_gb: float = _(0.5, "KV cache of an engine, GiB (of each of its GPUs).", 0.05, 1024)
     in_flight: int = _(8, "Prompts in flight per engine, at most.", 1, 4096)
-    bucket_mb: int = _(256, "Weights travel in buckets of this many MiB.", 1, 16384)
     timeout: float = _(
         300.0, "Seconds one group or one weight update may take before its engine counts as dead.", 1, 86400
     )
@@ -64,7 +65,6 @@ class Reward:
     prior: str = _("shipped", "`shipped`, `gaussian`, a folder with a diffusers UNet2DModel, or an ADM file (.pt).")
     steps: int = _(0, "Denoiser steps; 0 is the restorer's own number.", 0, 1000)
     batch: int = _(16, "Rows that step together in one actor.", 1, 1024)
-    memo: int = _(20000, "Scores remembered, at most.", 0, 100_000_000)
     scorer: list[str] = _(
         ["mse"], "What a restoration is worth: terms NAME, NAME:WEIGHT or NAME:WEIGHT@FILE, see docs/scorers.md."
     )
@@ -85,7 +85,16 @@ class Learner:
     lr: float = _(1e-3, "Peak learning rate (AdamW).", 0, 1)
     warmup: int = _(50, "Steps of linear warm-up.", 0, 1_000_000)
     batch: int = _(32, "SFT samples per optimiser step, all ranks together.", 1, 65536)
-    micro_batch: int = _(16, "Sequences per forward pass of a rank.", 1, 4096)
+    micro_tokens: int = _(
+        1792, "Tokens a rank's forward pass has, at most: sequences times the longest, pictures too.", 1, 100_000_000
+    )
+    lora: int = _(0, "Rank of LoRA adapters, trained in place of the weights; 0 trains the weights.", 0, 1024)
+    vision: bool = _(True, "The vision tower is trained too.")
+    memory: list[str] = _(
+        [],
+        "What saves GPU memory: activations are computed twice; the optimiser is on the host.",
+        choices=("checkpointing", "offload"),
+    )
     smooth: float = _(
         0.0,
         "Ordinal targets: width of the Gaussian over neighbouring value bins, in bins; 0 is plain.",
@@ -94,6 +103,9 @@ class Learner:
     )
     refresh: bool = _(False, "SFT degrades a varied clean image anew each epoch, with values drawn anew.")
     checkpoint_every: int = _(100, "Optimiser steps between checkpoints.", 1, 1_000_000)
+    patience: int = _(
+        0, "SFT stops after so many validations without a better P-Rel, and keeps the best policy; 0 never.", 0, 10_000
+    )
 
 
 @dataclass
@@ -101,14 +113,12 @@ class Grpo:
     prompts: int = _(8, "Prompts per optimiser step.", 1, 65536)
     max_staleness: int = _(1, "Steps by which sampling weights may lag; 0 is strictly on-policy.", 0, 16)
     loss: str = _("grpo", "Advantages, ratio and average: see docs/learning.md.", choices=("grpo", "dr_grpo", "gspo"))
-    clip_low: float = _(0.2, "Lower clip of the probability ratio.", 0, 1)
-    clip_high: float = _(0.2, "Upper clip of the probability ratio.", 0, 10)
+    clip: list[float] = _([0.2, 0.2], "The probability ratio r counts within 1 - clip[0] .. 1 + clip[1].", 0, 10)
     kl: float = _(0.01, "Weight of the KL to the warm start.", 0, 100)
     kl_estimator: str = _("k3", "How the KL is estimated from a sampled token.", choices=("k1", "k2", "k3"))
     importance: str = _(
         "truncate", "What a learner/rollout weight above its cap becomes.", choices=("off", "truncate", "mask")
     )
-    importance_cap: float = _(2.0, "Cap of the learner/rollout importance weight of a token.", 1, 100)
     refill: int = _(0, "Groups a step whose rewards are all equal, at most, that other prompts replace.", 0, 65536)
     epochs: int = _(1, "Optimiser passes over one batch of groups.", 1, 100)
 
@@ -139,11 +149,13 @@ class Config:
     mix: float = _(0.0, "Share of an online job's prompts that come from corpus= with their truth.", 0, 1)
     split: str = _("test", "Split to evaluate.", choices=("train", "val", "test"))
     limit: int = _(0, "Samples evaluated, at most; 0 is all.", 0, 100_000_000)
-    policy: str = _("shipped", "Folder of the policy, `shipped`, or `random` (SFT from scratch).")
+    policy: str = _(
+        "shipped", "Folder of the policy, `shipped`, `random` (SFT from scratch), or FILE.jsonl of answers to evaluate."
+    )
     endpoint: str = _("", "OpenAI-compatible endpoint to evaluate, as in http://HOST/v1, instead of a policy.")
     model: str = _("", "Model that the endpoint is asked for.")
-    predictions: str = _("", "JSON lines of answers to evaluate, instead of a policy's.")
     before: str = _("", "Policy folder that an evaluation compares with.")
+    study: str = _("", "What `ablate` draws again.", choices=("", "table4", "table5", "figure7"))
     image: str = _("", "Photograph to restore.")
     degradation: str = _("", "JSON of the degradation to undo; empty asks the policy.")
     world: World = field(default_factory=World)

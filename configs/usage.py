@@ -17,7 +17,7 @@ EXAMPLES = {
   duvlm run corpus photos=DIR count=1000 size=64 seed=1 out=DIR
   duvlm run sft name=first steps=100 policy=random
   duvlm run offline name=first policy=runs/first/sft/policy reward.actors=4
-  duvlm run evaluate corpus=DIR predictions=FILE.jsonl out=DIR
+  duvlm run evaluate corpus=DIR policy=FILE.jsonl out=DIR
   duvlm run restore image=FILE degradation='{"type": "blur", "values": {"sigma": 2.0}}' out=DIR
   duvlm run offline track=qwen3vl_8b --dry-run
   duvlm run offline --address auto --dry-run      does it fit the cluster of this machine?""",

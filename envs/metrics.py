@@ -168,6 +168,17 @@ def mean_interval(
     return (float(values.mean()), *_interval(np.array(means)))
 
 
+def ratio_interval(
+    shares: Sequence[float], wholes: Sequence[float], resamples: int = 1000, seed: int = 0
+) -> tuple[float, float, float]:
+    """(ratio, low, high): sum of shares over sum of wholes, of samples that bring several numbers each."""
+    pairs = np.array([shares, wholes], dtype=float).T
+    rng, count = np.random.default_rng(seed), len(pairs)
+    sums = np.array([pairs[rng.integers(count, size=count)].sum(0) for _ in range(resamples)])
+    total = pairs.sum(0)
+    return (float(total[0] / total[1]), *_interval(sums[:, 0] / sums[:, 1]))
+
+
 def _readings(answers) -> list[Reading]:
     return [answer if isinstance(answer, Reading) else read_degradation(answer) for answer in answers]
 

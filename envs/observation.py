@@ -1,4 +1,8 @@
-"""What the policy sees: the degraded image, its log-FFT amplitude, its Sobel edges, and the question (Section 4.1)."""
+"""What the policy sees: the degraded image, its log-FFT amplitude, its Sobel edges, and the question (Section 4.1).
+
+Beside the paper's three there is a fourth view, the logarithm of the image: low light leaves a photograph some twenty
+of its 256 levels, all of them within a tenth of the range of a linear picture.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,14 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-VIEWS = ("image", "fft", "edge")
+VIEWS = ("image", "fft", "edge", "log")
 QUESTION = "Which degradation, and how strong?"
 _FFT_RANGE = (-4.0, 10.0)  # of log amplitude of a luminance on [0, 1]; fixed, so that levels are comparable
 
 
 def views(image: np.ndarray, names: Sequence[str] = VIEWS) -> list[np.ndarray]:
     """uint8 (H, W, 3) degraded image -> one uint8 (H, W, 3) picture a view."""
-    make = {"image": lambda rgb: rgb, "fft": log_fft, "edge": sobel}
+    make = {"image": lambda rgb: rgb, "fft": log_fft, "edge": sobel, "log": logarithm}
     return [make[name](image) for name in names]
 
 
@@ -30,6 +34,11 @@ def sobel(rgb: np.ndarray) -> np.ndarray:
     grey = _luminance(rgb)
     gradient = np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
     return _grey(np.sqrt(gradient / 4))
+
+
+def logarithm(rgb: np.ndarray) -> np.ndarray:
+    """log2(1 + level) of each channel, over the whole range."""
+    return (np.log2(1 + rgb.astype(np.float32)) / 8 * 255).round().astype(np.uint8)
 
 
 def chat(view_count: int, question: str = QUESTION) -> list[dict]:

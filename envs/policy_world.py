@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
 
 from configs import UserError
 from configs.schema import World
+from envs.answer import SEVERITY_WORDS
+from envs.observation import QUESTION
 from envs.taxonomy import Taxonomy, taxonomy
 
-FILE = "world.json"
+FILE, CHAT = "world.json", "chat_template.jinja"
 SHIPPED = Path(__file__).parent.parent / "learner" / "weights" / "policy"
 
 
@@ -26,14 +29,31 @@ def world_taxonomy(world: World) -> Taxonomy:
     return taxonomy(world.camera, world.transmission_grid, world.step_scale, world.composites)
 
 
+def template_hash(folder: Path, world: World) -> str:
+    """Of everything a prompt and its answer are worded by: the folder's chat template, the question, the views, the
+    words of the rationale and the taxonomy."""
+    chat = Path(folder) / CHAT
+    words = [chat.read_text() if chat.is_file() else "", QUESTION, world.views, world.rationale and SEVERITY_WORDS]
+    text = json.dumps([*words, world_taxonomy(world).fingerprint()])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def write_world(folder: Path, world: World) -> None:
-    """Writes FOLDER/world.json: the settings and the taxonomy's fingerprint."""
-    card = {"taxonomy": world_taxonomy(world).fingerprint(), **asdict(world)}
+    """Writes FOLDER/world.json: the settings, the taxonomy's fingerprint and the template's hash. The folder has its
+    processor already."""
+    card = {"taxonomy": world_taxonomy(world).fingerprint(), "template": template_hash(folder, world), **asdict(world)}
     (Path(folder) / FILE).write_text(json.dumps(card, indent=1))
 
 
+def world_of(folder: Path) -> World:
+    """The world that the policy in `folder` was trained in."""
+    card = _card(folder)
+    return World(**{name: card[name] for name in asdict(World())})
+
+
 def check_world(folder: Path, world: World) -> None:
-    """Raises UserError if the policy in `folder` answers in another taxonomy or sees other views or sizes.
+    """Raises UserError if the policy in `folder` answers in another taxonomy, sees other views or sizes, or was asked
+    in other words when it was trained.
 
     Where haze comes from (`depth`) may differ: it changes pictures, not the language of answers.
     """
@@ -42,13 +62,23 @@ def check_world(folder: Path, world: World) -> None:
         raise UserError(f"no policy at {folder}: expected a Hugging Face folder with config.json; set policy=FOLDER")
     if not (folder / FILE).is_file():
         raise UserError(f"{folder / FILE} is missing: expected a policy written by `duvlm run sft` or a training job")
-    try:
-        card = asdict(World()) | json.loads((folder / FILE).read_text())  # it may be older than a setting
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{folder / FILE} is damaged ({error}): expected what a training job wrote") from None
+    card = _card(folder)
     here = {"taxonomy": world_taxonomy(world).fingerprint(), **asdict(world), "depth": card["depth"]}
     wrong = [f"{key} is {card.get(key)!r} there and {here[key]!r} here" for key in here if card.get(key) != here[key]]
     if wrong:
         raise UserError(
             f"the policy in {folder} was trained in another world: {'; '.join(wrong)}; set world.* to match"
         )
+    if card.get("template", asked := template_hash(folder, world)) != asked:
+        raise UserError(
+            f"the policy in {folder} was trained with another prompt template (hash {card['template']} there, {asked} "
+            f"here): put the {CHAT} of its training back, use the version of the project it was trained with, or train "
+            "it anew"
+        )
+
+
+def _card(folder: Path) -> dict:
+    try:
+        return asdict(World()) | json.loads((Path(folder) / FILE).read_text())  # it may be older than a setting
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{Path(folder) / FILE} is damaged ({error}): expected what a training job wrote") from None

@@ -25,6 +25,7 @@ _VIEWS = {
     "image": "the degraded photograph",
     "fft": "the log amplitude of the Fourier transform of its luminance, zero frequency in the centre",
     "edge": "its Sobel edges",
+    "log": "the logarithm of its levels, log2(1 + level) / 8",
 }
 _PHYSICS = {
     "haze": "y = t x + A (1 - t), x the clean image on [0, 1], A the atmospheric light, t the transmission",

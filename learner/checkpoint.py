@@ -22,7 +22,8 @@ KEPT = 2
 def begin(root: Path, step: int) -> Path:
     """An empty folder to write the checkpoint of `step` into; it becomes one only through `finish`."""
     draft = Path(root) / f".draft-{step:08d}"
-    shutil.rmtree(draft, ignore_errors=True)
+    for left in Path(root).glob(".draft-*"):  # by a run that was killed, or found no room
+        shutil.rmtree(left)
     draft.mkdir(parents=True)
     return draft
 

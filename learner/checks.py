@@ -7,8 +7,17 @@ from configs.schema import Config
 from reward_actors.scorers import terms
 
 
+def check_learner(config: Config) -> None:
+    """Raises UserError where the settings of a training job's learner contradict each other."""
+    if "offload" in config.learner.memory and not config.learner.zero:
+        raise UserError(
+            "learner.memory=offload: expected learner.zero=1, 2 or 3, got 0; ZeRO-0 has nothing to move to the host"
+        )
+
+
 def check_rl(config: Config, job: str) -> None:
     """Raises UserError where the settings of `offline` or `online` contradict each other or lack something."""
+    check_learner(config)
     if config.steps < 1:
         raise UserError("steps: expected at least 1 optimiser step; set steps=200 or so")
     if config.rollout.decoding != "argmax":

@@ -49,18 +49,17 @@ def refreshed(sample: Sample, taxonomy: Taxonomy, seed: int, epoch: int, index: 
     """
     rng = np.random.default_rng([seed, epoch, index, 1])
     types = sample.degradation.types
-    clean = varied(augmented(sample, seed, epoch, index).clean, rng, tone="low_light" not in types)
+    clean = augmented(sample, seed, epoch, index).clean
+    if "low_light" not in types:  # its gamma and gain could not be told from another exposure
+        clean = varied(clean, rng)
     far = relative_depth.procedural(rng, *clean.shape[:2]) if depth and "haze" in types else None
     degradation, t = relative_depth.sample(taxonomy, sample.degradation.type, rng, clean.shape[0], far)
     return replace(sample, clean=clean, degraded=corpus.degrade(clean, degradation, t), degradation=degradation)
 
 
-def varied(image: np.ndarray, rng: np.random.Generator, tone: bool = True) -> np.ndarray:
-    """Another exposure of the same scene, uint8 (H, W, 3): another tone curve, channel gains, saturation.
-
-    tone: False leaves the tone curve alone, where it could not be told from the gamma of low light.
-    """
-    unit = (image.astype(np.float32) / 255) ** (rng.uniform(0.75, 1.35) if tone else 1.0)
+def varied(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Another exposure of the same scene, uint8 (H, W, 3): another tone curve, channel gains, saturation."""
+    unit = (image.astype(np.float32) / 255) ** rng.uniform(0.75, 1.35)
     unit = unit * (rng.uniform(0.8, 1.1) * rng.uniform(0.92, 1.08, 3)).astype(np.float32)
     grey = cv2.cvtColor(np.clip(unit, 0, 1), cv2.COLOR_RGB2GRAY)[..., None]
     return (np.clip(grey + rng.uniform(0.7, 1.3) * (unit - grey), 0, 1) * 255).round().astype(np.uint8)

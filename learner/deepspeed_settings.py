@@ -24,14 +24,18 @@ def settings(learner: LearnerConfig, ranks: int, parameters: int, on_gpu: bool) 
         zero["allgather_bucket_size"] = bucket
     if learner.zero == 3:
         zero |= {"stage3_prefetch_bucket_size": bucket, "stage3_param_persistence_threshold": 10_000}
+    if "offload" in learner.memory:
+        host = {"device": "cpu", "pin_memory": on_gpu}
+        zero |= {"offload_optimizer": host} | ({"offload_param": host} if learner.zero == 3 else {})
     return {
-        "train_micro_batch_size_per_gpu": learner.micro_batch,
-        "train_batch_size": learner.micro_batch * ranks,
-        "gradient_accumulation_steps": 1,  # boundaries are set by the trainer
+        "train_micro_batch_size_per_gpu": 1,  # how many there really are is the trainer's affair,
+        "train_batch_size": ranks,
+        "gradient_accumulation_steps": 1,  # and so are boundaries
         "gradient_clipping": GRAD_CLIP,
         "zero_optimization": zero,
         "bf16": {"enabled": on_gpu and learner.dtype == "bfloat16"},
         "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,  # torch's AdamW steps on the host too, and needs no compiler
         "steps_per_print": 1_000_000_000,
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -54,6 +54,19 @@ class _Layout:
     following: int
 
 
+def token_batches(lengths: Sequence[int], budget: int) -> Iterator[slice]:
+    """Cuts sequences of `lengths` tokens into runs: a run padded to its longest has at most `budget` tokens (a longer
+    sequence goes alone)."""
+    start = longest = 0
+    for i, length in enumerate(lengths):
+        longest = max(longest, length)
+        if i > start and (i + 1 - start) * longest > budget:
+            yield slice(start, i)
+            start, longest = i, length
+    if start < len(lengths):
+        yield slice(start, len(lengths))
+
+
 class Collator:
     """Examples -> `Batch`. The image processor runs once per batch, on each distinct image once."""
 
@@ -62,6 +75,7 @@ class Collator:
         self._processor, self._model, self._views = processor, model, tuple(view_names)
         self._text = prompt_text(processor, len(self._views))
         self._layouts: dict[tuple, _Layout] = {}
+        self._prompts: dict[tuple[int, int], int] = {}  # tokens, by the size of an image
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
         """Completions of one and the same image array share its pictures: one pass of the vision tower."""
@@ -74,6 +88,16 @@ class Collator:
         return self.batch(
             seen["pixel_values"], seen["image_grid_thw"], index, [e.completion for e in examples]
         )
+
+    def length(self, example: Example) -> int:
+        """Tokens of prompt, pictures and completion, without processing anything."""
+        height, width = example.image.shape[:2]
+        if (height, width) not in self._prompts:
+            vision, count = self._processor.image_processor, len(self._views)
+            pads = vision.get_number_of_image_patches(height, width, {}) // vision.merge_size**2
+            text = self._processor.tokenizer(self._text, add_special_tokens=False)["input_ids"]
+            self._prompts[height, width] = len(text) + count * (pads - 1)  # a placeholder a picture is in the text
+        return self._prompts[height, width] + len(example.completion)
 
     def batch(
         self,

@@ -19,6 +19,9 @@ from learner.examples import Example
 NOISE = 1e-4
 """Difference of log-probabilities, nats, below which two engines of the same weights agree in float32."""
 
+CAP = 2.0
+"""Of the importance weight of a token."""
+
 
 @dataclass(frozen=True)
 class Trajectory:
@@ -134,9 +137,9 @@ def token_losses(
         mask: (B, T), 1 on completion tokens.
     """
     surrogate, clipped = clipped_loss(
-        ratio(logprobs, old, mask, settings.loss), advantages, settings.clip_low, settings.clip_high
+        ratio(logprobs, old, mask, settings.loss), advantages, *settings.clip
     )
-    weight = importance_weight(old, rollout, settings.importance, settings.importance_cap)
+    weight = importance_weight(old, rollout, settings.importance, CAP)
     loss = weight * surrogate
     parts = {"clipped": clipped.float().expand_as(mask), "importance_weight": weight}
     parts |= {"mismatch": (old - rollout).abs(), "mismatch_kl": kl(old, rollout)}

@@ -7,24 +7,33 @@ from dataclasses import replace
 
 from ray.exceptions import RayError
 
-from configs import Config
+from configs import Config, UserError
+from configs.deaths import told
 
 CURABLE = (RuntimeError, TimeoutError, RayError)
 """What a new start may cure: lost actors, engines and nodes. A wrong request or a full disk is not among them."""
+FULL = ("No space left on device", "Disk quota exceeded", "File too large")
 
 
 def persist(config: Config, work: Callable[[Config], None]) -> None:
     """`work(config)`; after a curable failure again, `config.max_failures` times at most, resuming what was saved.
 
     `work` clears away its actors before it raises.
+
+    Raises:
+        UserError: there was no room to write to.
     """
     for left in range(config.max_failures, -1, -1):
         try:
             return work(config)
-        except CURABLE as error:
-            if not left:
+        except (*CURABLE, OSError) as error:
+            if full := next((reason for reason in FULL if reason in str(error)), ""):
+                raise UserError(
+                    f"{full}: the checkpoints written before are whole; make room, then run the same command again to "
+                    f"continue. {told(error)}"
+                ) from error
+            if not left or not isinstance(error, CURABLE):
                 raise
-            cause = " ".join(str(error).split())[:500]
-            print(f"failed, and starts again from the newest checkpoint ({left} left): {cause}", flush=True)
+            print(f"failed, and starts again from the newest checkpoint ({left} left): {told(error)}", flush=True)
             config = replace(config, resume=True)
     return None

@@ -25,7 +25,7 @@ from configs import UserError, config_to_yaml, run_folder
 from configs.schema import Config
 from envs.photos import find_photos
 from learner.lock import locked
-from learner.runlog import write_atomically
+from learner.runlog import lines_until, write_atomically
 
 PACK, CROP, BATCH, EMA, LOW_NOISE = 2, 64, 16, 0.999, 300
 STEPS = 5000
@@ -67,7 +67,8 @@ def _train(config: Config, out: Path) -> None:
         for name in ("checkpoint", "checkpoint.old"):
             _remove(out / name)
     began, first = time.time(), trainer.step
-    with open(out / "metrics.jsonl", "a" if first else "w") as log:
+    write_atomically(out / "metrics.jsonl", lines_until(out / "metrics.jsonl", first))
+    with open(out / "metrics.jsonl", "a") as log:
         while trainer.step < trainer.steps:
             loss = trainer.train(crops.batch(trainer.step))
             if trainer.step % 50 == 0:

@@ -111,12 +111,12 @@ class LearnerRank:
         load_rank(self._trainer, Path(folder))
         return self._trainer.steps
 
-    def bind_weights(self, bucket_mb: int, timeout: float):
+    def bind_weights(self, timeout: float):
         """Opens the address where rollout engines meet rank 0 (see rollout.weight_transfer)."""
         from rollout.weight_transfer import WeightSender
 
         backend = "nccl" if self._config.learner.gpus else "gloo"
-        self._sender = WeightSender(backend, bucket_mb, timeout)
+        self._sender = WeightSender(backend, timeout)
         return self._sender.bind(ray.util.get_node_ip_address())
 
     def open_weights(self, world_size: int) -> None:
@@ -124,17 +124,16 @@ class LearnerRank:
         self._sender.open(world_size)
 
     def weight_manifest(self):
-        """Names, dtypes and shapes of what `send_weights` sends, in order."""
-        from rollout.weight_transfer import Manifest
+        """Names, dtypes and shapes of the policy's tensors, in order, and which of them training never changes."""
+        return self._trainer.manifest()
 
-        return Manifest(*zip(*self._trainer.signature(), strict=True))
-
-    def send_weights(self) -> int:
-        """Rank 0 broadcasts the policy to the engines (all ranks are called: ZeRO-3 gathers); bytes sent."""
-        tensors = self._trainer.named_tensors()
+    def send_weights(self, whole: bool) -> int:
+        """Rank 0 broadcasts the policy, or what training changes of it, to the engines; bytes sent. All ranks are
+        called: ZeRO-3 gathers."""
+        tensors, manifest = self._trainer.named_tensors(whole), self._trainer.manifest()
         if self._rank:
             return sum(0 for _ in tensors)
-        return self._sender.send(self.weight_manifest(), tensors)
+        return self._sender.send(manifest if whole else manifest.changing(), tensors, whole)
 
 
 def _fetched(examples: Sequence[Example]) -> list[Example]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import ray
 
 from configs import UserError
+from configs.deaths import told
 from configs.placement import Reservation
 from configs.resources import learner_ranks
 from configs.schema import Config
@@ -17,13 +19,22 @@ from learner.grpo import Trajectory
 from learner.rank import LearnerRank
 from rollout.weight_transfer import Endpoint
 
+PULSE = "pulse"
+"""A rank's second thread, which only answers: long as its work may take, a rank that does not answer hangs. (Where
+all answer and a collective never ends, torch.distributed's own deadline finds it: 30 minutes.)"""
+LOOK_SECONDS, HANG_SECONDS, START_SECONDS = 10.0, 60.0, 300.0
+"""How often the pulse is felt, and how long a rank, or one that is starting, may take to answer."""
+
 
 class LearnerError(RuntimeError):
     """A rank failed or its process ended; the message carries the cause."""
 
 
 class Learner:
-    """All ranks as one. Every call waits for all of them; from asyncio, use `asyncio.to_thread`."""
+    """All ranks as one. Every call waits for all of them; from asyncio, use `asyncio.to_thread`.
+
+    Calls of several threads take turns. version: GRPO steps behind the weights as they are.
+    """
 
     def __init__(
         self, config: Config, folder: str | Path, total_steps: int, reference: str | Path | None = None,
@@ -46,11 +57,12 @@ class Learner:
             "runtime_env": {"env_vars": environment},
             "max_restarts": 0,
         }
-        self._room, actor = Reservation(learner_ranks(config)), ray.remote(rank_class)
+        self._turn, self.version, self._epochs = threading.RLock(), 0, config.grpo.epochs
+        self._room, actor = Reservation(learner_ranks(config)), ray.remote(concurrency_groups={PULSE: 1})(rank_class)
         self._ranks = [
             actor.options(**options, **self._room.options(rank)).remote(rank, config) for rank in range(learner.ranks)
         ]
-        address = self._one("address")
+        address = self._wait([rank.address.remote() for rank in self._ranks], START_SECONDS)[0]
         self._all("start", address, str(folder), total_steps, str(reference) if reference else None)
 
     def open_corpus(self, folder: str | Path, split: str) -> int:
@@ -74,7 +86,10 @@ class Learner:
             raise ValueError(
                 f"{len(trajectories)} completions for {len(self._ranks)} ranks: expected one each at least"
             )
-        return self._split("grpo_step", trajectories)[0]
+        with self._turn:
+            metrics = self._split("grpo_step", trajectories)[0]
+            self.version += 1
+        return metrics
 
     def logprobs(self, examples: Sequence[Example]) -> list[list[float]]:
         """Of every completion token, under the weights as they are."""
@@ -98,10 +113,13 @@ class Learner:
 
     def load(self, folder: str | Path) -> int:
         """Continues from what `save` wrote; optimiser steps made by then."""
-        return self._all("load", str(folder))[0]
+        with self._turn:
+            steps = self._all("load", str(folder))[0]
+            self.version = steps // self._epochs
+        return steps
 
-    def bind_weights(self, bucket_mb: int = 64, timeout: float = 120.0) -> Endpoint:
-        return self._one("bind_weights", bucket_mb, timeout)
+    def bind_weights(self, timeout: float) -> Endpoint:
+        return self._one("bind_weights", timeout)
 
     def open_weights(self, world_size: int) -> None:
         self._one("open_weights", world_size)
@@ -109,8 +127,11 @@ class Learner:
     def weight_manifest(self):
         return self._one("weight_manifest")
 
-    def send_weights(self) -> int:
-        return self._all("send_weights")[0]
+    def send_weights(self, whole: bool = False) -> int:
+        """To the engines that have joined: everything, or what training changes; the version of what was sent."""
+        with self._turn:
+            self._all("send_weights", whole)
+            return self.version
 
     def close(self) -> None:
         for rank in self._ranks:
@@ -118,7 +139,8 @@ class Learner:
         self._room.release()
 
     def _one(self, method: str, *arguments: Any) -> Any:
-        return self._wait([getattr(self._ranks[0], method).remote(*arguments)])[0]
+        with self._turn:
+            return self._wait([getattr(self._ranks[0], method).remote(*arguments)])[0]
 
     def _all(self, method: str, *arguments: Any) -> list:
         return self._each(method, [arguments] * len(self._ranks))
@@ -130,22 +152,34 @@ class Learner:
         return self._each(method, [(items[a:b],) for a, b in zip(bounds, bounds[1:], strict=False)])
 
     def _each(self, method: str, calls: Sequence[tuple]) -> list:
-        return self._wait(
-            [getattr(r, method).remote(*call) for r, call in zip(self._ranks, calls, strict=True)]
-        )
+        with self._turn:
+            return self._wait([getattr(r, method).remote(*call) for r, call in zip(self._ranks, calls, strict=True)])
 
-    def _wait(self, futures: list) -> list:
+    def _wait(self, futures: list, patience: float = HANG_SECONDS) -> list:
         """All results, or the first failure at once: the other ranks would wait in a collective for ever."""
         try:
-            return ray.get(futures)
+            while True:
+                try:
+                    return ray.get(futures, timeout=LOOK_SECONDS)
+                except ray.exceptions.GetTimeoutError:
+                    self._feel_pulse(patience)
         except ray.exceptions.RayError as error:
             cause = _cause(futures, error)
             self.close()
             if isinstance(cause, UserError):
                 raise cause from None
             raise LearnerError(
-                f"a learner rank failed; run the job again to resume. Cause: {cause}"
+                f"a learner rank failed; run the job again to resume. Cause: {told(cause)}"
             ) from error
+
+    def _feel_pulse(self, patience: float) -> None:
+        """Ends all ranks and raises LearnerError where one does not answer; what it works on may take its time."""
+        pulses = [rank.__ray_ready__.options(concurrency_group=PULSE).remote() for rank in self._ranks]
+        silent = ray.wait(pulses, num_returns=len(pulses), timeout=patience)[1]
+        if silent:
+            ranks = [pulses.index(pulse) for pulse in silent]
+            self.close()
+            raise LearnerError(f"learner ranks {ranks} have not answered for {patience:g} s: they hang")
 
 
 def _cause(futures: list, first: Exception) -> Exception:

@@ -224,7 +224,7 @@ class Loop:
         began, before = time.time(), self.rollouts.stats().update_bytes
         async with self.sampling:
             start = time.time()
-            await self.rollouts.update(LearnerWeights(self.learner, self.config, version))
+            await self.rollouts.update(LearnerWeights(self.learner, self.config))
             seconds = time.time() - start
         self.log.span("learner", "sync", f"version {version}", start, seconds)
         async with self.synced:
@@ -240,16 +240,18 @@ class Loop:
         checkpoint.finish(draft, cursor=cursor)
 
     async def _resume(self) -> int:
-        """Steps already taken; prompts and seeds follow from their number, the rest is in the checkpoint."""
+        """Steps already taken; prompts and seeds follow from their number, the rest is in the checkpoint.
+
+        Then the engines get the learner's weights: what does not fit or arrives damaged is told before the first step.
+        """
         found = checkpoint.to_continue(self.out / "checkpoints", self.config.resume)
-        if found is None:
-            return 0
-        await asyncio.to_thread(self.learner.load, found)
-        self.version, cursor = checkpoint.step_of(found), checkpoint.cursor_of(found)
-        self.recent = cursor["recent"]
-        if self.scale:
-            self.scale = self.scale.restored(cursor["scale"])
-        await self.rollouts.update(LearnerWeights(self.learner, self.config, self.version))
+        if found is not None:
+            await asyncio.to_thread(self.learner.load, found)
+            self.version, cursor = checkpoint.step_of(found), checkpoint.cursor_of(found)
+            self.recent = cursor["recent"]
+            if self.scale:
+                self.scale = self.scale.restored(cursor["scale"])
+        await self.rollouts.update(LearnerWeights(self.learner, self.config))
         return self.version
 
 

@@ -42,7 +42,7 @@ class RunLog:
             trace.unlink(missing_ok=True)
             for events in (self.folder / "tensorboard").glob("events.*"):
                 events.unlink()
-        write_atomically(self.folder / "metrics.jsonl", _lines_until(self.folder / "metrics.jsonl", resumed))
+        write_atomically(self.folder / "metrics.jsonl", lines_until(self.folder / "metrics.jsonl", resumed))
         self._metrics = (self.folder / "metrics.jsonl").open("a")
         self._trace = Trace(trace)
         from torch.utils.tensorboard import SummaryWriter  # here: readers of a log need no torch
@@ -57,13 +57,13 @@ class RunLog:
         self._screen.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, error: type | None, *_) -> None:
         self._screen.stop()
         self._metrics.close()
         self._trace.close()
         self._events.close()
         for tracker in self._trackers:
-            tracker.close()
+            tracker.close(failed=error is not None)
 
     def step(self, step: int, metrics: Mapping[str, Any]) -> None:
         """One line of metrics.jsonl (numbers, or mappings of them), and the same to all who show or keep it."""
@@ -118,7 +118,8 @@ def read_metrics(file: Path) -> list[dict]:
     return [json.loads(line) for line in lines]
 
 
-def _lines_until(file: Path, step: int) -> str:
+def lines_until(file: Path, step: int) -> str:
+    """What metrics.jsonl said of the steps up to `step`: a run resumed there writes the rest anew."""
     return "".join(json.dumps(line) + "\n" for line in read_metrics(file) if line["step"] <= step)
 
 

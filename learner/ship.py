@@ -9,7 +9,7 @@ import torch
 
 from configs import UserError
 from configs.schema import World
-from envs.policy_world import FILE, SHIPPED, check_world
+from envs.policy_world import SHIPPED, check_world, world_of, write_world
 from learner.policy import load_policy
 
 LARGEST = 12 * 2**20
@@ -31,7 +31,7 @@ def ship(source: Path, target: Path = SHIPPED, world: World | None = None) -> No
     target.mkdir(parents=True, exist_ok=True)
     model.to(torch.float16).save_pretrained(target)
     processor.save_pretrained(target)
-    (target / FILE).write_text((source / FILE).read_text())
+    write_world(target, world_of(source))
 
 
 if __name__ == "__main__":

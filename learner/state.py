@@ -15,7 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from configs import UserError
 from learner.deepspeed_settings import base_optimizer, gathered, master_weights
+from learner.policy_weights import adapter_parameters
 from learner.trainer import Trainer
+
+ADAPTERS = "adapters.safetensors"
 
 
 def save_rank(trainer: Trainer, folder: Path) -> None:
@@ -31,7 +34,13 @@ def save_rank(trainer: Trainer, folder: Path) -> None:
         {name: tensor.cpu().contiguous() for name, tensor in tensors.items()},
         folder / f"rank-{trainer.rank}.safetensors",
     )
-    facts = {"steps": trainer.steps, "ranks": trainer.ranks, "zero": trainer.config.learner.zero}
+    if trainer.config.learner.lora:
+        parameters = adapter_parameters(trainer.model)
+        with gathered(list(parameters.values())):
+            if trainer.rank == 0:
+                adapters = {name: parameter.detach().cpu().contiguous() for name, parameter in parameters.items()}
+                save_file(adapters, folder / ADAPTERS)
+    facts = {"steps": trainer.steps, **_identity(trainer)}
     facts |= {"python_rng": random.getstate(), "numpy_rng": [_plain(part) for part in np.random.get_state()]}
     (folder / f"rank-{trainer.rank}.json").write_text(json.dumps(facts))
 
@@ -40,19 +49,20 @@ def load_rank(trainer: Trainer, folder: Path) -> None:
     """Continues where `save_rank` and `save_policy` left off.
 
     Raises:
-        UserError: the checkpoint was written by another number of ranks or another ZeRO stage.
+        UserError: the checkpoint was written by another number of ranks, another ZeRO stage, or trained other weights.
     """
-    found = json.loads((folder / "rank-0.json").read_text())
-    here = {"ranks": trainer.ranks, "zero": trainer.config.learner.zero}
+    found, here = json.loads((folder / "rank-0.json").read_text()), _identity(trainer)
     if wrong := [
-        f"learner.{name} was {found[name]} and is {here[name]}" for name in here if found[name] != here[name]
+        f"learner.{name} was {found[name]} and is {value}"
+        for name, value in here.items()
+        if found.get(name, value) != value
     ]:
         raise UserError(
             f"cannot resume from {folder}: {'; '.join(wrong)}. Set them back, or start anew with resume=false"
         )
     facts = json.loads((folder / f"rank-{trainer.rank}.json").read_text())
     tensors = load_file(folder / f"rank-{trainer.rank}.safetensors")
-    _load_policy(trainer, folder / "policy")
+    _load_parameters(trainer, folder)
     optimizer = base_optimizer(trainer.engine)
     for i, weight in enumerate(master_weights(trainer.engine)):
         weight.data.copy_(tensors[f"weight.{i}"])
@@ -74,14 +84,20 @@ def load_rank(trainer: Trainer, folder: Path) -> None:
     np.random.set_state(tuple(facts["numpy_rng"]))
 
 
+def _identity(trainer: Trainer) -> dict:
+    """What must be the same for a checkpoint to fit."""
+    learner = trainer.config.learner
+    return {"ranks": trainer.ranks, "zero": learner.zero, "lora": learner.lora, "vision": learner.vision}
+
+
 @torch.no_grad()
-def _load_policy(trainer: Trainer, folder: Path) -> None:
-    saved = {
-        name: tensor
-        for file in sorted(folder.glob("*.safetensors"))
-        for name, tensor in load_file(file).items()
-    }
-    for name, parameter in trainer.model.named_parameters():
+def _load_parameters(trainer: Trainer, folder: Path) -> None:
+    """The policy's weights; with LoRA the adapters': the weights are those the job begins with."""
+    lora = trainer.config.learner.lora
+    files = [folder / ADAPTERS] if lora else sorted((folder / "policy").glob("*.safetensors"))
+    saved = {name: tensor for file in files for name, tensor in load_file(file).items()}
+    parameters = adapter_parameters(trainer.model) if lora else dict(trainer.model.named_parameters())
+    for name, parameter in parameters.items():
         with gathered([parameter], write=True):
             if trainer.config.learner.zero < 3 or trainer.rank == 0:
                 parameter.copy_(saved[name])

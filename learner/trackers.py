@@ -21,7 +21,7 @@ class Tracker(Protocol):
     def step(self, step: int, numbers: Mapping[str, float]) -> None:
         """The numbers of one step."""
 
-    def close(self) -> None: ...
+    def close(self, failed: bool) -> None: ...
 
 
 def open_trackers(folder: Path, job: str, config: Config) -> list[Tracker]:
@@ -49,8 +49,8 @@ class WandB:
     def step(self, step: int, numbers: Mapping[str, float]) -> None:
         self._run.log(dict(numbers), step=step)
 
-    def close(self) -> None:
-        self._run.finish()
+    def close(self, failed: bool) -> None:
+        self._run.finish(exit_code=int(failed))
 
 
 class MLflow:
@@ -85,8 +85,8 @@ class MLflow:
         now = round(time.time() * 1000)
         self._client.log_batch(self._run, [self._point(name, value, now, step) for name, value in numbers.items()])
 
-    def close(self) -> None:
-        self._client.set_terminated(self._run)
+    def close(self, failed: bool) -> None:
+        self._client.set_terminated(self._run, "FAILED" if failed else "FINISHED")
 
 
 def _package(name: str):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,28 +17,36 @@ import torch.distributed as dist
 
 from configs.schema import Config
 from envs.policy_world import world_taxonomy, write_world
-from learner import grpo
+from learner import grpo, policy_weights
 from learner.decoding import greedy
-from learner.deepspeed_settings import base_optimizer, gathered, initialize, learning_rate, summed
-from learner.examples import Batch, Collator, Example
+from learner.deepspeed_settings import base_optimizer, initialize, learning_rate, summed
+from learner.examples import Batch, Collator, Example, token_batches
 from learner.policy import Policy, load_policy
 from learner.targets import AnswerLanguage, sft_loss
+from rollout.weight_transfer import Manifest
 
 WEIGHT_DECAY = 0.01
 
 
 class Trainer:
-    """Holds the policy, its optimiser and, where KL is wanted, a frozen reference."""
+    """Holds the policy, its optimiser and, where KL is wanted, a frozen reference.
+
+    Every rank makes equally many forward passes, vision tower and all, whatever its share of a batch: collectives
+    inside them must meet.
+    """
 
     def __init__(self, folder: Path, config: Config, total_steps: int, reference: Path | None = None):
         """
         Args:
             folder: the policy to begin with.
             total_steps: length of the learning-rate schedule.
-            reference: policy whose KL is penalised; None keeps no second copy.
+            reference: policy whose KL is penalised; None keeps no second copy. With LoRA it is `folder`, and none is
+                kept either: it is what the policy is without its adapters.
 
         The default process group must exist already.
         """
+        if config.learner.lora and reference not in (None, folder):
+            raise ValueError(f"with LoRA the reference is the policy it begins with, {folder}; got {reference}")
         self.config, self.total_steps, self.steps = config, total_steps, 0
         self.rank, self.ranks = dist.get_rank(), dist.get_world_size()
         gpu = torch.cuda.is_available() and config.learner.gpus > 0
@@ -50,28 +59,34 @@ class Trainer:
         self.language = AnswerLanguage(
             self.processor.tokenizer, taxonomy, config.world.rationale, config.learner.smooth
         )
-        self.reference = None
-        if reference is not None:
+        self.reference, self._penalised = None, reference is not None
+        if self._penalised and not config.learner.lora:
             self.reference = Policy(load_policy(reference)[0].to(self.device), **shape).requires_grad_(False)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=config.learner.lr, weight_decay=WEIGHT_DECAY)
+        policy_weights.choose_trained(model, config.learner.lora, config.learner.vision)
+        if "checkpointing" in config.learner.memory:
+            model.train().gradient_checkpointing_enable({"use_reentrant": False})  # no layer here has dropout
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=config.learner.lr, weight_decay=WEIGHT_DECAY)
         self.engine = initialize(Policy(model, **shape), optimizer, config.learner, self.ranks, gpu)
-        self.model = model
+        self.model, self.weights = model, policy_weights.weights(model)
 
     def sft_step(self, examples: Sequence[Example]) -> dict[str, float]:
         """One optimiser step of cross-entropy on this rank's share of the global batch."""
         began = time.perf_counter()
         tokens = summed([sum(len(e.completion) for e in examples)], self.device)[0]
         loss, preparing = 0.0, 0.0
-        chunks = list(_chunks(examples, self.config.learner.micro_batch))
-        for chunk, last in chunks:
+        chunks = self._chunks(examples)
+        passes = self._most(len(chunks))
+        for i in range(passes):
+            chunk, counts = chunks[min(i, len(chunks) - 1)], i < len(chunks)
             start = time.perf_counter()
             batch, targets = (
                 self.collate(chunk).to(self.device),
                 self.language.targets([e.completion for e in chunk]),
             )
             preparing += time.perf_counter() - start
-            self.engine.set_gradient_accumulation_boundary(last)
-            part = sft_loss(self.engine(batch), targets) / tokens
+            self.engine.set_gradient_accumulation_boundary(i == passes - 1)
+            part = sft_loss(self.engine(batch), targets) / tokens * counts
             self.engine.backward(part * self.ranks, scale_wrt_gas=False)  # DeepSpeed averages over ranks
             loss += part.item()
         step = self._update(decays=True)
@@ -94,20 +109,16 @@ class Trainer:
         """
         settings = self.config.grpo
         began = time.perf_counter()
-        batches = [
-            self._rollout_batch(chunk) for chunk, _ in _chunks(trajectories, self.config.learner.micro_batch)
-        ]
-        most = torch.tensor(len(batches), device=self.device)
-        dist.all_reduce(most, dist.ReduceOp.MAX)
-        while len(batches) < most:  # every rank makes as many passes: collectives inside must meet
+        runs = token_batches([self.collate.length(t.example) for t in trajectories], self.config.learner.micro_tokens)
+        batches = [self._rollout_batch(trajectories[run]) for run in runs]
+        most = self._most(len(batches))
+        while len(batches) < most:
             batch, *rest = batches[0]
             batches.append((replace(batch, mask=torch.zeros_like(batch.mask)), *rest))
         tokens, completions = summed(
             [sum(batch.mask.sum().item() for batch, *_ in batches), len(trajectories)], self.device
         )
-        references = [
-            self._logprobs(self.reference, batch) if self.reference else None for batch, *_ in batches
-        ]
+        references = [self._reference_logprobs(batch) if self._penalised else None for batch, *_ in batches]
         old = [self._logprobs(self.engine, b) if settings.epochs > 1 else None for b, *_ in batches]
         metrics: dict[str, float] = {}
         for _ in range(settings.epochs):
@@ -151,6 +162,10 @@ class Trainer:
     def _logprobs(self, policy: Callable, batch: Batch) -> torch.Tensor:
         return grpo.token_logprobs(policy(batch), batch.completion)
 
+    def _reference_logprobs(self, batch: Batch) -> torch.Tensor:
+        with nullcontext() if self.reference else policy_weights.adapters_off(self.model):
+            return self._logprobs(self.reference or self.engine, batch)
+
     @torch.no_grad()
     def logprobs(self, examples: Sequence[Example]) -> list[list[float]]:
         """Log-probability of each completion token under the policy as it is now."""
@@ -162,9 +177,21 @@ class Trainer:
     def answers(self, images: Sequence, max_tokens: int) -> list[str]:
         """Greedy answers to uint8 (H, W, 3) images, without end-of-turn token; equally many on each rank."""
         texts: list[str] = []
-        for chunk, _ in _chunks(images, self.config.learner.micro_batch):
-            texts += greedy(self.engine.module, self.collate, self.processor.tokenizer, chunk, max_tokens)
+        for chunk in self._chunks([Example(image, (0,) * max_tokens) for image in images]):
+            shown = [example.image for example in chunk]
+            texts += greedy(self.engine.module, self.collate, self.processor.tokenizer, shown, max_tokens)
         return texts
+
+    def _chunks(self, examples: Sequence[Example]) -> list[Sequence[Example]]:
+        """Runs of examples, each a forward pass of at most `learner.micro_tokens` tokens."""
+        lengths = [self.collate.length(example) for example in examples]
+        return [examples[run] for run in token_batches(lengths, self.config.learner.micro_tokens)]
+
+    def _most(self, count: int) -> int:
+        """The largest of all ranks' counts."""
+        most = torch.tensor(count, device=self.device)
+        dist.all_reduce(most, dist.ReduceOp.MAX)
+        return int(most)
 
     def _update(self, decays: bool) -> dict[str, float]:
         """The optimiser step at this step's learning rate."""
@@ -175,38 +202,25 @@ class Trainer:
         self.steps += 1
         return {"lr": rate, "grad_norm": float(self.engine.get_global_grad_norm() or 0.0)}
 
-    def named_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Checkpoint names and whole weights, one after the other; called on every rank under ZeRO-3."""
-        for name, parameter in self.model.named_parameters():
-            with gathered([parameter]):
-                yield name, parameter.detach()
+    def named_tensors(self, whole: bool = True) -> Iterator[tuple[str, torch.Tensor]]:
+        """Checkpoint names and whole weights, adapters merged, one after the other; called on every rank under ZeRO-3.
 
-    def signature(self) -> list[tuple[str, str, tuple[int, ...]]]:
-        """(name, dtype, shape) of what `named_tensors` yields, without gathering anything."""
-        named = self.model.named_parameters()
-        return [
-            (n, str(p.dtype).removeprefix("torch."), tuple(getattr(p, "ds_shape", p.shape))) for n, p in named
-        ]
+        whole: False leaves out what training never changes.
+        """
+        return policy_weights.named_tensors([weight for weight in self.weights if whole or weight.changes])
+
+    def manifest(self) -> Manifest:
+        """What `named_tensors` yields."""
+        return policy_weights.manifest(self.weights)
 
     def save_policy(self, folder: Path) -> None:
         """Rank 0 writes a Hugging Face folder that transformers and vLLM open; every rank takes part."""
-        weights = (
-            {name: tensor.clone() for name, tensor in self.named_tensors()}
-            if self._keeps_shards or not self.rank
-            else {}
-        )
+        whole = {}
+        for name, tensor in self.named_tensors():
+            if self.rank == 0:
+                whole[name] = tensor.clone()
         if self.rank == 0:
-            self.model.save_pretrained(folder, state_dict=weights)
+            self.model.save_pretrained(folder, state_dict=whole)
             self.processor.save_pretrained(folder)
             write_world(folder, self.config.world)
         dist.barrier()
-
-    @property
-    def _keeps_shards(self) -> bool:
-        return self.config.learner.zero == 3
-
-
-def _chunks(items: Sequence, size: int) -> Iterator[tuple[Sequence, bool]]:
-    """Slices of at most `size`, each with whether it is the last."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size], start + size >= len(items)

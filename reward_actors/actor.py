@@ -19,6 +19,7 @@ from envs.samples import RewardQuery, Sample, Scored
 from reward_actors.batch import RunningBatch, to_uint8
 from reward_actors.memo import Memo
 from reward_actors.memory import budget, measure, rows_within
+from reward_actors.parcels import ParcelActor
 from reward_actors.priors import load_prior
 from reward_actors.restorers import restorer
 from reward_actors.scorers import check, fingerprint, prepare, score_batch
@@ -43,10 +44,11 @@ class _Waiting:
     result: asyncio.Future
 
 
-class RewardActor:
+class RewardActor(ParcelActor):
     """Takes queries at any time, steps them together, and answers each as soon as it is done."""
 
     def __init__(self, name: str, settings: Reward, size: int):
+        super().__init__()
         torch.set_num_threads(1)
         self._name, self._settings, self._size = name, settings, size
         self._samples = Memo(SAMPLES_KEPT)
@@ -81,7 +83,7 @@ class RewardActor:
         shapes = f"{self._restorer.fingerprint(self._prior)}/{fingerprint(settings.scorer)}"
         return Ready(shapes, os.getpid(), self._rows)
 
-    async def score(self, query: RewardQuery) -> tuple[Scored, Report]:
+    async def score(self, query: RewardQuery) -> Scored:
         """Restores and scores one query.
 
         Raises:
@@ -95,7 +97,10 @@ class RewardActor:
         self._inbox.append(waiting)
         if self._loop is None or self._loop.done():
             self._loop = asyncio.create_task(self._run())
-        return await waiting.result, self._report
+        return await waiting.result
+
+    def report(self) -> Report:
+        return self._report
 
     async def steps(self) -> int:
         """Steps taken since the start: while they grow the actor is alive, long as a restoration may take."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import itertools
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 
 import ray
 from ray.exceptions import RayActorError, RayError
 
 from configs import UserError
+from configs.deaths import told
 from configs.schema import Reward
-from envs.samples import Failed, Scored
+from envs.samples import Failed, RewardQuery, Scored
+from reward_actors.parcels import Finished
 from reward_actors.queue import Item, PullQueue
 from reward_actors.slot import Slot
 from reward_actors.stats import Report
@@ -40,19 +43,21 @@ class Crew:
         self._gone: dict[str, tuple[Report, float]] = {}
         self._tasks: set[asyncio.Task] = set()
         self._serial, self._names = itertools.count(), itertools.count()
-        self._last_death = ""
+        self._last_death, self._dispatching = "", False
 
     def put(self, item: Item) -> None:
-        """Queues an item; its result comes by its future."""
+        """Queues an item; its result comes by its future. What comes in one turn of the loop is handed out together."""
         self.queue.push(item)
-        self._dispatch()
+        if not self._dispatching:
+            self._dispatching = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
 
     async def resize(self, actors: int) -> None:
         """Grows or shrinks while it works; actors that go finish what they hold. See `RewardPool.resize`."""
         staying = [slot for slot in self.slots if not slot.draining]
         for slot in staying[actors:]:
             slot.draining = True
-            self._retire_if_empty(slot)
+            self._turn(slot)
         new = [Slot(f"reward-{next(self._names)}") for _ in range(actors - len(staying))]
         self.slots += new
         ends = await asyncio.gather(*(self._join(slot) for slot in new), return_exceptions=True)
@@ -91,6 +96,7 @@ class Crew:
 
     def _dispatch(self) -> None:
         """Hands waiting queries to actors with room. A suspect gets an actor to itself, once it is empty."""
+        self._dispatching = False
         if not self.slots:
             for item in self.queue.drain():
                 item.answer(Failed(f"there is no reward actor; the last one: {self._last_death}"))
@@ -99,61 +105,101 @@ class Crew:
             if slot is not None:
                 slot.alone = True
                 if not slot.in_flight:
-                    self._hand(slot, self.queue.pop(suspect=True))
-        while self.queue.waiting() and (slot := self._emptiest()) is not None:
-            self._hand(slot, self.queue.pop())
+                    self._hand(slot, [self.queue.pop(suspect=True)])
+        for slot, items in self._dealt().items():
+            self._hand(slot, items)
+
+    def _dealt(self) -> dict[Slot, list[Item]]:
+        """What waits, one after the other for the actor with the least to do, as far as they have room."""
+        heap = [(len(slot.in_flight), place, slot) for place, slot in enumerate(self.slots) if slot.has_room]
+        heapq.heapify(heap)
+        parcels: dict[Slot, list[Item]] = {}
+        while self.queue.waiting() and heap:
+            load, place, slot = heap[0]
+            parcels.setdefault(slot, []).append(self.queue.pop())
+            if load + 1 < slot.rows:
+                heapq.heapreplace(heap, (load + 1, place, slot))
+            else:
+                heapq.heappop(heap)
+        return parcels
 
     def _emptiest(self) -> Slot | None:
-        """The actor with the least to do among those that can take one more."""
-        open_to_work = [slot for slot in self.slots if slot.takes_work and len(slot.in_flight) < slot.rows]
-        return min(open_to_work, key=lambda slot: len(slot.in_flight), default=None)
+        return min((slot for slot in self.slots if slot.has_room), key=lambda slot: len(slot.in_flight), default=None)
 
-    def _hand(self, slot: Slot, item: Item) -> None:
-        serial = next(self._serial)
-        slot.take(serial)
-        self._spawn(self._work(slot, serial, item))
+    def _hand(self, slot: Slot, items: Sequence[Item]) -> None:
+        parcel = [(next(self._serial), item.query) for item in items]
+        for (serial, _), item in zip(parcel, items, strict=True):
+            slot.take(serial, item)
+        self._spawn(self._send(slot, slot.actor, parcel))
+        if not slot.listening:
+            slot.listening = True
+            self._spawn(self._listen(slot, slot.actor))
 
-    async def _work(self, slot: Slot, serial: int, item: Item) -> None:
-        """One query in one actor, to its end: scored, failed, or back in the queue as a suspect."""
-        actor, fingerprint = slot.actor, slot.fingerprint
+    async def _send(self, slot: Slot, actor, parcel: Sequence[tuple[int, RewardQuery]]) -> None:
         try:
-            scored, report = await self._answer_of(actor, item)
-        except (RayActorError, TimeoutError) as error:
-            item.deaths += item.suspect  # suspects are tried alone
-            self._bury(slot, actor, str(error).strip())
-            self._again(item, f"it ended {DEATHS_ALONE} actors: {error}", item.deaths >= DEATHS_ALONE)
-        except UserError as error:
-            if not item.result.done():
-                item.result.set_exception(UserError(str(error.args[0])))
-        except RayError as error:  # raised by the actor, which lives: once in company, once alone
-            self._again(item, str(error).strip().splitlines()[-1], item.suspect)
-        else:
-            if slot.actor is actor:
-                slot.heard(report)
-            item.answer(scored, fingerprint)
-        slot.release(serial)
-        self._retire_if_empty(slot)
+            await _awaited(actor.put.remote(parcel))
+        except RayActorError:  # whoever listens hears of it
+            return
+        except (RayError, TypeError) as error:  # it cannot be packed here, or unpacked there
+            reason = str(error).strip().splitlines()[-1]
+            for item in slot.release([serial for serial, _ in parcel if serial in slot.in_flight]):
+                self._again(item, reason, item.suspect)
+            self._turn(slot)
+
+    async def _listen(self, slot: Slot, actor) -> None:
+        """Ends the queries of an actor as they are done, as long as it holds any; after its death all at once."""
+        try:
+            while slot.in_flight:
+                finished = await self._finished(actor)
+                slot.heard(finished)
+                items = slot.release([answer.serial for answer in finished.answers])
+                for item, answer in zip(items, finished.answers, strict=True):
+                    self._end(item, answer.result, slot.fingerprint)
+                self._turn(slot)
+            slot.listening = False
+        except (RayError, TimeoutError) as error:
+            slot.listening = False
+            held = slot.release(list(slot.in_flight))
+            for item in held:
+                item.deaths += item.suspect  # suspects are tried alone
+                self._again(item, f"it ended {DEATHS_ALONE} actors: {error}", item.deaths >= DEATHS_ALONE)
+            if held or isinstance(error, RayActorError):  # no step because there was nothing to do is no death
+                self._bury(slot, told(error))
+            self._turn(slot)
+
+    def _end(self, item: Item, result: Scored | Failed | UserError, fingerprint: str) -> None:
+        if isinstance(result, Scored):
+            item.answer(result, fingerprint)
+        elif isinstance(result, Failed):  # by an actor that lives: once in company, once alone
+            self._again(item, result.reason, item.suspect)
+        elif not item.result.done():
+            item.result.set_exception(result)
+
+    def _turn(self, slot: Slot) -> None:
+        """Something has left an actor."""
+        if slot.draining and not slot.in_flight:
+            self._remove(slot)
         self._dispatch()
 
-    async def _answer_of(self, actor, item: Item) -> tuple[Scored, Report]:
-        """Waits as long as the actor goes on stepping.
+    async def _finished(self, actor) -> Finished:
+        """The next answers; waits as long as the actor goes on stepping.
 
         Raises:
             TimeoutError: no step between two looks, `reward.timeout` seconds apart.
         """
-        answer = asyncio.ensure_future(_awaited(actor.score.remote(item.query)))
+        answers = asyncio.ensure_future(_awaited(actor.take.remote()))
         steps = -1
         try:
             while True:
-                done, _ = await asyncio.wait([answer], timeout=self._settings.timeout)
+                done, _ = await asyncio.wait([answers], timeout=self._settings.timeout)
                 if done:
-                    return answer.result()
+                    return answers.result()
                 now = await asyncio.wait_for(_awaited(actor.steps.remote()), self._settings.timeout)
                 if now == steps:
                     raise TimeoutError(f"no step in {self._settings.timeout:g} s")
                 steps = now
         finally:
-            answer.cancel()
+            answers.cancel()
 
     def _again(self, item: Item, reason: str, hopeless: bool) -> None:
         if hopeless:
@@ -183,11 +229,10 @@ class Crew:
             )
         self._dispatch()
 
-    def _bury(self, slot: Slot, actor, reason: str) -> None:
-        """Notes a death, and fills the slot again; only the first query to hear of it does."""
-        if slot.actor is not actor or actor is None:
-            return
+    def _bury(self, slot: Slot, reason: str) -> None:
+        """Notes a death, and fills the slot again."""
         self._last_death = reason
+        print(f"reward actor {slot.name} is started anew: {reason}", flush=True)
         slot.kill()
         self._spawn(self._restart(slot))
 
@@ -208,10 +253,6 @@ class Crew:
                 slot.kill()
         self._remove(slot)
         self._dispatch()
-
-    def _retire_if_empty(self, slot: Slot) -> None:
-        if slot.draining and not slot.in_flight:
-            self._remove(slot)
 
     def _remove(self, slot: Slot) -> None:
         if slot in self.slots:

@@ -22,6 +22,8 @@ from reward_actors.stats import IDLE, PoolStats
 
 BOUND = 4096
 """Queries queued or under way at once; who brings more waits."""
+MEMO = 20_000
+"""Scores remembered, at most."""
 LOOK_SECONDS = 1.0
 """How often the autoscaler looks at the load."""
 SCALINGS_KEPT = 100
@@ -30,10 +32,10 @@ SCALINGS_KEPT = 100
 class RewardPool:
     """Scores queries on reward actors. Lives in one asyncio loop of the driver; Ray must be initialised."""
 
-    def __init__(self, config: Config, actor_class: type = RewardActor):
-        """actor_class: what the actors are, for measuring the pool without restorations."""
+    def __init__(self, config: Config, actor_class: type = RewardActor, memo: int = MEMO):
+        """actor_class: what the actors are, for measuring the pool without restorations. memo: scores remembered."""
         self._settings = config.reward
-        self._memo = Memo(config.reward.memo)
+        self._memo = Memo(memo)
         self._crew = Crew(actor_class, config.reward, config.world.size)
         self._pending: dict[tuple, asyncio.Future] = {}
         self._room = asyncio.Semaphore(BOUND)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 import ray
 
 from configs import UserError
 from configs.schema import Reward
+from envs.samples import Scored
+from reward_actors.parcels import Finished
+from reward_actors.queue import Item
 from reward_actors.stats import IDLE, Ready, Report
 
 START_SECONDS = 180.0
@@ -18,16 +22,16 @@ START_SECONDS = 180.0
 class Slot:
     """An actor, whether it takes work, and what it and those before it have done.
 
-    rows: how many queries it may hold. in_flight: serial numbers of those it holds.
-    alone: reserved for one suspect: nobody else enters.
+    rows: how many queries it may hold. in_flight: those it holds, by their serial numbers.
+    alone: reserved for one suspect: nobody else enters. listening: somebody waits for its answers.
     """
 
     def __init__(self, name: str):
         self.name = name
         self.actor = None
         self.fingerprint, self.pid, self.rows = "", 0, 0
-        self.live = self.draining = self.alone = False
-        self.in_flight: set[int] = set()
+        self.live = self.draining = self.alone = self.listening = False
+        self.in_flight: dict[int, Item] = {}
         self.restarts = self.failures_in_row = 0
         self._before, self._now = IDLE, IDLE
         self._occupied = self._since = 0.0
@@ -67,27 +71,30 @@ class Slot:
         self.actor, self.live = None, False
         self._before, self._now = self.report, IDLE
 
-    def take(self, serial: int) -> None:
+    def take(self, serial: int, item: Item) -> None:
         """Notes a query on its way to the actor."""
         if not self.in_flight:
             self._since = time.monotonic()
-        self.in_flight.add(serial)
+        self.in_flight[serial] = item
 
-    def release(self, serial: int) -> None:
-        """Notes that a query has left the actor, however it ended."""
-        self.in_flight.discard(serial)
-        if not self.in_flight:
+    def release(self, serials: Sequence[int]) -> list[Item]:
+        """Notes that queries have left the actor, however they ended, and returns them."""
+        items = [self.in_flight.pop(serial) for serial in serials]
+        if items and not self.in_flight:
             self._occupied += time.monotonic() - self._since
             self.alone = False
+        return items
 
-    def heard(self, report: Report) -> None:
-        """Notes a report of the present actor; they may arrive out of order."""
-        self.failures_in_row = 0
-        self._now = max(self._now, report, key=lambda known: known.busy)
+    def heard(self, finished: Finished) -> None:
+        """Notes what the present actor tells."""
+        if any(isinstance(answer.result, Scored) for answer in finished.answers):
+            self.failures_in_row = 0
+        self._now = finished.report
 
     @property
-    def takes_work(self) -> bool:
-        return self.live and not self.draining and not self.alone
+    def has_room(self) -> bool:
+        """Whether it may be handed one more query."""
+        return self.live and not self.draining and not self.alone and len(self.in_flight) < self.rows
 
     @property
     def report(self) -> Report:

@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from configs.schema import Config
@@ -18,7 +18,7 @@ from envs.policy_world import world_taxonomy
 from envs.posterior import Posterior
 from envs.samples import Completion, Group, Prompt, Sample
 from rollout.answer_tokens import LIKELIEST, AnswerTokens, Place
-from rollout.engine import engine_arguments, start_engine
+from rollout.engine import engine_arguments, start_engine, transfer_backend
 from rollout.gate import UpdateGate
 from rollout.prompting import grammar_for, prompt_text, question_for
 from rollout.sampling import chosen, completions, density_params, sampling_params, scoring_params
@@ -103,13 +103,19 @@ class RolloutActor:
         """Waits for the groups in flight; holds back the next."""
         await self._gate.close()
 
-    async def receive(self, manifest: Manifest) -> None:
-        """Takes what the learner sends at the same time. After an error the engine must be started anew."""
+    async def receive(self, manifest: Manifest, whole: bool) -> None:
+        """Takes what the learner sends at the same time. After an error the engine must be started anew.
+
+        whole: checksums follow (over gloo).
+        """
         from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
 
+        info = {"names": manifest.names, "dtype_names": manifest.dtype_names, "shapes": manifest.shapes}
+        if transfer_backend(self._config) == "gloo":
+            info["whole"] = whole
         async with self._engine_errors():
             await self._engine.start_weight_update()
-            await self._engine.update_weights(WeightTransferUpdateRequest(asdict(manifest)))
+            await self._engine.update_weights(WeightTransferUpdateRequest(info))
             await self._engine.finish_weight_update()
 
     async def finish_update(self, version: int) -> None:

@@ -18,10 +18,18 @@ class GlooInitInfo(nccl_engine.NCCLWeightTransferInitInfo):
     timeout: float
 
 
+@dataclass
+class GlooUpdateInfo(nccl_engine.NCCLWeightTransferUpdateInfo):
+    """vLLM's own fields, and whether the sender's checksums follow."""
+
+    whole: bool
+
+
 class GlooWeightTransferEngine(nccl_engine.NCCLWeightTransferEngine):
     """vLLM's transfer protocol over gloo: start (layerwise reload), update (receive and load), finish."""
 
     init_info_cls = GlooInitInfo
+    update_info_cls = GlooUpdateInfo
 
     def init_transfer_engine(self, init_info: GlooInitInfo) -> None:
         """Joins the learner's group; waits for the others, at most `timeout` seconds."""
@@ -35,14 +43,15 @@ class GlooWeightTransferEngine(nccl_engine.NCCLWeightTransferEngine):
         """As in the base class, without its synchronisation of an accelerator."""
         self.receive_weights(self.parse_update_info(update_info))
 
-    def receive_weights(self, update_info: nccl_engine.NCCLWeightTransferUpdateInfo) -> None:
-        """Receives and loads bucket after bucket. RuntimeError if the learner goes away or is too slow."""
+    def receive_weights(self, update_info: GlooUpdateInfo) -> None:
+        """Receives and loads bucket after bucket. RuntimeError if the learner goes away or is too slow, or if what
+        came is not what it sent."""
         if self.model_update_group is None:
             raise RuntimeError("weights were announced before the transfer group was opened")
         shapes = tuple(tuple(shape) for shape in update_info.shapes)
         manifest = Manifest(tuple(update_info.names), tuple(update_info.dtype_names), shapes)
         try:
-            for tensors in receive(self.model_update_group, manifest, self._limit):
+            for tensors in receive(self.model_update_group, manifest, self._limit, update_info.whole):
                 self.model.load_weights(tensors)
         except BaseException:
             self.shutdown()  # so that the learner sees an error now, and not at its deadline

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import ray
 
+from configs.deaths import told
 from configs.placement import Reservation
 from configs.resources import rollout_engines
 from configs.schema import Config
@@ -23,6 +24,8 @@ from rollout.update import LOST, EngineLostError, WeightSource, WeightUpdate, We
 
 MAX_RESTARTS = 20
 """Engines that may be lost in one job, all together."""
+START_SECONDS = 300.0
+"""How long an engine may take to start."""
 
 
 class RolloutPool:
@@ -45,7 +48,7 @@ class RolloutPool:
         """Starts the engines from the policy folder, side by side; returns when all of them answer."""
         self._room = await asyncio.to_thread(Reservation, rollout_engines(self._config))
         self._engines = [self._create(index) for index in range(len(self._clocks))]
-        await asyncio.gather(*[_answer(engine.ready.remote()) for engine in self._engines])
+        await asyncio.gather(*[_within(START_SECONDS, engine.ready.remote()) for engine in self._engines])
         for _ in range(self._config.rollout.in_flight):
             for index in range(len(self._engines)):
                 self._free.put_nowait(index)
@@ -100,8 +103,10 @@ class RolloutPool:
                 if (index := _drawn(drawing)) is not None:
                     self._free.put_nowait(index)
 
-    async def update(self, source: WeightSource) -> int:
+    async def update(self, source: WeightSource, whole: bool = False) -> int:
         """Sends the learner's weights to all engines, between groups. Returns their version.
+
+        whole: what training never changes too, all compared by checksum; so is the first update of an engine.
 
         If engines are lost on the way, all are started anew and the update is made once more.
 
@@ -112,7 +117,7 @@ class RolloutPool:
         async with self._weights:
             self._source = source
             try:
-                return await self._send(self._engines)
+                return await self._send(self._engines, whole)
             except EngineLostError as error:
                 began = time.monotonic()
                 await asyncio.gather(*[self._restart(index, error) for index in range(len(self._engines))])
@@ -172,7 +177,7 @@ class RolloutPool:
             engine = self._engines[index]
             try:
                 with self._clocks[index]:
-                    group = await self._within(engine.generate.remote(prompt, *options))
+                    group = await _within(self._config.rollout.timeout, engine.generate.remote(prompt, *options))
             except LOST as error:  # the prompt goes to the next engine that is free
                 self._recover(index, engine, error)
                 index = await self._take()
@@ -192,9 +197,7 @@ class RolloutPool:
             try:
                 async with self._weights:
                     if self._engines[index] is engine:
-                        await self._restart(index, error)
-                        if self._source is not None:
-                            await self._send([self._engines[index]])
+                        await self._replace(index, error)
                         self._stats.restart_seconds += time.monotonic() - began  # once, whoever else had asked it
             except Exception as failure:
                 self._free.put_nowait(failure)  # raised where the next prompt is asked
@@ -205,29 +208,50 @@ class RolloutPool:
         self._recoveries.add(task)
         task.add_done_callback(self._recoveries.discard)
 
-    async def _restart(self, index: int, error: Exception) -> None:
-        self._stats.restarts += 1
-        if self._stats.restarts > MAX_RESTARTS:
-            raise RuntimeError(f"lost {self._stats.restarts} rollout engines; the last: {error}") from error
-        print(f"rollout engine {index} is started anew: {error}", flush=True)
-        await _end(self._engines[index])
-        self._engines[index] = self._create(index)
-        await _answer(self._engines[index].ready.remote())
+    async def _replace(self, index: int, error: Exception) -> None:
+        """Starts an engine anew and gives it the newest weights, also if it is lost on the way."""
+        while True:
+            await self._restart(index, error)
+            if self._source is None:
+                return
+            try:
+                await self._send([self._engines[index]])
+                return
+            except EngineLostError as again:
+                error = again
 
-    async def _send(self, engines: list) -> int:
+    async def _restart(self, index: int, error: Exception) -> None:
+        while True:
+            self._stats.restarts += 1
+            if self._stats.restarts > MAX_RESTARTS:
+                raise RuntimeError(f"lost {self._stats.restarts} rollout engines; the last: {told(error)}") from error
+            print(f"rollout engine {index} is started anew: {told(error)}", flush=True)
+            await _end(self._engines[index])
+            self._engines[index] = self._create(index)
+            try:
+                await _within(START_SECONDS, self._engines[index].ready.remote())
+                return
+            except LOST as again:
+                error = again
+
+    async def _send(self, engines: list, whole: bool = False) -> int:
         started = time.monotonic()
-        version = await self._update.run(engines, self._source)
+        version = await self._update.run(engines, self._source, whole)
         self._stats.updates += 1
         self._stats.update_seconds += time.monotonic() - started
-        self._stats.update_bytes += self._update.manifest.bytes
+        self._stats.update_bytes += self._update.bytes
         return version
-
-    async def _within(self, reference):
-        return await asyncio.wait_for(_answer(reference), self._config.rollout.timeout)
 
 
 async def _answer(reference):
     return await reference
+
+
+async def _within(seconds: float, reference):
+    try:
+        return await asyncio.wait_for(_answer(reference), seconds)
+    except TimeoutError:
+        raise TimeoutError(f"no answer in {seconds:g} s: it hangs") from None
 
 
 async def _end(engine) -> None:

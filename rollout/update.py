@@ -25,8 +25,11 @@ class WeightSource(Protocol):
 
     async def open(self, world_size: int) -> None: ...
 
-    async def send(self) -> int:
-        """Sends the weights, with all ranks that hold a share of them; returns their version."""
+    async def send(self, whole: bool) -> int:
+        """Sends the weights, with all ranks that hold a share of them; returns their version.
+
+        whole: the tensors of the manifest with their checksums; otherwise those of `manifest().changing()` alone.
+        """
 
 
 class WeightUpdateError(RuntimeError):
@@ -46,27 +49,33 @@ class WeightUpdate:
     def __init__(self, config: Config, policy_folder: str):
         self._config, self._folder = config, policy_folder
         self._members: tuple = ()
-        self.manifest: Manifest | None = None
+        self._manifest: Manifest | None = None
+        self.bytes = 0  # that the last update sent
 
-    async def run(self, engines: Sequence[Any], source: WeightSource) -> int:
+    async def run(self, engines: Sequence[Any], source: WeightSource, whole: bool = False) -> int:
         """Brings `engines` (handles of `RolloutActor`) to the source's weights. Returns their version.
+
+        The first update of these engines is `whole`: every tensor is sent, and compared by checksum where it arrives.
+        Later ones carry what training changes.
 
         Raises:
             ValueError: the source's tensors are not those of the policy folder.
             EngineLostError: an engine ended on the way. All of `engines` must be started anew.
             WeightUpdateError: the source could not send, or an engine could not receive.
         """
-        if self.manifest is None:
+        if self._manifest is None:
             manifest = await source.manifest()
             manifest.check(self._folder)
-            self.manifest = manifest
+            self._manifest = manifest
         members, self._members = self._members, ()  # after a failure the group is opened anew
         if members != tuple(engines):
             await self._open(engines, source)
+            whole = True
+        manifest = self._manifest if whole else self._manifest.changing()
         await self._together([engine.begin_update.remote() for engine in engines])
-        version = await self._together([e.receive.remote(self.manifest) for e in engines], source.send())
+        version = await self._together([e.receive.remote(manifest, whole) for e in engines], source.send(whole))
         await self._together([engine.finish_update.remote(version) for engine in engines])
-        self._members = tuple(engines)
+        self._members, self.bytes = tuple(engines), manifest.bytes
         return version
 
     async def _open(self, engines: Sequence[Any], source: WeightSource) -> None:

@@ -12,6 +12,8 @@ from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
 from envs.observation import chat, views
 
+CAP = 2.0  # of an importance weight
+
 
 class ReferenceTrainer:
     """The same steps as `learner.ranks.Learner`, with `config` read the same way."""
@@ -58,7 +60,7 @@ class ReferenceTrainer:
                 ratio = (logprobs - old).exp()
                 if settings.loss == "gspo":
                     ratio = (logprobs - old).mean().exp().expand(len(old))
-                bounded = torch.clamp(ratio, 1 - settings.clip_low, 1 + settings.clip_high)
+                bounded = torch.clamp(ratio, 1 - settings.clip[0], 1 + settings.clip[1])
                 gain = torch.min(ratio * trajectory.advantage, bounded * trajectory.advantage)
                 loss = -self.weight(old, torch.tensor(trajectory.logprobs)) * gain
                 if self.reference is not None:
@@ -75,8 +77,8 @@ class ReferenceTrainer:
         settings, weight = self.config.grpo, (old - sampled).exp()
         if settings.importance == "off":
             return torch.ones_like(weight)
-        above = weight > settings.importance_cap
-        return weight.masked_fill(above, settings.importance_cap if settings.importance == "truncate" else 0.0)
+        above = weight > CAP
+        return weight.masked_fill(above, CAP if settings.importance == "truncate" else 0.0)
 
     def divergence(self, logprobs, away) -> torch.Tensor:
         """(T,) estimated KL to the reference."""

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SMALL = ["learner.batch=4", "learner.micro_batch=2", "grpo.prompts=1", "rollout.group_size=2", "steps=1000"]
+SMALL = ["learner.batch=4", "learner.micro_tokens=160", "grpo.prompts=1", "rollout.group_size=2", "steps=1000"]
 
 
 @pytest.fixture(scope="module")

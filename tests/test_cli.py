@@ -95,7 +95,7 @@ def test_the_help_of_run_lists_every_setting(capsys):
         duvlm.main(["run", "--help"])
     printed = capsys.readouterr().out
     assert all(
-        key in printed for key in ("world.views=[image,fft,edge]", "reward.restorer=fast", "photos=bundled")
+        key in printed for key in ("world.views=[image,fft,edge,log]", "reward.restorer=fast", "photos=bundled")
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 PROJECT = Path(__file__).parent.parent
-SMALL = ["learner.batch=8", "learner.micro_batch=4", "grpo.prompts=2", "rollout.group_size=4"]
+SMALL = ["learner.batch=8", "learner.micro_tokens=320", "grpo.prompts=2", "rollout.group_size=4"]
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ def read_predictions(file: Path, sample_ids: Sequence[str], taxonomy: Taxonomy) 
         UserError: no such file, a line that is no such object, a sample_id unknown or answered twice.
     """
     if not file.is_file():
-        raise UserError(f"predictions={file}: no such file; expected one JSON object a line")
+        raise UserError(f"policy={file}: no such file; expected one JSON object a line")
     known, answers = set(sample_ids), {}
     for number, line in enumerate(file.read_bytes().splitlines(), 1):
         if not line.strip():

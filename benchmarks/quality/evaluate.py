@@ -16,19 +16,19 @@ from envs.taxonomy import Taxonomy
 
 
 def run(config: Config) -> None:
-    """Measures the answers of predictions= or policy= (beside those of before=) on one split of corpus=.
+    """Measures the answers of policy= (beside those of before=) on one split of corpus=.
 
     Writes summary.json, answers.jsonl, pictures/, figures/, tables/ and a report; prints the tables last.
 
     Raises:
-        UserError: no corpus, no policy, or predictions that cannot be read.
+        UserError: no corpus, no policy, or a file of answers that cannot be read.
     """
     if not config.corpus:
         raise UserError("corpus: expected the folder of a corpus; `duvlm run corpus out=FOLDER` builds one")
     taxonomy = world_taxonomy(config.world)
     samples = read_samples(Path(config.corpus), config.split, taxonomy, config.limit)
     folder, usage = run_folder(config, "evaluate"), {}
-    if config.predictions:
+    if config.policy.endswith(".jsonl"):
         answers = _predictions(config, samples, taxonomy)
         qualities, biased = {}, []
     else:
@@ -50,7 +50,7 @@ def run(config: Config) -> None:
 
 def _predictions(config: Config, samples: CorpusSplit, taxonomy: Taxonomy) -> dict[str, list]:
     every = read_samples(Path(config.corpus), config.split, taxonomy).sample_ids()
-    answers = given.read_predictions(Path(config.predictions), every, taxonomy)
+    answers = given.read_predictions(Path(config.policy), every, taxonomy)
     return {"after": given.in_order(answers, samples.sample_ids())}
 
 

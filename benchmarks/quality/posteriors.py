@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.quality.answers import Answered
 from envs import posterior
-from envs.metrics import Reading, differences, mean_interval, measure
+from envs.metrics import Reading, differences, measure, ratio_interval
 from envs.taxonomy import Degradation, Key, Taxonomy
 
 ESTIMATORS: Mapping[str, Callable[[Key, np.ndarray], float]] = {
@@ -80,7 +80,7 @@ def summarise(truths: Sequence[Degradation], answers: Sequence[Answered], taxono
         "p_rel": {name: found.p_rel for name, found in measured.items()},
         "gain": gains,
         "keys": keys,
-        "coverage": list(mean_interval([_inside(*one) for one in believed], seed=seed)),
+        "coverage": list(_coverage(believed, seed)),
         "numbers": len(believed),
         "temperatures": {f"{temperature:g}": _tempered(believed, temperature) for temperature in TEMPERATURES},
     }
@@ -131,11 +131,11 @@ def write(
     np.savez_compressed(folder / "posteriors.npz", **{name: np.stack(found) for name, found in densities.items()})
 
 
-def _believed(truths, answers: Sequence[Answered], taxonomy: Taxonomy) -> list[tuple[Key, float, np.ndarray]]:
-    """(key, truth, density) of every number whose type is right, integers left out."""
+def _believed(truths, answers: Sequence[Answered], taxonomy: Taxonomy) -> list[tuple[int, Key, float, np.ndarray]]:
+    """(number of the sample, key, truth, density) of every number whose type is right, integers left out."""
     return [
-        (taxonomy.keys[belief.key], true, belief.density)
-        for truth, answer in zip(truths, answers, strict=True)
+        (sample, taxonomy.keys[belief.key], true, belief.density)
+        for sample, (truth, answer) in enumerate(zip(truths, answers, strict=True))
         for belief in answer.posteriors
         if (true := _true(truth, answer, belief)) is not None and not posterior.is_class(taxonomy.keys[belief.key])
     ]
@@ -148,9 +148,16 @@ def _true(truth: Degradation, answer: Answered, belief: posterior.Posterior) -> 
     return float(numbers[belief.index]) if known else None
 
 
-def _tempered(believed: Sequence[tuple[Key, float, np.ndarray]], temperature: float) -> dict[str, float]:
+def _coverage(believed: Sequence[tuple[int, Key, float, np.ndarray]], seed: int) -> tuple[float, float, float]:
+    """Share of truths within their interval, and its own 95 %; samples are drawn anew, with all their numbers."""
+    samples = np.unique([sample for sample, *_ in believed], return_inverse=True)[1]
+    inside = np.bincount(samples, [_inside(*one) for _, *one in believed])
+    return ratio_interval(inside, np.bincount(samples), seed=seed)
+
+
+def _tempered(believed: Sequence[tuple[int, Key, float, np.ndarray]], temperature: float) -> dict[str, float]:
     inside, loss = 0, 0.0
-    for key, truth, density in believed:
+    for _, key, truth, density in believed:
         changed = posterior.tempered(density, temperature)
         inside += _inside(key, truth, changed)
         loss -= np.log(max(LEAST, changed[round((truth - key.low) / key.step)]))

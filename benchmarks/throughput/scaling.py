@@ -58,7 +58,7 @@ def makespan(times: Sequence[float], actors: int, way: str) -> float:
 
 def run(config: Config, most: int, queries: int, seconds: float) -> dict:
     """Measures 1, 2, 4, ... `most` actors, `queries` queries for each, of `seconds` on average."""
-    config = replace(config, reward=replace(config.reward, actors=1, max_actors=0, batch=1, memo=0, cpus=0.01))
+    config = replace(config, reward=replace(config.reward, actors=1, max_actors=0, batch=1, cpus=0.01))
     connect()
     rows = asyncio.run(_measure(config, [2**k for k in range(most.bit_length()) if 2**k <= most], queries, seconds))
     _show(rows)
@@ -67,7 +67,7 @@ def run(config: Config, most: int, queries: int, seconds: float) -> dict:
 
 async def _measure(config: Config, sizes: Sequence[int], queries: int, seconds: float) -> list[dict]:
     rows, alone, rng = [], {}, np.random.default_rng(config.seed)
-    pool = RewardPool(config, StandIn)
+    pool = RewardPool(config, StandIn, memo=0)
     try:
         await pool.start()
         for actors in sizes:

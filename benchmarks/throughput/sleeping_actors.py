@@ -36,7 +36,7 @@ class SleepingEngine:
 
     async def begin_update(self) -> None: ...
 
-    async def receive(self, manifest) -> None: ...
+    async def receive(self, manifest, whole: bool) -> None: ...
 
     async def finish_update(self, version: int) -> None:
         self._version = version
@@ -64,12 +64,12 @@ class SleepingRank:
     def weight_manifest(self):
         return self._transfer.Manifest((), (), ())
 
-    def bind_weights(self, bucket_mb: int, timeout: float):
+    def bind_weights(self, timeout: float):
         return self._transfer.Endpoint("127.0.0.1", 0, 0)
 
     def open_weights(self, world_size: int) -> None: ...
 
-    def send_weights(self) -> int:
+    def send_weights(self, whole: bool) -> int:
         return 0
 
     def save(self, folder: str) -> None: ...

@@ -86,7 +86,7 @@ def run_loop(
     world = JobWorld(environment, [times.restoration[0]] * count if samples is None else samples)
     stages = Stages(
         partial(RolloutPool, actor_class=SleepingEngine),
-        partial(RewardPool, actor_class=reward_class),
+        partial(RewardPool, actor_class=reward_class, memo=0),
         partial(Learner, rank_class=SleepingRank),
     )
 
@@ -105,7 +105,7 @@ def step_ends(out: Path) -> list[float]:
 
 def _configured(config: Config, shape: Shape, steps: int, out: Path) -> Config:
     sizes = {"group_size": shape.group_size, "actors": shape.engines, "in_flight": shape.in_flight}
-    pool = {"actors": shape.actors, "max_actors": 0, "batch": shape.rows, "memo": 0, "scorer": ["mse"], "gpus": 0.0}
+    pool = {"actors": shape.actors, "max_actors": 0, "batch": shape.rows, "scorer": ["mse"], "gpus": 0.0}
     return replace(
         config,
         out=str(out),

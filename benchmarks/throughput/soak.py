@@ -11,11 +11,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
 import psutil
 import ray
 from rich.console import Console
 
+from benchmarks.throughput import job_soak
+from benchmarks.throughput.lines import BOUND, fitted
 from configs import UserError
 from configs.cluster import connect
 from configs.schema import Config
@@ -26,21 +27,21 @@ from reward_actors.pool import RewardPool
 
 PICTURES, ANSWERS = 8, 4
 MEMO = 256
-BOUND = 0.05
-"""A process is flat when the line rises by less than this share of its memory over the time that counts."""
 STORE_BOUND = 16 * 2**20
 """So many bytes may the object store rise."""
 
 
-def run(config: Config, minutes: float) -> dict:
+def run(config: Config, minutes: float, job: bool = False) -> dict:
     """Returns bytes at the start and the rise over the counted time: {process: {"bytes", "rise"}}, and `queries`."""
     if not config.corpus:
         raise UserError("soak: expected corpus=FOLDER; `duvlm run corpus count=600 out=FOLDER` builds one")
-    config = replace(config, reward=replace(config.reward, memo=MEMO, scorer=["mse"]))
+    if job:
+        return job_soak.run(config, minutes)
+    config = replace(config, reward=replace(config.reward, scorer=["mse"]))
     samples = read_samples(config.corpus, config.split, world_taxonomy(config.world))
     connect()
     queries, seconds, looks = asyncio.run(_soak(config, samples, 60 * minutes))
-    lines = {name: _line(seconds, [look[name] for look in looks]) for name in looks[0]}
+    lines = {name: fitted(seconds, [look[name] for look in looks]) for name in looks[0]}
     for name, line in lines.items():
         bound = STORE_BOUND if name == "object store" else BOUND * line["bytes"]
         line["flat"] = bool(line["rise"] < bound)
@@ -50,7 +51,7 @@ def run(config: Config, minutes: float) -> dict:
 
 
 async def _soak(config: Config, samples, length: float) -> tuple[int, list[float], list[dict[str, int]]]:
-    pool, queries, seconds, looks = RewardPool(config), 0, [], []
+    pool, queries, seconds, looks = RewardPool(config, memo=MEMO), 0, [], []
     rounds = _rounds(samples)
     try:
         await pool.start()
@@ -87,10 +88,3 @@ def _memory(pool: RewardPool) -> dict[str, int]:
     stored = int(has["object_store_memory"] - free.get("object_store_memory", 0))
     resident = {name: psutil.Process(pid).memory_info().rss for name, pid in pool.processes().items()}
     return {"driver": psutil.Process().memory_info().rss, **resident, "object store": stored}
-
-
-def _line(seconds: list[float], values: list[int]) -> dict:
-    """The level at the start of the last two thirds, and the rise of the fitted line over them."""
-    late = np.array(seconds) > seconds[-1] / 3
-    slope, _ = np.polyfit(np.array(seconds)[late], np.array(values, dtype=float)[late], 1)
-    return {"bytes": int(np.array(values)[late][0]), "rise": float(slope * seconds[-1] * 2 / 3)}

@@ -10,24 +10,29 @@ import ray
 
 from configs.schema import Reward
 from envs.samples import RewardQuery, Scored
+from reward_actors.parcels import ParcelActor
 from reward_actors.stats import Ready, Report
 
 
-class StandIn:
+class StandIn(ParcelActor):
     """Takes `reward.batch` queries at a time; each lasts as many seconds as its `sample` (or the object it refers to)
     says."""
 
     def __init__(self, name: str, settings: Reward, size: int):
+        super().__init__()
         self._name, self._rows, self._busy = name, settings.batch, 0.0
 
     async def open(self) -> Ready:
         return Ready("stand-in", os.getpid(), self._rows)
 
-    async def score(self, query: RewardQuery) -> tuple[Scored, Report]:
+    async def score(self, query: RewardQuery) -> Scored:
         seconds = await query.sample if isinstance(query.sample, ray.ObjectRef) else query.sample
         await asyncio.sleep(seconds)
         self._busy += seconds
-        return Scored(-seconds, actor=self._name, seconds=seconds), Report(self._busy)
+        return Scored(-seconds, actor=self._name, seconds=seconds)
+
+    def report(self) -> Report:
+        return Report(self._busy)
 
     async def steps(self) -> int:
         return time.monotonic_ns()

@@ -30,10 +30,19 @@ from learner.ranks import Learner
 from learner.weight_source import LearnerWeights
 from rollout.gate import UpdateGate
 from rollout.pool import RolloutPool
-from rollout.weight_transfer import Manifest, WeightSender, buckets, checkpoint_shapes, gloo_group, receive
+from rollout.weight_transfer import (
+    BUCKET_BYTES,
+    Manifest,
+    WeightSender,
+    buckets,
+    checkpoint_shapes,
+    gloo_group,
+    receive,
+)
 
 BOUND = 0.3
 """Of memcpy, within one machine."""
+BUCKET_MB = BUCKET_BYTES // 2**20
 GROUP_SECONDS = 0.02
 """A sleeping group: the pause is seen as finely as this."""
 COLUMNS = (
@@ -57,7 +66,7 @@ class Weights:
     def manifest(self) -> Manifest:
         return Manifest(tuple(self.shapes), (self.dtype,) * len(self.shapes), tuple(self.shapes.values()))
 
-    def write_folder(self, folder: Path, seconds: float) -> None:
+    def write_folder(self, folder: Path, seconds: float, bucket_bytes: int) -> None:
         """What stands in for the policy's folder: the tensors' names and shapes (a safetensors file whose data is a
         hole), how long a group lasts, and the tensors again for the actors."""
         manifest, header, end = self.manifest(), {}, 0
@@ -72,7 +81,8 @@ class Weights:
         with file.open("r+b") as stream:
             stream.truncate(8 + len(text) + end)
         (folder / "sleeps.json").write_text(json.dumps({"group": seconds, "learner": 0.0}))
-        (folder / "weights.json").write_text(json.dumps({"shapes": self.shapes, "dtype": self.dtype}))
+        written = {"shapes": self.shapes, "dtype": self.dtype, "bucket_bytes": bucket_bytes}
+        (folder / "weights.json").write_text(json.dumps(written))
 
 
 def like_qwen(hidden: int, layers: int, vocabulary: int) -> dict[str, tuple[int, ...]]:
@@ -105,23 +115,23 @@ class SendingRank(SleepingRank):
 
     def start(self, address, folder: str, total_steps: int, reference) -> None:
         torch.set_num_threads(1)
-        self._weights = _read(folder)
+        self._weights, self._bucket_bytes = _read(folder)
         dtype = getattr(torch, self._weights.dtype)
         self._tensors = {name: torch.randn(shape, dtype=dtype) for name, shape in self._weights.shapes.items()}
 
     def weight_manifest(self) -> Manifest:
         return self._weights.manifest()
 
-    def bind_weights(self, bucket_mb: int, timeout: float):
-        self._sender = WeightSender("gloo", bucket_mb, timeout)
+    def bind_weights(self, timeout: float):
+        self._sender = WeightSender("gloo", timeout, self._bucket_bytes)
         return self._sender.bind("127.0.0.1")
 
     def open_weights(self, world_size: int) -> None:
         self._sender.open(world_size)
         self._sender._group = self._counted = _Counted(self._sender._group)
 
-    def send_weights(self) -> int:
-        return self._sender.send(self._weights.manifest(), self._tensors.items())
+    def send_weights(self, whole: bool) -> int:
+        return self._sender.send(self._weights.manifest(), self._tensors.items(), whole)
 
     def broadcasts(self) -> int:
         return self._counted.broadcasts
@@ -136,7 +146,7 @@ class ReceivingEngine(SleepingEngine):
     def __init__(self, folder: str, config: Config):
         super().__init__(folder, config)
         torch.set_num_threads(1)
-        weights = _read(folder)
+        weights, _ = _read(folder)
         dtype = getattr(torch, weights.dtype)
         self._tensors = {name: torch.zeros(shape, dtype=dtype) for name, shape in weights.shapes.items()}
         self._calls, self._gate = 0, UpdateGate()
@@ -161,12 +171,12 @@ class ReceivingEngine(SleepingEngine):
         where = (info["master_address"], info["master_port"], info["rank_offset"], info["world_size"], info["timeout"])
         self._group, self._limit = await asyncio.to_thread(gloo_group, *where), info["packed_buffer_size_bytes"]
 
-    async def receive(self, manifest: Manifest) -> None:
+    async def receive(self, manifest: Manifest, whole: bool) -> None:
         self._calls += 1
-        await asyncio.to_thread(self._receive, manifest)
+        await asyncio.to_thread(self._receive, manifest, whole)
 
-    def _receive(self, manifest: Manifest) -> None:
-        for tensors in receive(self._group, manifest, self._limit):
+    def _receive(self, manifest: Manifest, whole: bool) -> None:
+        for tensors in receive(self._group, manifest, self._limit, whole):
             for name, tensor in tensors:
                 self._tensors[name].copy_(tensor)
 
@@ -177,9 +187,9 @@ class ReceivingEngine(SleepingEngine):
 class _TimedWeights(LearnerWeights):
     seconds = 0.0
 
-    async def send(self) -> int:
+    async def send(self, whole: bool) -> int:
         began = time.perf_counter()
-        version = await super().send()
+        version = await super().send(whole)
         self.seconds = time.perf_counter() - began
         return version
 
@@ -187,12 +197,11 @@ class _TimedWeights(LearnerWeights):
 def run(config: Config, large: bool) -> dict:
     """Measures the shipped policy's tensors and, where asked, a billion parameters."""
     connect()
-    shapes, bucket = checkpoint_shapes(policy_folder(config.policy, config.world)), config.rollout.bucket_mb
-    policy = Weights(shapes, "float32")
-    rows = [{"model": "shipped policy"} | asyncio.run(measure(config, policy, bucket))]
+    policy = Weights(checkpoint_shapes(policy_folder(config.policy, config.world)), "float32")
+    rows = [{"model": "shipped policy"} | asyncio.run(measure(config, policy))]
     if large:
         billion = Weights(like_qwen(2048, 18, 50_000), "bfloat16")
-        rows += [{"model": "1 B, bfloat16"} | asyncio.run(measure(config, billion, each)) for each in (bucket, 16)]
+        rows += [{"model": "1 B, bfloat16"} | asyncio.run(measure(config, billion, each)) for each in (BUCKET_MB, 256)]
     table = Table("model", *COLUMNS)
     for row in rows:
         numbers = (row[column] for column in COLUMNS)
@@ -202,20 +211,22 @@ def run(config: Config, large: bool) -> dict:
     return {"rows": rows}
 
 
-async def measure(config: Config, weights: Weights, bucket_mb: int, updates: int = 4) -> dict:
+async def measure(config: Config, weights: Weights, bucket_mb: int = BUCKET_MB, updates: int = 4) -> dict:
     """One row: `updates` updates of one engine, the first of which, that opens the group, does not count."""
-    rollout = replace(config.rollout, actors=1, in_flight=1, bucket_mb=bucket_mb, cpus=0.001, gpus=0.0, group_size=2)
+    rollout = replace(config.rollout, actors=1, in_flight=1, cpus=0.001, gpus=0.0, group_size=2)
     learner = replace(config.learner, ranks=1, cpus=0.001, gpus=0.0)
     config = replace(config, rollout=rollout, learner=learner)
     with tempfile.TemporaryDirectory() as folder:
-        weights.write_folder(Path(folder), GROUP_SECONDS)
+        weights.write_folder(Path(folder), GROUP_SECONDS, bucket_mb * 2**20)
         pool = RolloutPool(config, folder, actor_class=ReceivingEngine)
         ranks = await asyncio.to_thread(partial(Learner, config, folder, 1, rank_class=SendingRank))
         try:
             await pool.start()
-            measured = [await _update(pool, ranks, config, version) for version in range(1, updates + 1)]
             engine, ask = pool.engines[0], partial(asyncio.to_thread, ranks._one)
-            broadcasts, calls = await ask("broadcasts"), await engine.calls.remote()
+            await _update(pool, ranks, config, 1)  # opens the group, and compares checksums
+            opening = await ask("broadcasts")
+            measured = [await _update(pool, ranks, config, version) for version in range(2, updates + 1)]
+            broadcasts, calls = await ask("broadcasts") - opening, await engine.calls.remote()
             sent, there = await ask("sums"), await engine.sums.remote()
             if sent != there:
                 raise RuntimeError("the engine's tensors are not those of the learner")
@@ -224,7 +235,7 @@ async def measure(config: Config, weights: Weights, bucket_mb: int, updates: int
             ranks.close()
     manifest = weights.manifest()
     count = sum(1 for _ in buckets(manifest.sizes, bucket_mb * 2**20))
-    seconds = [send for send, _ in measured[1:]]  # the first opens the group
+    seconds = [send for send, _ in measured]
     speeds = [manifest.bytes / 1e9 / s for s in seconds]
     copied = memcpy()
     return {
@@ -233,19 +244,19 @@ async def measure(config: Config, weights: Weights, bucket_mb: int, updates: int
         "tensors": len(weights.shapes),
         "bucket_mb": bucket_mb,
         "buckets": count,
-        "broadcasts": broadcasts / updates,
+        "broadcasts": broadcasts / (updates - 1),
         "calls": calls / updates,
         "seconds": float(np.median(seconds)),
         "gb_per_second": float(np.median(speeds)),
         "memcpy": copied,
         "of_memcpy": float(np.median(speeds)) / copied,
-        "pause": float(np.median([pause for _, pause in measured[1:]])),
+        "pause": float(np.median([pause for _, pause in measured])),
     }
 
 
 async def _update(pool: RolloutPool, ranks: Learner, config: Config, version: int) -> tuple[float, float]:
     """Seconds of the sending, and the longest time without a group while groups are sampled, less a group's."""
-    arrived, weights, done = [time.perf_counter()], _TimedWeights(ranks, config, version), asyncio.Event()
+    arrived, weights, done = [time.perf_counter()], _TimedWeights(ranks, config), asyncio.Event()
 
     async def prompts():
         while not done.is_set():
@@ -274,9 +285,11 @@ def memcpy(size: int = 2**28) -> float:
     return size / 1e9 / float(np.median(seconds))
 
 
-def _read(folder: str) -> Weights:
+def _read(folder: str) -> tuple[Weights, int]:
+    """What to send, and bytes of a bucket."""
     written = json.loads(Path(folder, "weights.json").read_text())
-    return Weights({name: tuple(shape) for name, shape in written["shapes"].items()}, written["dtype"])
+    shapes = {name: tuple(shape) for name, shape in written["shapes"].items()}
+    return Weights(shapes, written["dtype"]), written["bucket_bytes"]
 
 
 def _sums(tensors: dict[str, torch.Tensor]) -> Sequence[float]:

@@ -26,6 +26,7 @@ from envs.samples import Completion, Group, Prompt, RewardQuery, Sample, Scored
 from envs.taxonomy import TAXONOMY
 from learner.examples import Example
 from learner.grpo import Trajectory
+from reward_actors.parcels import Answer, Finished
 from reward_actors.stats import Report
 
 SHAPE = Shape(prompts=8, group_size=8, in_flight=8, actors=2, rows=16)
@@ -56,9 +57,9 @@ class CountingSamples(Sequence):
 class Fetching(StandIn):
     """Takes the picture, as a reward actor does, and answers at once."""
 
-    async def score(self, query: RewardQuery) -> tuple[Scored, Report]:
+    async def score(self, query: RewardQuery) -> Scored:
         sample = await query.sample
-        return Scored(-float(sample.degraded[0, 0, 0]), actor=self._name), Report()
+        return Scored(-float(sample.degraded[0, 0, 0]), actor=self._name)
 
 
 def run(config: Config) -> dict:
@@ -80,7 +81,7 @@ def run(config: Config) -> dict:
 
 
 def hops(sample: Sample, group: int) -> dict[str, tuple[int, int]]:
-    """{hop: (messages a sample, bytes of one)}; the process must be connected to a cluster."""
+    """{hop: (messages a sample, bytes of one)}, a group's queries all to one actor; the process must be connected."""
     prompt = Prompt(sample.sample_id, ray.put(sample))
     rng, tokens = np.random.default_rng(0), tuple(range(TOKENS))
     logprobs = [tuple(rng.normal(size=TOKENS).tolist()) for _ in range(group)]
@@ -89,15 +90,16 @@ def hops(sample: Sample, group: int) -> dict[str, tuple[int, int]]:
         Completion(write(answer, TAXONOMY), tuple(1 + i + token for token in tokens), each)
         for i, (answer, each) in enumerate(zip(answers, logprobs, strict=True))
     ]
-    query = RewardQuery(prompt.sample_id, prompt.sample, sample.degradation)
-    scored = Scored(-0.01, {"mse": 0.01, "psnr": 20.0}, "reward-0", 0.5), Report(1.0, 0.5, 10)
+    parcel = [(i, RewardQuery(prompt.sample_id, prompt.sample, answer)) for i, answer in enumerate(answers)]
+    scored = Scored(-0.01, {"mse": 0.01, "psnr": 20.0}, "reward-0", 0.5)
+    finished = Finished(tuple(Answer(i, scored) for i in range(group)), Report(1.0, 0.5, 10))
     learned = [Trajectory(Example(prompt.sample, c.token_ids), c.logprobs, 0.5, 1) for c in written]
     return {
         "driver to object store: the sample, uint8": (1, _bytes(sample)),
         "driver to engine: the prompt, by reference": (1, _bytes((prompt, group, 1, 64, 1.0, False, False))),
         "engine to driver: the group": (1, _bytes(Group(prompt, tuple(written), 1, 0.5))),
-        "driver to reward actor: a query, by reference": (group, _bytes(query)),
-        "reward actor to driver: its score": (group, _bytes(scored)),
+        "driver to reward actor: its queries, by reference": (1, _bytes(parcel)),
+        "reward actor to driver: their scores": (1, _bytes(finished)),
         "driver to learner: the trajectories, by reference": (1, _bytes(learned)),
     }
 

@@ -130,7 +130,7 @@ def serving(folder, name):
         "--port": str(port),
         "--dtype": "float32",
         "--max-model-len": "256",
-        "--limit-mm-per-prompt": '{"image": 3, "video": 0}',
+        "--limit-mm-per-prompt": '{"image": 4, "video": 0}',
         "--logits-processors": "rollout.decoding:MedianDecoding",
         "--kv-cache-memory-bytes": str(2**28),
         "--block-size": "32",

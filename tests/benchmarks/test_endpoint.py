@@ -12,7 +12,7 @@ from benchmarks.quality import endpoint
 from configs import UserError
 from configs.schema import Config, Rollout, World
 from envs import corpus
-from envs.observation import QUESTION
+from envs.observation import QUESTION, VIEWS
 from envs.policy_world import world_taxonomy
 from envs.samples import Sample
 
@@ -140,7 +140,7 @@ def test_the_question_states_the_taxonomy_and_shows_every_view_as_it_is(serve, s
     server = serve(said(BLUR))
     ask(server, Samples(samples[:1]), tmp_path)
     *pictures, text = server.requests[0]["messages"][0]["content"]
-    assert len(pictures) == 3
+    assert len(pictures) == len(VIEWS)
     png = base64.b64decode(pictures[0]["image_url"]["url"].removeprefix("data:image/png;base64,"))
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(png))), samples[0].degraded)
     for kind in TAXONOMY.types:

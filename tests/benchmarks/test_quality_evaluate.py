@@ -44,7 +44,7 @@ def evaluate(folder, tmp_path, lines, *settings) -> tuple[int, dict]:
     predictions, out = tmp_path / "answers.jsonl", tmp_path / "out"
     rows = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
     predictions.write_bytes(b"\n".join(rows))
-    arguments = [f"corpus={folder}", "split=test", f"predictions={predictions}", f"out={out}", *settings]
+    arguments = [f"corpus={folder}", "split=test", f"policy={predictions}", f"out={out}", *settings]
     status = duvlm.main(["run", "evaluate", *arguments])
     summary = out / "summary.json"
     return status, json.loads(summary.read_text()) if summary.exists() else {}
@@ -109,7 +109,7 @@ def test_a_line_that_cannot_be_read_is_named_and_nothing_is_written(folder, tmp_
 
 def test_answers_are_scored_without_torch_or_ray(folder, tmp_path):
     (tmp_path / "answers.jsonl").write_text("")
-    arguments = [f"corpus={folder}", f"predictions={tmp_path / 'answers.jsonl'}", f"out={tmp_path / 'out'}"]
+    arguments = [f"corpus={folder}", f"policy={tmp_path / 'answers.jsonl'}", f"out={tmp_path / 'out'}"]
     program = (
         f"import duvlm, sys; status = duvlm.main(['run', 'evaluate', *{arguments!r}]);"
         "loaded = {'torch', 'ray', 'vllm', 'deepspeed', 'diffusers'} & set(sys.modules);"

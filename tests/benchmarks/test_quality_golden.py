@@ -29,7 +29,7 @@ def summary(tmp_path_factory):
     pq.write_table(pa.Table.from_pylist(rows, corpus.SCHEMA), folder / "test-00000-of-00001.parquet")
     card = {"taxonomy": TAXONOMY.fingerprint(), "world": {}, "size": 32, "counts": {"test": len(rows)}}
     (folder / "corpus.json").write_text(json.dumps(card))
-    arguments = [f"corpus={folder}", f"predictions={GOLDEN / 'predictions.jsonl'}", f"out={folder / 'out'}"]
+    arguments = [f"corpus={folder}", f"policy={GOLDEN / 'predictions.jsonl'}", f"out={folder / 'out'}"]
     assert duvlm.main(["run", "evaluate", *arguments]) == 0
     return json.loads((folder / "out" / "summary.json").read_text())
 

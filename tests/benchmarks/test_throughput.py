@@ -7,9 +7,9 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.throughput.fidelity import fidelity
+from benchmarks.throughput.lines import fitted
 from benchmarks.throughput.recording import read
 from benchmarks.throughput.scaling import LAWS, draw, makespan
-from benchmarks.throughput.soak import _line
 from configs import UserError
 
 
@@ -61,7 +61,7 @@ def test_a_recording_that_is_too_short_is_refused(tmp_path):
 
 def test_the_rise_of_memory_is_that_of_the_last_two_thirds():
     seconds = list(range(31))
-    line = _line(seconds, [100 * s if s < 10 else 1000 + s for s in seconds])
+    line = fitted(seconds, [100 * s if s < 10 else 1000 + s for s in seconds])
     assert line["rise"] == pytest.approx(20)
 
 

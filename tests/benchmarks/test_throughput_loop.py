@@ -11,7 +11,7 @@ from configs import load
 
 def test_the_stand_in_for_a_policy_folder_has_the_tensors_it_announces(tmp_path):
     weights = sync.Weights(sync.like_qwen(16, 2, 100), "bfloat16")
-    weights.write_folder(tmp_path, 0.1)
+    weights.write_folder(tmp_path, 0.1, sync.BUCKET_BYTES)
     weights.manifest().check(tmp_path)
     assert weights.parameters == 100 * 16 + 2 * (4 * 16**2 + 3 * 16 * 44 + 2 * 16)
 

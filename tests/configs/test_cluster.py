@@ -39,7 +39,7 @@ def test_an_actor_fits_on_one_node_or_not_at_all():
 
 
 def test_scoring_someone_s_answers_needs_no_cluster():
-    assert not plan(load("evaluate", ["predictions=answers.jsonl"]), "evaluate").roles
+    assert not plan(load("evaluate", ["policy=answers.jsonl"]), "evaluate").roles
 
 
 def test_nothing_at_the_address_is_said_at_once(monkeypatch):

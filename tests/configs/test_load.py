@@ -58,6 +58,13 @@ def test_a_number_at_the_ends_of_its_range_is_taken_and_beyond_refused(key):
             load("offline", [f"{key}={end + beyond}"])
 
 
+def test_a_pair_of_numbers_is_a_pair_within_its_range():
+    assert load("offline", ["grpo.clip=[0.1,0.25]"]).grpo.clip == [0.1, 0.25]
+    for wrong in ("[0.1]", "[0.1,0.2,0.3]", "[0.1,many]", "[0.1,11]", "[-1,0.2]", "[nan,0.2]", "[]"):
+        with pytest.raises(UserError, match="grpo.clip: expected"):
+            load("offline", [f"grpo.clip={wrong}"])
+
+
 @given(
     key=st.sampled_from(sorted(NUMBERS)),
     word=st.sampled_from(["", "many", "nan", "inf", "-inf", "1e999", "[1]", "1;2"]),

@@ -24,6 +24,10 @@ def test_paths_that_exist_here_are_sent_absolute_and_so_is_the_output(tmp_path, 
     sent = f"photos=photos count=3 name=a photos={tmp_path}/photos out={tmp_path}/runs/a/corpus"
     assert f" duvlm.py run corpus {sent}" in command
     assert f"probe={tmp_path}/photos" in jobs.entrypoint("online", ["probe=photos"])
+    (tmp_path / "fit.npz").touch()
+    assert f"reward.scorer=[mse,contrast:2@{tmp_path}/fit.npz]" in jobs.entrypoint(
+        "online", ["reward.scorer=[mse,contrast:2@fit.npz]"]
+    )
     assert f"out={tmp_path}/there" in jobs.entrypoint("corpus", ["out=there"])
 
 
@@ -82,7 +86,7 @@ def test_a_submitted_job_shows_its_log_and_returns_its_exit_status(cluster, tmp_
     assert good.returncode == 0, good.stdout + good.stderr
     assert "corpus: 1 x corpus task" in good.stdout
     assert (tmp_path / "corpus" / "corpus.json").exists()
-    settings = [f"corpus={tmp_path}/none", "predictions=none.jsonl", f"out={tmp_path}/evaluate"]
+    settings = [f"corpus={tmp_path}/none", "policy=none.jsonl", f"out={tmp_path}/evaluate"]
     bad = _duvlm(environment, "submit", "evaluate", *settings, "--address", address)
     assert bad.returncode == 2, bad.stdout + bad.stderr
     assert "duvlm: no corpus at" in bad.stdout

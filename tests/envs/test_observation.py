@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from envs.observation import QUESTION, VIEWS, chat, log_fft, sobel, views
+from envs.observation import QUESTION, VIEWS, chat, log_fft, logarithm, sobel, views
 
 
 @pytest.mark.parametrize("size", [(128, 128), (64, 64), (33, 47), (1, 5)])
 def test_views_are_8_bit_pictures_of_the_image_s_size(size):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     seen = views(image)
-    assert len(seen) == len(VIEWS) == 3
+    assert len(seen) == len(VIEWS) == 4
     assert all(view.shape == image.shape and view.dtype == np.uint8 for view in seen)
     assert np.array_equal(seen[0], image)
 
@@ -37,6 +37,14 @@ def test_blur_darkens_the_high_frequencies_and_the_edges(photo):
     corner = np.s_[:20, :20]
     assert log_fft(soft)[corner].mean() < log_fft(photo)[corner].mean() - 10
     assert sobel(soft).mean() < sobel(photo).mean()
+
+
+def test_the_logarithm_keeps_the_order_of_levels_and_spreads_the_darkest(photo):
+    levels = logarithm(np.repeat(np.arange(256, dtype=np.uint8)[:, None, None], 3, 2))[:, 0, 0].astype(int)
+    assert (levels[0], levels[-1]) == (0, 255)
+    assert (np.diff(levels) >= 0).all()
+    assert levels[25] - levels[1] > 100
+    assert logarithm(photo).shape == photo.shape
 
 
 def test_the_views_of_one_image_are_always_the_same(photo):

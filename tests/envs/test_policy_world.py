@@ -6,7 +6,8 @@ import pytest
 
 from configs import UserError
 from configs.schema import World
-from envs.policy_world import FILE, check_world, policy_folder, write_world
+from envs import policy_world
+from envs.policy_world import CHAT, FILE, SHIPPED, check_world, policy_folder, template_hash, world_of, write_world
 
 
 @pytest.fixture
@@ -36,3 +37,28 @@ def test_a_card_without_a_setting_means_its_default(folder):
     check_world(folder, World())
     with pytest.raises(UserError, match="composites is 1 there and 3 here"):
         check_world(folder, World(composites=3))
+
+
+def test_a_policy_asked_in_other_words_than_at_its_training_is_refused(folder, monkeypatch):
+    (folder / CHAT).write_text("{% for message in messages %}...")
+    write_world(folder, World())
+    check_world(folder, World())
+    (folder / CHAT).write_text("another")
+    with pytest.raises(UserError, match="another prompt template"):
+        check_world(folder, World())
+    write_world(folder, World())
+    monkeypatch.setattr(policy_world, "QUESTION", "What is wrong here?")
+    with pytest.raises(UserError, match="another prompt template"):
+        check_world(folder, World())
+
+
+def test_a_policy_that_is_older_than_the_hash_is_taken(folder):
+    write_world(folder, World())
+    card = json.loads((folder / FILE).read_text())
+    del card["template"]
+    (folder / FILE).write_text(json.dumps(card))
+    check_world(folder, World())
+
+
+def test_the_shipped_policy_says_how_it_is_asked():
+    assert json.loads((SHIPPED / FILE).read_text())["template"] == template_hash(SHIPPED, world_of(SHIPPED))

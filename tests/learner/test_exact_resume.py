@@ -13,7 +13,7 @@ import pytest
 
 PROJECT = Path(__file__).parent.parent.parent
 STEPS = 6
-SMALL = [f"steps={STEPS}", "learner.checkpoint_every=2", "learner.micro_batch=4", "learner.batch=4"]
+SMALL = [f"steps={STEPS}", "learner.checkpoint_every=2", "learner.micro_tokens=320", "learner.batch=4"]
 SMALL += ["grpo.prompts=2", "rollout.group_size=4"]
 TIMES = {"seconds", "seconds_prepare", "samples_per_second"}  # differ from run to run
 

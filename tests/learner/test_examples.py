@@ -21,7 +21,7 @@ def collate(loaded):
 
 
 def plain_inputs(processor, image):
-    prompt = processor.apply_chat_template(chat(3), add_generation_prompt=True)
+    prompt = processor.apply_chat_template(chat(len(VIEWS)), add_generation_prompt=True)
     return processor(text=[prompt], images=views(image), return_tensors="pt")
 
 

@@ -25,7 +25,7 @@ TOTAL = 8  # of the schedule
 def settings(zero=2, **changes) -> Config:
     config = Config()
     config.world.size = 64
-    config.learner.zero, config.learner.micro_batch, config.learner.warmup = zero, 2, 2
+    config.learner.zero, config.learner.micro_tokens, config.learner.warmup = zero, 170, 2
     for name, value in changes.items():
         setattr(config.learner if hasattr(config.learner, name) else config.grpo, name, value)
     return config
@@ -94,7 +94,7 @@ def test_steps_are_those_of_one_plain_process(start, examples, policy_folder, tm
 LOSSES = [
     {"loss": "dr_grpo", "importance": "mask", "kl_estimator": "k2"},
     {"loss": "gspo", "importance": "off", "kl_estimator": "k1"},
-    {"loss": "gspo", "importance": "truncate", "clip_low": 1e-4, "clip_high": 2e-4},
+    {"loss": "gspo", "importance": "truncate", "clip": [1e-4, 2e-4]},
 ]
 
 
@@ -115,13 +115,18 @@ def test_every_loss_is_that_of_one_plain_process_step_for_step(start, examples, 
     assert_agree(learner, trainer, tmp_path)
 
 
-@pytest.mark.parametrize("zero", STAGES)
-def test_a_learner_that_is_loaded_goes_on_to_the_bit(start, examples, tmp_path, zero):
-    first = start(settings(zero))
+TRAINED = [(0, {}), (1, {}), (3, {}), (2, {"lora": 4}), (3, {"lora": 4, "vision": False}), (2, {"memory": ["offload"]})]
+
+
+@pytest.mark.parametrize(
+    ("zero", "changes"), [(2, {}), *(pytest.param(*one, marks=pytest.mark.slow) for one in TRAINED)]
+)
+def test_a_learner_that_is_loaded_goes_on_to_the_bit(start, examples, tmp_path, zero, changes):
+    first = start(settings(zero, **changes))
     first.sft_step(examples)
     first.save(tmp_path / "saved")
     losses = [first.sft_step(examples) for _ in range(2)]
-    second = start(settings(zero))
+    second = start(settings(zero, **changes))
     assert second.load(tmp_path / "saved") == 1
     again = [second.sft_step(examples) for _ in range(2)]
     for name in ("loss", "lr", "grad_norm"):

@@ -40,3 +40,14 @@ def test_what_a_new_start_cannot_cure_is_not_tried_again(error):
     with pytest.raises(type(error)):
         persist(load("sft", ["max_failures=3"]), work)
     assert len(work.tries) == 1
+
+
+NO_ROOM = "No space left on device"
+
+
+@pytest.mark.parametrize("error", [OSError(28, NO_ROOM, "metrics.jsonl"), LearnerError(f"I/O error: {NO_ROOM}")])
+def test_a_full_disk_is_said_and_not_tried_again(error):
+    work = work_that_fails(1, error)
+    with pytest.raises(UserError, match=f"{NO_ROOM}: the checkpoints written before are whole; make room"):
+        persist(load("sft", ["max_failures=3"]), work)
+    assert len(work.tries) == 1

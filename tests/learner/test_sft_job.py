@@ -1,6 +1,7 @@
 """`duvlm run sft` as a whole: slow because it builds a corpus and starts two DeepSpeed ranks twice."""
 
 import json
+import math
 import shutil
 
 import pytest
@@ -36,6 +37,29 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path):
 def test_a_batch_that_does_not_divide_over_ranks_is_refused(tmp_path):
     with pytest.raises(UserError, match="does not divide"):
         sft.run(config(tmp_path, "learner.batch=5"))
+
+
+@pytest.mark.parametrize(
+    ("errors", "patience", "ends"),
+    [
+        ([], 1, False),
+        ([0.3], 1, False),
+        ([0.3, 0.3], 1, True),
+        ([0.3, 0.2], 1, False),
+        ([0.3, 0.2, 0.25, 0.21], 2, True),
+        ([0.3, 0.2, 0.25, 0.19], 2, False),
+        ([0.3, math.nan, 0.2], 2, False),
+        ([0.3, math.nan, math.nan], 2, True),
+        ([0.3] * 50, 0, False),
+    ],
+)
+def test_patience_ends_a_run_after_so_many_validations_without_a_better_one(errors, patience, ends):
+    assert sft.exhausted(errors, patience) is ends
+
+
+def test_the_host_cannot_hold_an_optimiser_that_is_not_partitioned(tmp_path):
+    with pytest.raises(UserError, match="learner.zero"):
+        sft.run(config(tmp_path, "learner.memory=[offload]", "learner.zero=0"))
 
 
 def test_a_run_without_steps_is_refused(tmp_path):

@@ -27,3 +27,23 @@ def test_the_time_of_one_restart_counts_once_however_many_prompts_waited_for_it(
     assert restarted == [0]
     assert places == [0] * 4
     assert 0.2 <= seconds < 0.4
+
+
+def test_an_engine_that_is_lost_again_before_it_has_its_weights_is_started_once_more(tmp_path):
+    async def scene():
+        pool, restarts = RolloutPool(Config(), tmp_path), []
+        pool._engines, pool._source = ["lost"], "the learner"
+
+        async def restart(index, error):
+            restarts.append(str(error))
+            pool._engines[index] = f"new {len(restarts)}"
+
+        async def send(engines):
+            if engines == ["new 1"]:
+                raise EngineLostError("gone again")
+
+        pool._restart, pool._send = restart, send
+        pool._recover(0, "lost", EngineLostError("gone"))
+        return await asyncio.wait_for(pool._free.get(), 5), restarts, pool._engines
+
+    assert asyncio.run(scene()) == (0, ["gone", "gone again"], ["new 2"])

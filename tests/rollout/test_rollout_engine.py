@@ -7,6 +7,7 @@ same arithmetic: their log-probs agree almost exactly, and any larger difference
 import asyncio
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import psutil
@@ -20,6 +21,7 @@ from envs.samples import Prompt, Sample
 from envs.taxonomy import TAXONOMY
 from rollout.pool import RolloutPool
 from rollout.prompting import prompt_text
+from rollout.update import WeightUpdate
 from rollout.weight_transfer import Manifest, WeightSender
 
 pytestmark = pytest.mark.engine
@@ -34,7 +36,8 @@ class LearnerModel:
         torch.set_num_threads(1)
         self.model = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
         self.processor, self.version = AutoProcessor.from_pretrained(folder), 0
-        self.sender = WeightSender("gloo", bucket_mb=4, timeout=60)
+        self.freezes = False
+        self.sender = WeightSender("gloo", timeout=60, bucket_bytes=4 * 2**20)
 
     @torch.no_grad()
     def perturb(self, seed, only=""):
@@ -47,7 +50,7 @@ class LearnerModel:
 
     def inputs(self, sample):
         pictures = [Image.fromarray(view) for view in views(sample.degraded)]
-        return self.processor(text=[prompt_text(self.processor, 3)], images=pictures, return_tensors="pt")
+        return self.processor(text=[prompt_text(self.processor, len(pictures))], images=pictures, return_tensors="pt")
 
     @torch.no_grad()
     def logprobs(self, sample, completion):
@@ -60,7 +63,8 @@ class LearnerModel:
         return logits.log_softmax(-1).gather(1, answer.T)[:, 0].numpy()
 
     async def manifest(self):
-        return Manifest.of(self.model.named_parameters())
+        sent = Manifest.of(self.model.named_parameters())
+        return replace(sent, frozen=frozenset(name for name in sent.names if "visual" in name and self.freezes))
 
     async def bind(self):
         return self.sender.bind("127.0.0.1")
@@ -68,8 +72,11 @@ class LearnerModel:
     async def open(self, world_size):
         await asyncio.to_thread(self.sender.open, world_size)
 
-    async def send(self):
-        await asyncio.to_thread(self.sender.send, await self.manifest(), self.model.named_parameters())
+    async def send(self, whole):
+        manifest = await self.manifest()
+        manifest = manifest if whole else manifest.changing()
+        tensors = [row for row in self.model.named_parameters() if row[0] in manifest.names]
+        await asyncio.to_thread(self.sender.send, manifest, tensors, whole)
         return self.version
 
 
@@ -80,6 +87,7 @@ class Stage:
         self.loop = asyncio.new_event_loop()
         config = load("offline", ["rollout.actors=1", "rollout.max_tokens=24", "rollout.timeout=200"])
         self.pool, self.learner = RolloutPool(config, folder), LearnerModel(folder)
+        self.config, self.folder = config, str(folder)
         noise = np.random.default_rng(0)
         pictures = [noise.integers(0, 255, (128, 128, 3), dtype=np.uint8) for _ in range(3)]
         self.samples = [Sample(f"sample-{i}", "photo", "train", seen) for i, seen in enumerate(pictures)]
@@ -178,6 +186,30 @@ def test_no_group_is_sampled_across_an_update(stage):
     assert len(groups) == 36
     assert {group.weight_version for group in groups} == {old, stage.learner.version}
     assert all(stage.gap(group) < 1e-3 for group in groups if group.weight_version == stage.learner.version)
+
+
+def test_what_is_not_trained_travels_once_and_again_on_demand(stage):
+    """A language layer and the vision tower change; the learner says that it trains the language alone."""
+    stage.learner.freezes, stage.pool._update = True, WeightUpdate(stage.config, stage.folder)  # another job's learner
+
+    def update(whole=False):
+        before = stage.pool.stats().update_bytes
+        stage.run(stage.pool.update(stage.learner, whole))
+        return stage.pool.stats().update_bytes - before, stage.gap(stage.groups(stage.prompts[:1], n=2)[0])
+
+    everything, gap = update()
+    assert gap < 1e-3
+    stage.learner.perturb(seed=5, only="language_model.layers.1.")
+    some, gap = update()
+    assert gap < 1e-3
+    assert some < 0.7 * everything
+    stage.learner.perturb(seed=6, only="visual")
+    again, gap = update()
+    assert again == some
+    assert gap > 1e-2  # the engine has the old tower: it was not sent
+    again, gap = update(whole=True)
+    assert again == everything
+    assert gap < 1e-3
 
 
 @pytest.mark.slow  # an engine of its own

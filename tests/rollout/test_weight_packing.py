@@ -1,6 +1,7 @@
 """The arithmetic of a transfer, and the sender against bare gloo receivers; no engine."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from rollout.weight_transfer import Manifest, WeightSender, buckets, gloo_group, pack, unpack
+from rollout import weight_transfer
+from rollout.weight_transfer import Manifest, WeightSender, buckets, gloo_group, pack, receive, unpack
 
 TENSORS = [
     ("half", torch.arange(3, dtype=torch.bfloat16)),
@@ -60,6 +62,42 @@ def test_all_receivers_get_the_senders_weights_round_after_round():
         assert [name for name, _ in received[rank]] == 2 * [name for name, _ in TENSORS]
         pairs = zip(received[rank], 2 * TENSORS, strict=True)
         assert all(torch.equal(got, sent) for (_, got), (_, sent) in pairs)
+
+
+@pytest.mark.parametrize("damage", [False, True])
+def test_a_bit_that_changes_on_the_way_is_noticed_and_its_tensor_named(damage, monkeypatch):
+    manifest, errors, packed = Manifest.of(TENSORS), [], weight_transfer.pack
+    sender = WeightSender("gloo", timeout=20, bucket_bytes=90)
+    end = sender.bind("127.0.0.1")
+
+    def packed_badly(tensors, into=None):
+        bytes_ = packed(tensors, into)
+        if len(bytes_) > 100:  # the bucket of `turned`
+            bytes_[7] ^= 4
+        return bytes_
+
+    def take():
+        group = gloo_group(end.address, end.port, 1, 2, 20)
+        try:
+            assert len(list(receive(group, manifest, end.bucket_bytes, whole=True))) > 1
+        except RuntimeError as error:
+            errors.append(str(error))
+
+    receiver = threading.Thread(target=take)
+    receiver.start()
+    sender.open(2)
+    if damage:
+        monkeypatch.setattr(weight_transfer, "pack", packed_badly)
+    sender.send(manifest, TENSORS, whole=True)
+    receiver.join()
+    assert errors == ["weights arrived damaged: the checksums of 1 tensors differ (turned)"] * damage
+
+
+def test_what_training_never_changes_is_left_out_of_later_transfers():
+    manifest = replace(Manifest.of(TENSORS), frozen=frozenset(["matrix", "half"]))
+    assert manifest.changing().names == ("scalar", "turned")
+    assert manifest.changing().bytes == manifest.bytes - 4 * 20 - 2 * 3
+    assert Manifest.of(TENSORS).changing() == Manifest.of(TENSORS)
 
 
 def test_a_sender_nobody_joins_fails_at_its_deadline_instead_of_hanging():

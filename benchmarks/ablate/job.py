@@ -1,0 +1,116 @@
+"""`duvlm run ablate study=NAME`: Table 4, Table 5 or Figure 7 of the paper, drawn again cell by cell.
+
+A cell is one training of one variant with one seed, and its evaluation: what is finished is not done again, what was
+interrupted goes on, and the tables are written anew after each.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from benchmarks.ablate import results
+from benchmarks.ablate import study as studies
+from benchmarks.ablate.study import Cell, Study
+from benchmarks.ablate.terms import read_terms
+from benchmarks.ablate.training import run_cell, trained_seconds
+from configs import UserError, cluster, config_to_yaml, run_folder
+from configs.schema import Config
+from envs.corpus import read_card, read_samples
+from envs.policy_world import world_taxonomy
+from learner.lock import locked
+from learner.runlog import write_atomically
+
+FREE = ("seed", "resume", "name", "out", "max_failures", "trackers")
+"""Settings that may differ when a study is gone on with; cells of other seeds are added to it."""
+
+
+def run(config: Config) -> None:
+    """Trains and evaluates every cell of config.study on config.corpus (built from config.photos if empty).
+
+    Raises:
+        UserError: no such study, no steps, or OUT holds one with other settings.
+    """
+    study = studies.STUDIES.get(config.study)
+    if study is None:
+        raise UserError(f"study: expected one of {', '.join(studies.STUDIES)}; for example `study=table5`")
+    if config.steps < 1:
+        raise UserError("steps: expected at least 1 optimiser step for each training")
+    out = run_folder(config, "ablate").resolve()
+    wanted = studies.cells(study, range(config.seed, config.seed + studies.SEEDS))
+    _check_same(out, config)
+    corpus = _corpus(config, out)
+    with locked(out):
+        write_atomically(out / "config.yaml", config_to_yaml(config, "ablate"))
+        if not config.resume:
+            for cell in _there(study, out):
+                (cell.folder(out) / "evaluate" / "summary.json").unlink()
+        left = [cell for cell in wanted if not is_finished(cell, out)]
+        if left:
+            cluster.prepare(config, "ablate")  # one cluster for all cells
+        for number, cell in enumerate(left, 1):
+            print(f"{study.name}: {cell.folder(out).relative_to(out)}, {number} of {len(left)} to do", flush=True)
+            run_cell(config, study, cell, out, corpus)
+            collect(config, study, out, corpus)
+        print(results.markdown(study, collect(config, study, out, corpus)))
+        print(f"{out / 'summary.json'}, table.csv, table.md, plot.png")
+
+
+def is_finished(cell: Cell, out: Path) -> bool:
+    return (cell.folder(out) / "evaluate" / "summary.json").is_file()
+
+
+def collect(config: Config, study: Study, out: Path, corpus: Path) -> dict:
+    """Writes the tables of all finished cells in OUT, of whatever seed; returns what is in summary.json."""
+    samples = read_samples(corpus, config.split, world_taxonomy(config.world), config.limit)
+    truths, found = samples.degradations(), {}
+    for cell in _there(study, out):
+        taxonomy = world_taxonomy(studies.settings(config, study.variant(cell.variant)).world)
+        found[cell] = read_terms(cell.folder(out) / "evaluate", truths, taxonomy)
+    about = {
+        "corpus": str(corpus),
+        "split": config.split,
+        "samples": len(truths),
+        "steps": config.steps,
+        "decoding": config.rollout.decoding,
+    }
+    seconds = {cell: trained_seconds(cell.folder(out) / "train") if cell.seed is not None else 0.0 for cell in found}
+    summary = results.summarise(study, found, seconds, about, config.seed)
+    results.write(out, study, summary)
+    return summary
+
+
+def _there(study: Study, out: Path) -> Iterator[Cell]:
+    """The finished cells, by variant and seed."""
+    for variant in study.variants:
+        folders = (out / variant.name).glob("seed-*")
+        seeds = [None] if variant.training == "none" else sorted(int(f.name.removeprefix("seed-")) for f in folders)
+        yield from (cell for seed in seeds if is_finished(cell := Cell(variant.name, seed), out))
+
+
+def _corpus(config: Config, out: Path) -> Path:
+    if not config.corpus:
+        from learner.sft import training_corpus
+
+        return training_corpus(config, out)
+    corpus = Path(config.corpus).resolve()
+    if (size := read_card(corpus)["size"]) != config.world.size:
+        raise UserError(f"the corpus has images of {size} px, the policy sees {config.world.size}: set world.size")
+    return corpus
+
+
+def _check_same(out: Path, config: Config) -> None:
+    """Cells of one table are trained alike."""
+    file = out / "config.yaml"
+    if not config.resume or not file.is_file():
+        return
+    there, here = yaml.safe_load(file.read_text()), dataclasses.asdict(config)
+    other = [name for name in here if name not in FREE and there.get(name) != here[name]]
+    if other:
+        raise UserError(
+            f"{out} holds a study with other settings ({', '.join(other)}): repeat them (they are in its config.yaml), "
+            "write elsewhere with out=, or set resume=false to train anew"
+        )

@@ -1,0 +1,89 @@
+"""How a cell is trained: by the jobs `offline` and `sft`, with the settings of its variant."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+
+from benchmarks.ablate.study import Cell, Study, settings
+from configs.schema import Config, World
+from envs.policy_world import world_taxonomy
+from learner.runlog import read_metrics, write_atomically
+from learner.trace import read as read_trace
+
+TIMED = 8
+"""SFT steps from which it is told how many fit into a wall time."""
+
+
+def run_cell(config: Config, study: Study, cell: Cell, out: Path, corpus: Path) -> None:
+    """Trains the cell, goes on with its training, or finds it done; then evaluates it. config: the study's."""
+    from benchmarks.ablate.evaluation import evaluate
+
+    variant, folder = study.variant(cell.variant), cell.folder(out)
+    mine = settings(config, variant)
+    mine.corpus = str(regridded(corpus, mine.world, out / f"corpus-{mine.world.step_scale:g}"))
+    if cell.seed is not None:
+        _train(settings(mine, out=str(folder / "train"), seed=cell.seed), variant.training, cell, out)
+        mine.policy = str(folder / "train" / "policy")
+    evaluate(mine, folder / "evaluate")
+
+
+def trained_seconds(training: Path) -> float:
+    """Wall time of the optimiser steps of a training job: without its start, its checkpoints and its validation."""
+    lines = read_metrics(training / "metrics.jsonl")
+    if lines and "step_seconds" in lines[0]:
+        return sum(line["step_seconds"] for line in lines)
+    return sum(_sft_seconds(training))
+
+
+def regridded(corpus: Path, world: World, folder: Path) -> Path:
+    """The corpus as a world with another value grid reads it: the same pictures, every value snapped to that grid.
+
+    Itself where the grid is its own; otherwise FOLDER, links to its shards beside a card of the other world.
+    """
+    card = json.loads((corpus / "corpus.json").read_text())
+    if card["world"]["step_scale"] == world.step_scale:
+        return corpus
+    folder.mkdir(parents=True, exist_ok=True)
+    for shard in corpus.glob("*.parquet"):
+        link = folder / shard.name
+        link.unlink(missing_ok=True)
+        link.symlink_to(shard.resolve())
+    card["taxonomy"], card["world"]["step_scale"] = world_taxonomy(world).fingerprint(), world.step_scale
+    write_atomically(folder / "corpus.json", json.dumps(card))
+    return folder.resolve()
+
+
+def _train(config: Config, training: str, cell: Cell, out: Path) -> None:
+    from learner import rl, sft
+
+    if training == "offline":
+        config.rollout.decoding, config.rollout.grammar = "argmax", False  # those of the evaluation
+        rl.run_offline(config)
+        return
+    if training == "continue":
+        config.steps = _steps_within(trained_seconds(Cell("structured", cell.seed).folder(out) / "train"), config)
+    else:
+        config.policy = "random"
+    sft.run(config)
+
+
+def _steps_within(seconds: float, config: Config) -> int:
+    """How many SFT steps take `seconds`, by the median of a few; measured once a cell and kept beside train/."""
+    from learner import sft
+
+    cell = Path(config.out).parent
+    file = cell / "steps.json"
+    if not (config.resume and file.is_file()):
+        timing = settings(config, out=str(cell / "timing"), steps=TIMED)
+        sft.run(timing)
+        each = statistics.median(_sft_seconds(cell / "timing")[1:])  # the first makes its buffers
+        found = {"steps": max(1, round(seconds / each)), "seconds": seconds, "seconds_a_step": each}
+        write_atomically(file, json.dumps(found) + "\n")
+    return json.loads(file.read_text())["steps"]
+
+
+def _sft_seconds(training: Path) -> list[float]:
+    """Wall time of each step, from the trace of an SFT."""
+    return [event["dur"] / 1e6 for event in read_trace(training / "trace.json") if event["name"] == "sft step"]

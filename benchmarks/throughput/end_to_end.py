@@ -1,0 +1,89 @@
+"""Completions a second of the whole tiny track, beside TRL's GRPOTrainer with a sequential `ddnm` reward function.
+
+The same policy, prompts, group size, prior, optimiser settings and machine, one after the other in one run; see
+`trl_side` for what TRL is asked to do. Seconds are those of the steps, without the loading of models. Both sample
+for themselves, so that their rewards are equal in expectation, not number by number.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.throughput import trl_side
+from benchmarks.throughput.sleeping_loop import step_ends
+from configs import UserError, load
+from configs.cluster import connect
+from configs.schema import Config
+from learner import trace
+from learner.rl import run_offline
+from learner.runlog import read_metrics
+from learner.worlds import open_world
+
+BOUNDS = {"ddnm": 3.0, "fast": 25.0}
+
+
+def run(config: Config, trl: Path, steps: int, prompts: int, completions: int) -> dict:
+    """`steps` steps of `prompts` x `completions` answers, in TRL (its folder is `trl`) and here with both restorers."""
+    trl_side.check(trl)
+    if not config.corpus:
+        raise UserError("end_to_end: expected corpus=FOLDER; `duvlm run corpus count=600 out=FOLDER` builds one")
+    with tempfile.TemporaryDirectory() as folder:
+        config = _configured(config, folder, steps, prompts, completions)
+        world = open_world(config, "offline", Path(config.out))
+        asked = list(islice(world.environment.prompts(config.seed, 0), steps * prompts))
+        theirs = trl_side.train(config, trl, world.environment, asked, world.samples)
+        rows = {"TRL, ddnm one by one": _row(theirs.seconds, theirs.rewards)}
+        connect()
+        for restorer in BOUNDS:
+            rows[restorer] = _ours(config, restorer, len(theirs.rewards))
+    first = rows["TRL, ddnm one by one"]["per_second"]
+    for row in rows.values():
+        row["times"] = row["per_second"] / first
+    _show(rows)
+    return {"completions": len(theirs.rewards), "trl_reward_seconds": theirs.reward_seconds, "ways": rows}
+
+
+def _configured(config: Config, folder: str, steps: int, prompts: int, completions: int) -> Config:
+    trained = load("offline")  # the settings of `duvlm run offline`
+    return replace(
+        config,
+        out=str(Path(folder, "run")),
+        steps=steps,
+        resume=False,
+        learner=replace(trained.learner, warmup=0, checkpoint_every=10**6),
+        rollout=replace(config.rollout, group_size=completions),
+        grpo=replace(config.grpo, prompts=prompts, refill=0),
+        reward=replace(config.reward, scorer=["mse"]),
+    )
+
+
+def _ours(config: Config, restorer: str, completions: int) -> dict:
+    out = Path(config.out, restorer)
+    run_offline(replace(config, out=str(out), reward=replace(config.reward, restorer=restorer, steps=0)))
+    spans = [event for event in trace.read(out / "trace.json") if event["ph"] == "X"]
+    began = min(span["ts"] for span in spans) / 1e6
+    steps = read_metrics(out / "metrics.jsonl")
+    row = _row(step_ends(out)[-1] - began, [step["reward"] for step in steps])
+    return row | {"per_second": completions / row["seconds"], "restored": sum(s["rewards"]["restored"] for s in steps)}
+
+
+def _row(seconds: float, rewards: Sequence[float]) -> dict:
+    return {"seconds": seconds, "per_second": len(rewards) / seconds, "reward": float(np.mean(rewards))}
+
+
+def _show(rows: dict[str, dict]) -> None:
+    table = Table("", "seconds", "completions a second", "times TRL's", "mean reward")
+    for name, row in rows.items():
+        table.add_row(name, *(f"{row[column]:.3g}" for column in ("seconds", "per_second", "times", "reward")))
+    console = Console(width=120)
+    console.print(table)
+    for name, bound in BOUNDS.items():
+        console.print(f"{name}: {rows[name]['times']:.2f} times TRL (bar {bound:g})")
