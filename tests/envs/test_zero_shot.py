@@ -54,9 +54,9 @@ def test_what_is_no_answer_is_told_why(text, reason):
 @pytest.mark.parametrize("unit", ["{", '{"a":', '{"a":[', '{"a":1,', '{"":{},', "[", '{"type":"blur","values":{"":'])
 def test_the_longest_texts_are_read_in_a_moment(unit):
     text = (unit * zero_shot.MAX_CHARACTERS)[: zero_shot.MAX_CHARACTERS]
-    began = time.process_time()
+    began = time.thread_time()
     assert zero_shot.read(text, TAXONOMY).degradation is None
-    assert time.process_time() - began < 0.5
+    assert time.thread_time() - began < 0.5
 
 
 @pytest.mark.parametrize("world", [TAXONOMY, taxonomy(camera=True, transmission_grid=3), taxonomy(composites=3)])
