@@ -59,7 +59,7 @@ def _configured(config: Config, folder: str, steps: int, prompts: int, completio
         steps=steps,
         resume=False,
         learner=replace(trained.learner, warmup=0, checkpoint_every=10**6),
-        rollout=replace(config.rollout, group_size=completions),
+        rollout=replace(config.rollout, group_size=completions, decoding="argmax"),
         grpo=replace(config.grpo, prompts=prompts, refill=0),
         reward=replace(config.reward, scorer=["mse"]),
     )
