@@ -96,7 +96,7 @@ class Collator:
             vision, count = self._processor.image_processor, len(self._views)
             pads = vision.get_number_of_image_patches(height, width, {}) // vision.merge_size**2
             text = self._processor.tokenizer(self._text, add_special_tokens=False)["input_ids"]
-            self._prompts[height, width] = len(text) + count * (pads - 1)  # a placeholder a picture is in the text
+            self._prompts[height, width] = len(text) + count * (pads - 1)  # the text has one each
         return self._prompts[height, width] + len(example.completion)
 
     def batch(

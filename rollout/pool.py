@@ -174,7 +174,8 @@ class RolloutPool:
 
     async def _ask(self, index: int, prompt: Prompt, options: tuple) -> Group:
         while True:
-            engine = self._engines[index]
+            async with self._weights:  # an engine that is being replaced has a place, but not its weights yet
+                engine = self._engines[index]
             try:
                 with self._clocks[index]:
                     group = await _within(self._config.rollout.timeout, engine.generate.remote(prompt, *options))

@@ -4,7 +4,6 @@ job itself is ended and finished by the same command. Memory, steps, processes a
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -18,6 +17,7 @@ from rich.console import Console
 
 from benchmarks.throughput.lines import BOUND, fitted
 from configs.schema import Config
+from learner.runlog import read_metrics
 
 KILLS = 30
 """In all, however long it takes: a pool gives up what is lost more than 20 times."""
@@ -38,7 +38,7 @@ def run(config: Config, minutes: float) -> dict:
         family |= {process.pid: process for process in job.children(recursive=True)}
         seconds.append(now - began)
         looks.append(_memory(job))
-        if now > due and _steps(out) and (victims := _titled(job, chance.choice(VICTIMS))):
+        if now > due and _steps(out) and (victims := titled(job, chance.choice(VICTIMS))):
             chance.choice(victims).kill()
             due, kills = now + 60.0 * minutes / KILLS, kills + 1
         time.sleep(LOOK_SECONDS)
@@ -75,11 +75,11 @@ def _start(config: Config, out: Path, steps: int) -> psutil.Popen:
 
 
 def _steps(out: Path) -> list[dict]:
-    file = out / "metrics.jsonl"
-    return [json.loads(text) for text in file.read_text().split("\n")[:-1]] if file.exists() else []
+    return read_metrics(out / "metrics.jsonl")
 
 
-def _titled(job: psutil.Popen, title: str) -> list[psutil.Process]:
+def titled(job: psutil.Process, title: str) -> list[psutil.Process]:
+    """Those of its descendants whose title begins like that."""
     found = []
     for process in job.children(recursive=True):
         try:
@@ -96,7 +96,7 @@ def _memory(job: psutil.Popen) -> dict[str, int]:
 
 def _resident(job: psutil.Popen, title: str) -> int:
     total = 0
-    for process in _titled(job, title):
+    for process in titled(job, title):
         try:
             total += process.memory_info().rss
         except psutil.Error:

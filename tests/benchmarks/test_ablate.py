@@ -4,9 +4,8 @@ import json
 import sys
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from corpora import written
 
 import duvlm
 from benchmarks.ablate import job, results, study, training
@@ -31,12 +30,7 @@ SEEDS = (0, 1, 2)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A corpus of 24 test samples."""
-    out = tmp_path_factory.mktemp("corpus")
-    recipe, _ = corpus.plan(Config(count=240, size=48))
-    rows = [corpus.row(recipe, "test", index) for index in range(recipe.counts["test"])]
-    pq.write_table(pa.Table.from_pylist(rows, corpus.SCHEMA), out / "test-00000-of-00001.parquet")
-    (out / "corpus.json").write_text(json.dumps(corpus.card(recipe, {})))
-    return out
+    return written(tmp_path_factory.mktemp("corpus"), 240)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from corpora import written
 
 import duvlm
 from benchmarks.quality import tables
@@ -26,12 +27,7 @@ TAXONOMY = world_taxonomy(World())
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A corpus of 12 test samples."""
-    out = tmp_path_factory.mktemp("corpus")
-    recipe, _ = corpus.plan(Config(count=120, size=48))
-    rows = [corpus.row(recipe, "test", index) for index in range(recipe.counts["test"])]
-    pq.write_table(pa.Table.from_pylist(rows, corpus.SCHEMA), out / "test-00000-of-00001.parquet")
-    (out / "corpus.json").write_text(json.dumps(corpus.card(recipe, {})))
-    return out
+    return written(tmp_path_factory.mktemp("corpus"), 120)
 
 
 @pytest.fixture(scope="module")

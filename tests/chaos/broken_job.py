@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -14,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from benchmarks.throughput.job_soak import titled
+from learner.runlog import read_metrics
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = ["grpo.max_staleness=0", "grpo.prompts=2", "rollout.group_size=4", "reward.restorer=fast"]
@@ -62,8 +64,7 @@ class Job:
             self.lines.append((time.monotonic(), line.rstrip()))
 
     def rows(self) -> list[dict]:
-        file = self.out / "metrics.jsonl"
-        return [json.loads(line) for line in file.read_text().split("\n")[:-1]] if file.exists() else []
+        return read_metrics(self.out / "metrics.jsonl")
 
     def step(self) -> int:
         return rows[-1]["step"] if (rows := self.rows()) else 0
@@ -83,14 +84,7 @@ class Job:
 
     def processes(self, title: str, under: psutil.Process | None = None) -> list[psutil.Process]:
         """Those of its processes, or of those `under` one, whose title begins like that."""
-        found = []
-        for process in (under or self.root).children(recursive=True):
-            try:
-                if " ".join(process.cmdline()).startswith(title):
-                    found.append(process)
-            except psutil.Error:  # it has ended meanwhile
-                continue
-        return found
+        return titled(under or self.root, title)
 
     def at_work(self, title: str, under: psutil.Process | None = None, seconds: float = 120) -> psutil.Process:
         """One of those, in the middle of its work: it used a fifth of the last tenth of a second at least."""

@@ -29,11 +29,16 @@ def test_where_haze_comes_from_may_differ(folder):
     assert policy_folder("shipped", World(depth="file"))
 
 
-def test_a_card_without_a_setting_means_its_default(folder):
+def write_without(folder, name):
+    """What an older version wrote, which did not know `name`."""
     write_world(folder, World())
     card = json.loads((folder / FILE).read_text())
-    del card["composites"]
+    del card[name]
     (folder / FILE).write_text(json.dumps(card))
+
+
+def test_a_card_without_a_setting_means_its_default(folder):
+    write_without(folder, "composites")
     check_world(folder, World())
     with pytest.raises(UserError, match="composites is 1 there and 3 here"):
         check_world(folder, World(composites=3))
@@ -53,10 +58,7 @@ def test_a_policy_asked_in_other_words_than_at_its_training_is_refused(folder, m
 
 
 def test_a_policy_that_is_older_than_the_hash_is_taken(folder):
-    write_world(folder, World())
-    card = json.loads((folder / FILE).read_text())
-    del card["template"]
-    (folder / FILE).write_text(json.dumps(card))
+    write_without(folder, "template")
     check_world(folder, World())
 
 

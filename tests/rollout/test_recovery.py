@@ -3,6 +3,7 @@
 import asyncio
 
 from configs.schema import Config
+from envs.samples import Group, Prompt
 from rollout.pool import RolloutPool
 from rollout.update import EngineLostError
 
@@ -47,3 +48,40 @@ def test_an_engine_that_is_lost_again_before_it_has_its_weights_is_started_once_
         return await asyncio.wait_for(pool._free.get(), 5), restarts, pool._engines
 
     assert asyncio.run(scene()) == (0, ["gone", "gone again"], ["new 2"])
+
+
+class Engine:
+    """Answers, or is lost."""
+
+    def __init__(self, lost, weights):
+        self.lost, self.weights = lost, weights
+        self.generate = self
+
+    async def remote(self, prompt, *options):
+        if self.lost:
+            raise EngineLostError("gone")
+        return Group(prompt, (), self.weights)
+
+
+def test_nothing_is_asked_of_a_new_engine_before_it_has_its_weights(tmp_path):
+    """The lost engine had room for several prompts: its free places must not lead to the new one at once."""
+
+    async def scene():
+        pool = RolloutPool(Config(), tmp_path)
+        pool._engines, pool._source = [Engine(lost=True, weights=7)], "the learner"
+        for _ in range(4):
+            pool._free.put_nowait(0)
+
+        async def restart(index, error):
+            pool._engines[index] = Engine(lost=False, weights=0)
+            await asyncio.sleep(0.2)
+
+        async def send(engines):
+            await asyncio.sleep(0.1)
+            engines[0].weights = 8
+
+        pool._restart, pool._send = restart, send
+        prompts = [Prompt(f"sample-{i}", None) for i in range(3)]
+        return [group.weight_version async for group in pool.sample(prompts)]
+
+    assert asyncio.run(scene()) == [8, 8, 8]
