@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
+import ray
 from ray.exceptions import RayError
 
 from configs import Config, UserError
@@ -12,6 +14,8 @@ from configs.deaths import told
 
 CURABLE = (RuntimeError, TimeoutError, RayError)
 """What a new start may cure: lost actors, engines and nodes. A wrong request or a full disk is not among them."""
+SETTLING_SECONDS = 30.0
+"""Ray notices so late that a node is lost: what is started before may be placed on it, and never runs."""
 FULL = ("No space left on device", "Disk quota exceeded", "File too large")
 
 
@@ -35,5 +39,7 @@ def persist(config: Config, work: Callable[[Config], None]) -> None:
             if not left or not isinstance(error, CURABLE):
                 raise
             print(f"failed, and starts again from the newest checkpoint ({left} left): {told(error)}", flush=True)
+            if ray.is_initialized() and len(ray.nodes()) > 1:
+                time.sleep(SETTLING_SECONDS)
             config = replace(config, resume=True)
     return None
