@@ -43,7 +43,11 @@ class Rollout:
     gpus: float = _(0.0, "GPUs per engine, which it is spread over; a fraction shares one; 0 is the CPU.", 0, 64)
     group_size: int = _(8, "Completions sampled per prompt (G).", 2, 1024)
     temperature: float = _(1.0, "Sampling temperature of rollouts.", 0.0, 2.0)
-    decoding: str = _("argmax", "How evaluation and restoration choose a number.", choices=("argmax", "median", "mean"))
+    decoding: str = _(
+        "argmax",
+        "How evaluation and restoration choose an answer; `sample` draws it as a rollout does.",
+        choices=("argmax", "median", "mean", "sample"),
+    )
     grammar: bool = _(False, "Evaluation and restoration admit well-formed answers only.")
     max_tokens: int = _(64, "Longest completion, tokens.", 8, 4096)
     kv_cache_gb: float = _(0.5, "KV cache of an engine, GiB (of each of its GPUs).", 0.05, 1024)

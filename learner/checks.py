@@ -20,8 +20,8 @@ def check_rl(config: Config, job: str) -> None:
     check_learner(config)
     if config.steps < 1:
         raise UserError("steps: expected at least 1 optimiser step; set steps=200 or so")
-    if config.rollout.decoding != "argmax":
-        raise UserError(f"{job} samples its answers: expected rollout.decoding=argmax, got {config.rollout.decoding}")
+    if config.rollout.decoding not in ("argmax", "sample"):
+        raise UserError(f"{job} samples its answers: expected rollout.decoding=sample, got {config.rollout.decoding}")
     if config.policy == "random":
         raise UserError(
             f"{job} needs a warm start: expected policy=FOLDER or policy=shipped, got policy=random"

@@ -85,10 +85,8 @@ def summed(numbers: list[float], device: torch.device) -> list[float]:
     return tensor.tolist()
 
 
-def learning_rate(step: int, total: int, learner: LearnerConfig, decays: bool = True) -> float:
-    """Of the step-th optimiser step, counted from 0: linear warm-up, then a cosine to 2 % if it `decays`."""
+def learning_rate(step: int, total: int, learner: LearnerConfig) -> float:
+    """Of the step-th optimiser step, counted from 0: linear warm-up, then a cosine to 2 %."""
     warm = min(1.0, (step + 1) / max(1, learner.warmup))
-    if not decays:
-        return learner.lr * warm
     progress = min(1.0, max(0.0, (step - learner.warmup) / max(1, total - learner.warmup)))
     return learner.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))

@@ -89,7 +89,7 @@ class Trainer:
             part = sft_loss(self.engine(batch), targets) / tokens * counts
             self.engine.backward(part * self.ranks, scale_wrt_gas=False)  # DeepSpeed averages over ranks
             loss += part.item()
-        step = self._update(decays=True)
+        step = self._update()
         loss, examples_seen = summed([loss, len(examples)], self.device)
         seconds = time.perf_counter() - began
         return {
@@ -129,7 +129,7 @@ class Trainer:
                 self.engine.backward(loss / completions * self.ranks, scale_wrt_gas=False)
                 for name, value in parts.items():
                     sums[name] = sums.get(name, 0.0) + value
-            step = self._update(decays=False)
+            step = self._update()
             totals = dict(zip(sums, summed(list(sums.values()), self.device), strict=True))
             loss = totals.pop("loss") / completions
             metrics = {"loss": loss, **{name: total / tokens for name, total in totals.items()}, **step}
@@ -193,9 +193,9 @@ class Trainer:
         dist.all_reduce(most, dist.ReduceOp.MAX)
         return int(most)
 
-    def _update(self, decays: bool) -> dict[str, float]:
+    def _update(self) -> dict[str, float]:
         """The optimiser step at this step's learning rate."""
-        rate = learning_rate(self.steps, self.total_steps, self.config.learner, decays)
+        rate = learning_rate(self.steps, self.total_steps, self.config.learner)
         for group in base_optimizer(self.engine).param_groups:
             group["lr"] = rate
         self.engine.step()

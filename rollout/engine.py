@@ -75,7 +75,7 @@ def engine_arguments(policy_folder: str | Path, processor, config: Config) -> di
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
     }
-    if knows_answers(processor, world_taxonomy(config.world)) and rollout.decoding != "argmax":
+    if knows_answers(processor, world_taxonomy(config.world)) and rollout.decoding in ("median", "mean"):
         arguments["logits_processors"] = [f"rollout.decoding:{rollout.decoding.title()}Decoding"]
     if rollout.grammar:
         arguments["structured_outputs_config"] = {"backend": grammar.BACKEND}

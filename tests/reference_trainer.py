@@ -47,7 +47,7 @@ class ReferenceTrainer:
     def sft_step(self, examples) -> float:
         tokens = sum(len(example.completion) for example in examples)
         losses = [-self.logprobs(self.model, example).sum() / tokens for example in examples]
-        return self._update(sum(losses), decays=True)
+        return self._update(sum(losses))
 
     def grpo_step(self, trajectories) -> float:
         settings, count = self.config.grpo, len(trajectories)
@@ -69,7 +69,7 @@ class ReferenceTrainer:
                     loss = loss + settings.kl * self.divergence(logprobs, away)
                 length = self.config.rollout.max_tokens if settings.loss == "dr_grpo" else len(loss)
                 total = total + loss.sum() / length / count
-            value = self._update(total, decays=False)
+            value = self._update(total)
         return value
 
     def weight(self, old, sampled) -> torch.Tensor:
@@ -85,12 +85,11 @@ class ReferenceTrainer:
         gap = away - logprobs
         return {"k1": -gap, "k2": gap**2 / 2, "k3": gap.exp() - gap - 1}[self.config.grpo.kl_estimator]
 
-    def _update(self, loss: torch.Tensor, decays: bool) -> float:
+    def _update(self, loss: torch.Tensor) -> float:
         learner = self.config.learner
+        done = max(0, self.steps - learner.warmup) / (self.total - learner.warmup)
         rate = learner.lr * min(1.0, (self.steps + 1) / learner.warmup)
-        if decays:
-            done = max(0, self.steps - learner.warmup) / (self.total - learner.warmup)
-            rate *= 0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2
+        rate *= 0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()

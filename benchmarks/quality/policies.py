@@ -42,7 +42,7 @@ def find(policy: str, config: Config) -> Source:
 
 
 def ask(config: Config, source: Source, samples: CorpusSplit, taxonomy: Taxonomy) -> dict[str, Answered]:
-    """{sample_id: the likeliest answer}, decoded greedily as `rollout.decoding` and `rollout.grammar` say.
+    """{sample_id: an answer}: the likeliest, as `rollout.decoding` and `rollout.grammar` say, or one draw.
 
     A trained policy's answers come with the posteriors of their numbers.
     """
@@ -73,7 +73,8 @@ async def _sample(config: Config, source: Source, samples: CorpusSplit) -> dict[
     pool = RolloutPool(config, source.folder)
     options = {
         "n": 1,
-        "temperature": 0.0,
+        "seed": config.seed,
+        "temperature": config.rollout.temperature if config.rollout.decoding == "sample" else 0.0,
         "max_tokens": answer_limit(config, source.trained),
         "posteriors": source.trained,
         "grammar": config.rollout.grammar,

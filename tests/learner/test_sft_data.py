@@ -75,7 +75,6 @@ def test_the_learning_rate_warms_up_and_decays_to_a_fiftieth():
     assert learning_rate(9, 110, settings) == learning_rate(10, 110, settings) == 1.0
     assert learning_rate(60, 110, settings) == pytest.approx(0.51)
     assert learning_rate(110, 110, settings) == pytest.approx(0.02)
-    assert learning_rate(5000, 110, Learner(lr=1.0), decays=False) == 1.0
 
 
 @pytest.mark.parametrize("name", [kind.name for kind in TAXONOMY.types])
