@@ -32,8 +32,8 @@ def greedy(
     seen = policy.see(batch)
     found: list[list[int]] = [[] for _ in images]
     while len(found[0]) < max_tokens and not _everywhere(all(end in row for row in found)):
-        drafts = [[*row, end] for row in found]  # whatever stands last is what is asked for
-        draft = collate.batch(batch.pixel_values, batch.image_grid_thw, batch.pictures, drafts)
+        drafts = [[[*row, end]] for row in found]  # whatever stands last is what is asked for
+        draft = collate.batch(batch.pixel_values, batch.image_grid_thw, batch.pictures[batch.row], drafts)
         choice = policy.completion_logits(draft, seen)[:, -1].argmax(-1).tolist()
         for row, token in zip(found, choice, strict=True):
             row.append(token)

@@ -1,4 +1,5 @@
-"""The policy as the learner uses it: logits of completion tokens, vision run once per distinct picture."""
+"""The policy as the learner uses it: logits of completion tokens, vision run once per distinct picture, the prompt
+once per group."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from configs import UserError
-from learner.examples import Batch
+from learner.rows import Batch
 
 _FLOAT32_ATTENTION = "sdpa_float32"
 
@@ -20,9 +21,7 @@ _FLOAT32_ATTENTION = "sdpa_float32"
 def _float32_attention(module, query, key, value, *arguments, **settings):
     """On CPUs the backward pass of attention takes five times as long in bfloat16 as in float32."""
     with torch.autocast(query.device.type, enabled=False):
-        return sdpa_attention_forward(
-            module, query.float(), key.float(), value.float(), *arguments, **settings
-        )
+        return sdpa_attention_forward(module, query.float(), key.float(), value.float(), *arguments, **settings)
 
 
 AttentionInterface.register(_FLOAT32_ATTENTION, _float32_attention)
@@ -32,9 +31,7 @@ AttentionMaskInterface.register(_FLOAT32_ATTENTION, sdpa_mask)
 class Policy(nn.Module):
     """Wraps a Qwen3-VL; `model` is the Hugging Face module, whose parameter names are the checkpoint's."""
 
-    def __init__(
-        self, model: Qwen3VLForConditionalGeneration, autocast: bool = False, linear_patches: bool = False
-    ):
+    def __init__(self, model: Qwen3VLForConditionalGeneration, autocast: bool = False, linear_patches: bool = False):
         """
         Args:
             autocast: run in bfloat16 over float32 weights.
@@ -58,9 +55,7 @@ class Policy(nn.Module):
     def see(self, batch: Batch):
         """Vision features of the N pictures, and deepstack features, each N tensors (tokens, hidden)."""
         with self._precision(batch):
-            return self.model.model.get_image_features(
-                batch.pixel_values, batch.image_grid_thw, return_dict=True
-            )
+            return self.model.model.get_image_features(batch.pixel_values, batch.image_grid_thw, return_dict=True)
 
     def completion_logits(self, batch: Batch, seen) -> torch.Tensor:
         """`forward` from vision features already computed."""
@@ -73,13 +68,11 @@ class Policy(nn.Module):
             hidden = self.model.model(
                 input_ids=batch.input_ids,
                 position_ids=batch.position_ids,
+                attention_mask=batch.attention,
                 mm_encoder_outputs={"image": shown},
                 use_cache=False,
             )[0]
-            steps = torch.arange(batch.completion.shape[1], device=hidden.device)
-            where = (batch.start[:, None] - 1 + steps).clamp(max=hidden.shape[1] - 1)
-            hidden = hidden.gather(1, where[..., None].expand(-1, -1, hidden.shape[-1]))
-            return self.model.lm_head(hidden).float()
+            return self.model.lm_head(hidden[batch.row[:, None], batch.before]).float()
 
     def _precision(self, batch: Batch):
         return torch.autocast(batch.input_ids.device.type, torch.bfloat16, enabled=self._autocast)

@@ -20,8 +20,9 @@ from envs.policy_world import world_taxonomy, write_world
 from learner import grpo, policy_weights
 from learner.decoding import greedy
 from learner.deepspeed_settings import base_optimizer, initialize, learning_rate, summed
-from learner.examples import Batch, Collator, Example, token_batches
+from learner.examples import Collator, Example
 from learner.policy import Policy, load_policy
+from learner.rows import Batch, token_batches
 from learner.targets import AnswerLanguage, sft_loss
 from rollout.weight_transfer import Manifest
 
@@ -135,16 +136,12 @@ class Trainer:
             metrics = {"loss": loss, **{name: total / tokens for name, total in totals.items()}, **step}
         return metrics | {"tokens": tokens, "seconds": time.perf_counter() - began}
 
-    def _grpo_loss(
-        self, batch: Batch, rollout, advantages, old, reference
-    ) -> tuple[torch.Tensor, dict[str, float]]:
+    def _grpo_loss(self, batch: Batch, rollout, advantages, old, reference) -> tuple[torch.Tensor, dict[str, float]]:
         """Loss summed over completions, metrics summed over tokens."""
         logits = self.engine(batch)
         logprobs = grpo.token_logprobs(logits, batch.completion)
         old = logprobs.detach() if old is None else old
-        losses, parts = grpo.token_losses(
-            logprobs, old, rollout, reference, advantages, batch.mask, self.config.grpo
-        )
+        losses, parts = grpo.token_losses(logprobs, old, rollout, reference, advantages, batch.mask, self.config.grpo)
         loss = grpo.summed_loss(losses, batch.mask, self.config.grpo.loss, self.config.rollout.max_tokens)
         with torch.no_grad():
             parts["entropy"] = grpo.entropy(logits)

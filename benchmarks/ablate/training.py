@@ -12,6 +12,8 @@ from envs.policy_world import world_taxonomy
 from learner.runlog import read_metrics, write_atomically
 from learner.trace import read as read_trace
 
+EVALUATED = "fast"
+"""What restores by the answers of every cell, whatever restored for its reward."""
 TIMED = 8
 """SFT steps from which it is told how many fit into a wall time."""
 
@@ -26,7 +28,7 @@ def run_cell(config: Config, study: Study, cell: Cell, out: Path, corpus: Path) 
     if cell.seed is not None:
         _train(settings(mine, out=str(folder / "train"), seed=cell.seed), variant.training, cell, out)
         mine.policy = str(folder / "train" / "policy")
-    evaluate(mine, folder / "evaluate")
+    evaluate(settings(mine, **{"reward.restorer": EVALUATED}), folder / "evaluate")
 
 
 def trained_seconds(training: Path) -> float:

@@ -38,7 +38,7 @@ def test_tokens_and_pixels_are_the_processors(loaded, collate, examples):
     batch = collate(examples)
     for row, example in enumerate(examples):
         inputs = plain_inputs(loaded[1], example.image)
-        length = int(batch.start[row])
+        length = int(batch.before[row, 0]) + 1
         assert batch.input_ids[row, :length].tolist() == inputs["input_ids"][0].tolist()
         count = len(example.completion)
         assert batch.input_ids[row, length : length + count].tolist() == list(example.completion)
@@ -63,9 +63,7 @@ def test_images_of_different_sizes_share_a_batch(loaded, collate, examples, phot
     mixed = [examples[0], Example(np.ascontiguousarray(photo[:64, :128]), examples[1].completion)]
     found = Policy(model)(collate(mixed))
     for row, example in enumerate(mixed):
-        assert torch.allclose(
-            found[row, : len(example.completion)], plain_logits(model, processor, example), atol=1e-4
-        )
+        assert torch.allclose(found[row, : len(example.completion)], plain_logits(model, processor, example), atol=1e-4)
 
 
 @torch.no_grad()

@@ -23,6 +23,23 @@ def test_a_gated_answer_counts_with_its_penalty():
     assert [t.advantage for t in taken] == pytest.approx([0.5**0.5, -(0.5**0.5)])
 
 
+def test_a_gated_answer_is_the_worst_and_leaves_the_others_their_differences():
+    group = judged(*(Scored(-reward) for reward in (0.001, 0.002, 0.003)), Gated("wrong_type"))
+    *scored, gated = [t.advantage for t in trajectories([group], loss="grpo")]
+    assert gated < min(scored)
+    assert np.std(scored) > 0.4  # -1 as it is would leave them .001
+    floor = np.array([-0.001, -0.002, -0.003, -0.003 - np.std([0.001, 0.002, 0.003])])
+    assert [*scored, gated] == pytest.approx(list((floor - floor.mean()) / floor.std(ddof=1)))
+
+
+def test_a_gated_answer_beside_equal_rewards_has_all_the_blame():
+    *scored, gated = [
+        t.advantage for t in trajectories([judged(*[Scored(-0.2)] * 3, Gated("wrong_type"))], loss="grpo")
+    ]
+    assert scored == pytest.approx([0.5] * 3)
+    assert gated == pytest.approx(-1.5)
+
+
 def test_a_group_that_failed_throughout_gives_nothing_to_learn():
     assert trajectories([judged(Failed("x"), Failed("y"))], loss="grpo") == []
 

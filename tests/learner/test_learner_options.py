@@ -38,7 +38,8 @@ def test_losses_and_weights_are_those_of_plain_training(ray_cluster, policy_fold
 
         torch.manual_seed(0)
         trainer = Trainer(Path(reference), settings, 8, Path(reference))
-        longest = max(trainer.collate.length(example) for share in shares for example in share)
+        lengths = [trainer.collate.length(example) for share in shares for example in share]
+        longest = max(length.prompt + length.completion for length in lengths)
         settings.learner.micro_tokens = together * longest
         passes = [0]
         layer = trainer.model.model.language_model.layers[0]
