@@ -110,17 +110,17 @@ class Crew:
             self._hand(slot, items)
 
     def _dealt(self) -> dict[Slot, list[Item]]:
-        """What waits, one after the other for the actor with the least to do, as far as they have room."""
-        heap = [(len(slot.in_flight), place, slot) for place, slot in enumerate(self.slots) if slot.has_room]
+        """What waits, one after the other for the actor with the least to do, as far as they have room. A few more each
+        while another round for all of them waits, so that nobody is idle at the end for it."""
+        heap = [(len(slot.in_flight), place, slot) for place, slot in enumerate(self.slots) if slot.takes_work]
         heapq.heapify(heap)
-        parcels: dict[Slot, list[Item]] = {}
+        rows, parcels = sum(slot.rows for *_, slot in heap), {}
         while self.queue.waiting() and heap:
-            load, place, slot = heap[0]
-            parcels.setdefault(slot, []).append(self.queue.pop())
-            if load + 1 < slot.rows:
-                heapq.heapreplace(heap, (load + 1, place, slot))
-            else:
-                heapq.heappop(heap)
+            load, place, slot = heapq.heappop(heap)
+            ahead = slot.ahead if self.queue.waiting() > rows else 0
+            if load < slot.rows + ahead:
+                parcels.setdefault(slot, []).append(self.queue.pop())
+                heapq.heappush(heap, (load + 1, place, slot))
         return parcels
 
     def _emptiest(self) -> Slot | None:

@@ -92,9 +92,19 @@ class Slot:
         self._now = finished.report
 
     @property
+    def takes_work(self) -> bool:
+        return self.live and not self.draining and not self.alone
+
+    @property
     def has_room(self) -> bool:
         """Whether it may be handed one more query."""
-        return self.live and not self.draining and not self.alone and len(self.in_flight) < self.rows
+        return self.takes_work and len(self.in_flight) < self.rows
+
+    @property
+    def ahead(self) -> int:
+        """How many queries it is handed beyond its rows while many wait: the next one enters where one leaves, without
+        a call in between."""
+        return max(1, self.rows // 4)
 
     @property
     def report(self) -> Report:

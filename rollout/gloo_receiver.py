@@ -8,7 +8,8 @@ from vllm.distributed.weight_transfer import nccl_engine
 from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 
-from rollout.weight_transfer import Manifest, gloo_group, receive
+from rollout.channel import Channel
+from rollout.weight_transfer import Manifest, receive
 
 
 @dataclass(kw_only=True)
@@ -36,8 +37,8 @@ class GlooWeightTransferEngine(nccl_engine.NCCLWeightTransferEngine):
         self.shutdown()
         rank = init_info.rank_offset + self.parallel_config.rank
         address, port = init_info.master_address, init_info.master_port
-        self.model_update_group = gloo_group(address, port, rank, init_info.world_size, init_info.timeout)
         self._limit = init_info.packed_buffer_size_bytes
+        self.model_update_group = Channel(address, port, rank, init_info.world_size, init_info.timeout, self._limit)
 
     def update_weights(self, update_info: dict) -> None:
         """As in the base class, without its synchronisation of an accelerator."""

@@ -1,7 +1,8 @@
 """How weights travel from the learner to the engines: packed in buckets, broadcast to all engines at once.
 
 The learner's first rank is rank 0 of the transfer group, the workers of the engines follow. On GPUs this is
-vLLM's own `nccl` transfer; on CPUs the same protocol runs over gloo (receiver: `rollout.gloo_receiver`).
+vLLM's own `nccl` transfer; on CPUs the same protocol runs over gloo, or through memory that all share on one machine
+(`rollout.channel`; receiver: `rollout.gloo_receiver`).
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ import socket
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 
 import torch
 
+from rollout.channel import Channel
 from rollout.follow import follow_parent
 
 BUCKET_BYTES = 16 * 2**20
-"""Of a bucket: measured 2.5 times faster than 256 MiB, whose memory is touched for the first time again and again."""
+"""Of a bucket: as fast as any larger one, and little memory."""
 NamedTensors = Iterable[tuple[str, torch.Tensor]]
 
 
@@ -110,14 +111,14 @@ def buckets(sizes: Sequence[int], limit: int) -> Iterator[slice]:
         yield slice(start, len(sizes))
 
 
-def pack(tensors: Iterable[torch.Tensor], into: torch.Tensor | None = None) -> torch.Tensor:
-    """One uint8 vector on the CPU: the tensors' bytes, one after the other; the start of `into`, if it is given."""
-    pieces = [t.detach().contiguous().view(-1).view(torch.uint8).cpu() for t in tensors]
-    return torch.cat(pieces, out=None if into is None else into[: sum(map(len, pieces))])
+def as_bytes(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor's bytes, a uint8 vector on the CPU."""
+    return tensor.detach().contiguous().view(-1).view(torch.uint8).cpu()
 
 
 def unpack(packed: torch.Tensor, manifest: Manifest) -> list[tuple[str, torch.Tensor]]:
-    """The inverse of `pack`: views of `packed`, copied only where the bytes of a dtype are not aligned."""
+    """Tensors from their bytes, one after the other: views of `packed`, copied only where the bytes of a dtype are not
+    aligned."""
     pieces, tensors = packed.split(manifest.sizes), []
     for name, dtype, shape, piece in zip(
         manifest.names, manifest.dtype_names, manifest.shapes, pieces, strict=True
@@ -127,23 +128,14 @@ def unpack(packed: torch.Tensor, manifest: Manifest) -> list[tuple[str, torch.Te
     return tensors
 
 
-def gloo_group(address: str, port: int, rank: int, world_size: int, timeout: float, listen=None):
-    """A gloo process group beside torch.distributed's global one; its steps fail after `timeout` seconds."""
-    from vllm.distributed.utils import stateless_init_torch_distributed_process_group
-
-    return stateless_init_torch_distributed_process_group(
-        address, port, rank, world_size, "gloo", listen_socket=listen, timeout=timedelta(seconds=timeout)
-    )
-
-
 def checksum(tensor: torch.Tensor) -> int:
     """CRC-32 of a tensor's bytes."""
-    return zlib.crc32(tensor.detach().contiguous().view(-1).view(torch.uint8).cpu().numpy())
+    return zlib.crc32(as_bytes(tensor).numpy())
 
 
-def receive(group, manifest: Manifest, limit: int, whole: bool = False) -> Iterator[list[tuple[str, torch.Tensor]]]:
-    """The tensors that the sender broadcasts in `group`, bucket after bucket, each in memory of its own: vLLM keeps
-    some of them until their layer is whole.
+def receive(channel: Channel, manifest: Manifest, limit: int, whole: bool = False) -> Iterator[NamedTensors]:
+    """The tensors that the sender gives, bucket after bucket. vLLM keeps some of them until their layer is whole; the
+    memory of a bucket is used again when it keeps none.
 
     Raises:
         RuntimeError: `whole`, after the last bucket: a tensor's checksum is not the sender's.
@@ -151,15 +143,13 @@ def receive(group, manifest: Manifest, limit: int, whole: bool = False) -> Itera
     sums: list[int] = []
     for where in buckets(manifest.sizes, limit):
         bucket = manifest.part(where)
-        packed = torch.empty(bucket.bytes, dtype=torch.uint8)
-        group.broadcast(packed, 0).wait()
-        tensors = unpack(packed, bucket)
+        tensors = unpack(channel.take(bucket.bytes), bucket)
         if whole:
             sums += [checksum(tensor) for _, tensor in tensors]
         yield tensors
+        del tensors
     if whole:
-        sent = torch.empty(len(sums), dtype=torch.int64)
-        group.broadcast(sent, 0).wait()
+        sent = channel.tell(torch.empty(len(sums), dtype=torch.int64))
         if wrong := [name for name, a, b in zip(manifest.names, sums, sent.tolist(), strict=True) if a != b]:
             some = ", ".join(wrong[:6])
             raise RuntimeError(f"weights arrived damaged: the checksums of {len(wrong)} tensors differ ({some})")
@@ -189,7 +179,7 @@ class WeightSender:
         address, port = self._endpoint.address, self._endpoint.port
         if self._backend == "gloo":
             try:
-                self._group = gloo_group(address, port, 0, world_size, self._timeout, listen)
+                self._group = Channel(address, port, 0, world_size, self._timeout, self._limit, listen)
             except (OSError, RuntimeError) as error:
                 wait = f"{world_size - 1} engine workers did not all join within {self._timeout:g} s"
                 raise RuntimeError(f"weight transfer at {address}:{port}: {wait}") from error
@@ -213,7 +203,7 @@ class WeightSender:
             if self._backend == "gloo":
                 self._send_gloo(manifest, _summed(tensors, sums) if whole else tensors)
                 if whole:
-                    self._group.broadcast(torch.tensor(sums, dtype=torch.int64), 0).wait()
+                    self._group.tell(torch.tensor(sums, dtype=torch.int64))
             else:
                 self._send_nccl(manifest, tensors)
             next(tensors, None)  # runs the check that nothing is left over
@@ -223,18 +213,10 @@ class WeightSender:
         return manifest.bytes
 
     def _send_gloo(self, manifest: Manifest, tensors: Iterator[torch.Tensor]) -> None:
-        """Packs a bucket while the one before travels, in two turns of the same memory: what the system gives anew
-        is several times slower than what was written before."""
-        cuts, sizes, sending = list(buckets(manifest.sizes, self._limit)), manifest.sizes, None
-        largest = max((sum(sizes[cut]) for cut in cuts), default=0)
-        memory = [torch.empty(largest, dtype=torch.uint8) for _ in cuts[:2]]
-        for number, cut in enumerate(cuts):
-            packed = pack(islice(tensors, cut.stop - cut.start), memory[number % 2])
-            if sending:
-                sending.wait()
-            sending = self._group.broadcast(packed, 0)
-        if sending:
-            sending.wait()
+        """Packs a bucket while the one before travels."""
+        for cut in buckets(manifest.sizes, self._limit):
+            self._group.put([as_bytes(tensor) for tensor in islice(tensors, cut.stop - cut.start)])
+        self._group.flush()
 
     def _send_nccl(self, manifest: Manifest, tensors: Iterator[torch.Tensor]) -> None:
         from vllm.distributed.weight_transfer.packed_tensor import packed_nccl_broadcast_producer

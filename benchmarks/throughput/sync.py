@@ -1,6 +1,6 @@
 """What a weight update costs: bytes a second beside memcpy, calls, and the pause that rollouts see.
 
-The pool, the order of calls, the packing and the gloo group are the real ones; in the place of learner and engine are
+The pool, the order of calls, the packing and the channel are the real ones; in the place of learner and engine are
 processes that hold nothing but tensors (no vLLM: what its layers do with their weights afterwards is not measured).
 """
 
@@ -28,6 +28,7 @@ from envs.policy_world import policy_folder
 from envs.samples import Group, Prompt
 from learner.ranks import Learner
 from learner.weight_source import LearnerWeights
+from rollout.channel import Channel
 from rollout.gate import UpdateGate
 from rollout.pool import RolloutPool
 from rollout.weight_transfer import (
@@ -36,7 +37,6 @@ from rollout.weight_transfer import (
     WeightSender,
     buckets,
     checkpoint_shapes,
-    gloo_group,
     receive,
 )
 
@@ -46,7 +46,7 @@ BUCKET_MB = BUCKET_BYTES // 2**20
 GROUP_SECONDS = 0.02
 """A sleeping group: the pause is seen as finely as this."""
 COLUMNS = (
-    "parameters", "bucket_mb", "buckets", "gb_per_second", "memcpy", "of_memcpy", "broadcasts", "calls", "pause"
+    "parameters", "bucket_mb", "buckets", "gb_per_second", "memcpy", "of_memcpy", "shared", "rounds", "calls", "pause"
 )  # fmt: skip
 WARM = 0.5
 """Seconds of sampling before an update and after it."""
@@ -99,17 +99,6 @@ def like_qwen(hidden: int, layers: int, vocabulary: int) -> dict[str, tuple[int,
     return shapes
 
 
-class _Counted:
-    """A process group that counts."""
-
-    def __init__(self, group):
-        self._group, self.broadcasts = group, 0
-
-    def broadcast(self, tensor: torch.Tensor, root: int):
-        self.broadcasts += 1
-        return self._group.broadcast(tensor, root)
-
-
 class SendingRank(SleepingRank):
     """Rank 0 with random tensors."""
 
@@ -128,13 +117,13 @@ class SendingRank(SleepingRank):
 
     def open_weights(self, world_size: int) -> None:
         self._sender.open(world_size)
-        self._sender._group = self._counted = _Counted(self._sender._group)
 
     def send_weights(self, whole: bool) -> int:
         return self._sender.send(self._weights.manifest(), self._tensors.items(), whole)
 
-    def broadcasts(self) -> int:
-        return self._counted.broadcasts
+    def rounds(self) -> tuple[int, bool]:
+        """Collective calls of the transfer so far, and whether memory is shared."""
+        return self._sender._group.rounds, self._sender._group.shared
 
     def sums(self) -> list[float]:
         return _sums(self._tensors)
@@ -169,14 +158,15 @@ class ReceivingEngine(SleepingEngine):
 
     async def open_transfer(self, info: dict) -> None:
         where = (info["master_address"], info["master_port"], info["rank_offset"], info["world_size"], info["timeout"])
-        self._group, self._limit = await asyncio.to_thread(gloo_group, *where), info["packed_buffer_size_bytes"]
+        self._limit = info["packed_buffer_size_bytes"]
+        self._channel = await asyncio.to_thread(Channel, *where, self._limit)
 
     async def receive(self, manifest: Manifest, whole: bool) -> None:
         self._calls += 1
         await asyncio.to_thread(self._receive, manifest, whole)
 
     def _receive(self, manifest: Manifest, whole: bool) -> None:
-        for tensors in receive(self._group, manifest, self._limit, whole):
+        for tensors in receive(self._channel, manifest, self._limit, whole):
             for name, tensor in tensors:
                 self._tensors[name].copy_(tensor)
 
@@ -206,7 +196,7 @@ def run(config: Config, large: bool) -> dict:
     for row in rows:
         numbers = (row[column] for column in COLUMNS)
         table.add_row(row["model"], *(f"{n:.3g}" if isinstance(n, float) else f"{n:,}" for n in numbers))
-    told = f"bar {BOUND:g} of memcpy; broadcasts: one a bucket; calls: that an update makes of an engine"
+    told = f"bar {BOUND:g} of memcpy; rounds: one collective call a bucket; calls: that an update makes of an engine"
     Console(width=140).print(table, told, sep="\n")
     return {"rows": rows}
 
@@ -224,9 +214,9 @@ async def measure(config: Config, weights: Weights, bucket_mb: int = BUCKET_MB, 
             await pool.start()
             engine, ask = pool.engines[0], partial(asyncio.to_thread, ranks._one)
             await _update(pool, ranks, config, 1)  # opens the group, and compares checksums
-            opening = await ask("broadcasts")
+            opening, shared = await ask("rounds")
             measured = [await _update(pool, ranks, config, version) for version in range(2, updates + 1)]
-            broadcasts, calls = await ask("broadcasts") - opening, await engine.calls.remote()
+            (rounds, _), calls = await ask("rounds"), await engine.calls.remote()
             sent, there = await ask("sums"), await engine.sums.remote()
             if sent != there:
                 raise RuntimeError("the engine's tensors are not those of the learner")
@@ -244,7 +234,8 @@ async def measure(config: Config, weights: Weights, bucket_mb: int = BUCKET_MB, 
         "tensors": len(weights.shapes),
         "bucket_mb": bucket_mb,
         "buckets": count,
-        "broadcasts": broadcasts / (updates - 1),
+        "shared": shared,
+        "rounds": (rounds - opening) / (updates - 1),
         "calls": calls / updates,
         "seconds": float(np.median(seconds)),
         "gb_per_second": float(np.median(speeds)),

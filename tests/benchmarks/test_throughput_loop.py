@@ -38,4 +38,4 @@ def test_a_weight_update_takes_one_broadcast_a_bucket_and_three_calls_an_engine(
     weights = sync.Weights(sync.like_qwen(256, 4, 1000), "float32")  # 16 MB
     found = asyncio.run(sync.measure(load("evaluate"), weights, bucket_mb=4, updates=2))
     assert found["buckets"] > 3
-    assert (found["broadcasts"], found["calls"]) == (found["buckets"], 3)
+    assert (found["rounds"], found["calls"]) == (found["buckets"], 3)

@@ -1,6 +1,7 @@
 """The arithmetic of a transfer, and the sender against bare gloo receivers; no engine."""
 
 import threading
+import zlib
 from dataclasses import replace
 
 import pytest
@@ -9,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from rollout import weight_transfer
-from rollout.weight_transfer import Manifest, WeightSender, buckets, gloo_group, pack, receive, unpack
+from rollout import shared_memory, weight_transfer
+from rollout.channel import Channel
+from rollout.weight_transfer import Manifest, WeightSender, as_bytes, buckets, receive, unpack
 
 TENSORS = [
     ("half", torch.arange(3, dtype=torch.bfloat16)),
@@ -29,57 +31,100 @@ def test_buckets_cover_every_tensor_once_and_in_order(sizes, limit):
 
 def test_unpacking_gives_back_what_was_packed_whatever_the_alignment():
     manifest = Manifest.of(TENSORS)
-    for (name, tensor), (expected, original) in zip(
-        unpack(pack(t for _, t in TENSORS), manifest), TENSORS, strict=True
-    ):
+    packed = torch.cat([as_bytes(tensor) for _, tensor in TENSORS])
+    for (name, tensor), (expected, original) in zip(unpack(packed, manifest), TENSORS, strict=True):
         assert name == expected
         assert tensor.dtype == original.dtype
         assert torch.equal(tensor, original)
 
 
-def test_all_receivers_get_the_senders_weights_round_after_round():
-    manifest, received = Manifest.of(TENSORS), {1: [], 2: []}
-    sender = WeightSender("gloo", timeout=20)
+def transfer(manifest, tensors, receivers=2, rounds=1, limit=64, **settings):
+    """Sends `rounds` times to threads that copy what they get; (what each got, the sender's channel). `settings`: of
+    the last receiver's channel."""
+    got, sender = {rank: [] for rank in range(1, receivers + 1)}, WeightSender("gloo", timeout=20, bucket_bytes=limit)
     end = sender.bind("127.0.0.1")
 
-    def receive(rank):
-        group = gloo_group(end.address, end.port, rank, 3, 20)
-        for where in 2 * list(buckets(manifest.sizes, end.bucket_bytes)):
-            bucket = manifest.part(where)
-            packed = torch.empty(bucket.bytes, dtype=torch.uint8)
-            group.broadcast(packed, 0).wait()
-            received[rank] += unpack(packed, bucket)
+    def take(rank):
+        mine = settings if rank == receivers else {}
+        channel = Channel(end.address, end.port, rank, receivers + 1, 20, limit, **mine)
+        for _ in range(rounds):
+            for bucket in receive(channel, manifest, limit):
+                got[rank] += [(name, tensor.clone()) for name, tensor in bucket]
 
-    threads = [threading.Thread(target=receive, args=(rank,)) for rank in received]
+    threads = [threading.Thread(target=take, args=(rank,)) for rank in got]
     for thread in threads:
         thread.start()
-    sender.open(3)
-    assert sender.send(manifest, TENSORS) == manifest.bytes
-    assert sender.send(manifest, TENSORS) == manifest.bytes
+    sender.open(receivers + 1)
+    for _ in range(rounds):
+        assert sender.send(manifest, tensors) == manifest.bytes
     for thread in threads:
         thread.join()
-    for rank in received:
-        assert [name for name, _ in received[rank]] == 2 * [name for name, _ in TENSORS]
-        pairs = zip(received[rank], 2 * TENSORS, strict=True)
-        assert all(torch.equal(got, sent) for (_, got), (_, sent) in pairs)
+    assert not shared_memory.file(end.port).exists()
+    return got, sender._group
+
+
+@pytest.mark.parametrize("limit", [16, 64, 4096])  # all tensors but one are larger; some are; none is
+@pytest.mark.parametrize("share", [True, False])
+def test_all_receivers_get_the_senders_weights_round_after_round(share, limit):
+    manifest = Manifest.of(TENSORS)
+    got, channel = transfer(manifest, TENSORS, rounds=3, limit=limit, share=share)
+    assert channel.shared == share  # one who cannot see the memory decides for all
+    for received in got.values():
+        assert [name for name, _ in received] == 3 * [name for name, _ in TENSORS]
+        assert all(torch.equal(a, b) for (_, a), (_, b) in zip(received, 3 * TENSORS, strict=True))
+
+
+def test_memory_of_another_machine_under_the_same_name_is_not_taken_for_the_senders(monkeypatch, tmp_path):
+    other = tmp_path / "other"
+    other.write_bytes(b"x" * 4096)
+    opened = shared_memory.opened
+    monkeypatch.setattr(shared_memory, "opened", lambda file, *rest: opened(other, *rest))
+    got, channel = transfer(Manifest.of(TENSORS), TENSORS)
+    assert not channel.shared
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(got[1], TENSORS, strict=True))
+
+
+def test_where_no_memory_can_be_shared_weights_travel_all_the_same(monkeypatch, tmp_path):
+    monkeypatch.setattr(shared_memory, "file", lambda port: tmp_path / "no such folder" / str(port))
+    got, channel = transfer(Manifest.of(TENSORS), TENSORS)
+    assert not channel.shared
+    assert len(got[2]) == len(TENSORS)
+
+
+def test_what_a_receiver_keeps_is_not_written_over():
+    numbers = [(f"row {i}", torch.full((8,), float(i))) for i in range(40)]
+    kept = []
+    sender = WeightSender("gloo", timeout=20, bucket_bytes=64)
+    end = sender.bind("127.0.0.1")
+
+    def take():
+        for bucket in receive(Channel(end.address, end.port, 1, 2, 20, 64), Manifest.of(numbers), 64):
+            kept.extend(bucket)  # as they are: vLLM keeps some until their layer is whole
+
+    receiver = threading.Thread(target=take)
+    receiver.start()
+    sender.open(2)
+    sender.send(Manifest.of(numbers), numbers)
+    receiver.join()
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(kept, numbers, strict=True))
 
 
 @pytest.mark.parametrize("damage", [False, True])
 def test_a_bit_that_changes_on_the_way_is_noticed_and_its_tensor_named(damage, monkeypatch):
-    manifest, errors, packed = Manifest.of(TENSORS), [], weight_transfer.pack
+    manifest, errors = Manifest.of(TENSORS), []
     sender = WeightSender("gloo", timeout=20, bucket_bytes=90)
     end = sender.bind("127.0.0.1")
 
-    def packed_badly(tensors, into=None):
-        bytes_ = packed(tensors, into)
-        if len(bytes_) > 100:  # the bucket of `turned`
-            bytes_[7] ^= 4
-        return bytes_
+    def changed(tensor):
+        sent = as_bytes(tensor).clone()
+        if len(sent) > 100:  # `turned`
+            sent[7] ^= 4
+        return sent
 
     def take():
-        group = gloo_group(end.address, end.port, 1, 2, 20)
+        channel = Channel(end.address, end.port, 1, 2, 20, end.bucket_bytes)
         try:
-            assert len(list(receive(group, manifest, end.bucket_bytes, whole=True))) > 1
+            assert len(list(receive(channel, manifest, end.bucket_bytes, whole=True))) > 1
         except RuntimeError as error:
             errors.append(str(error))
 
@@ -87,7 +132,8 @@ def test_a_bit_that_changes_on_the_way_is_noticed_and_its_tensor_named(damage, m
     receiver.start()
     sender.open(2)
     if damage:
-        monkeypatch.setattr(weight_transfer, "pack", packed_badly)
+        monkeypatch.setattr(weight_transfer, "checksum", lambda tensor: zlib.crc32(as_bytes(tensor).numpy()))
+        monkeypatch.setattr(weight_transfer, "as_bytes", changed)
     sender.send(manifest, TENSORS, whole=True)
     receiver.join()
     assert errors == ["weights arrived damaged: the checksums of 1 tensors differ (turned)"] * damage

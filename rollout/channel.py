@@ -1,0 +1,144 @@
+"""What carries the bytes of a weight update over gloo: memory that all share on one machine, else the network.
+
+Rank 0 gives bucket after bucket (`put`, then `flush`), the others take them (`take`), all of them the same sizes. Steps
+fail after the group's timeout, or when a member goes away.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from rollout import shared_memory
+
+KEPT = 4
+"""Buffers that a receiver keeps for the next buckets."""
+
+
+class Channel:
+    """One end. `rounds` counts its collective calls: one a bucket, more for a bucket above `limit`."""
+
+    def __init__(
+        self, address: str, port: int, rank: int, world_size: int, timeout: float, limit: int, listen=None,
+        share: bool = True,
+    ):  # fmt: skip
+        """Joins the others; waits for them.
+
+        Args:
+            limit: bytes of a bucket that is no single larger tensor; the same everywhere.
+            listen: rank 0's socket, already bound.
+            share: whether memory may be shared with those on this machine.
+
+        Raises:
+            RuntimeError, OSError: not all joined within `timeout` seconds.
+        """
+        from vllm.distributed.utils import stateless_init_torch_distributed_process_group
+
+        self.group = stateless_init_torch_distributed_process_group(
+            address, port, rank, world_size, "gloo", listen_socket=listen, timeout=timedelta(seconds=timeout)
+        )
+        self.rounds, self._limit, self._sender = 0, limit, rank == 0
+        self._underway = None
+        self._kept: list[torch.Tensor] = []
+        self._halves = self._meet(shared_memory.file(port), share)
+
+    @property
+    def shared(self) -> bool:
+        """Whether buckets pass through shared memory."""
+        return self._halves is not None
+
+    def put(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Gives one bucket, and returns while it may still be on its way."""
+        size = sum(tensor.numel() for tensor in tensors)
+        if self._halves and size <= self._limit:  # packed where it is read
+            torch.cat(tensors, out=self._free_half()[:size])
+            self._announce()
+            return
+        packed = torch.cat(tensors, out=self._memory(size))
+        if not self._halves:
+            self._arrived()
+            self._underway = self.group.broadcast(packed, 0)
+            self.rounds += 1
+            return
+        for piece in packed.split(self._limit):
+            self._free_half()[: len(piece)].copy_(piece)
+            self._announce()
+
+    def flush(self) -> None:
+        """Returns when all have taken all but the last bucket, and that is theirs to take."""
+        self._arrived()
+
+    def take(self, size: int) -> torch.Tensor:
+        """The next bucket, uint8 (size,). Its memory is used again when nobody holds a view of it."""
+        packed = self._memory(size)
+        if not self._halves:
+            self.group.broadcast(packed, 0).wait()
+            self.rounds += 1
+            return packed
+        for piece in packed.split(self._limit):
+            half = self._free_half()
+            self._announce()
+            self._arrived()
+            piece.copy_(half[: len(piece)])
+        return packed
+
+    def tell(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Rank 0's `numbers` (int64), for all."""
+        self.group.broadcast(numbers, 0).wait()
+        return numbers
+
+    def _meet(self, file, share: bool) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Two halves of memory that every member sees, uint8 (limit,) each; None where one of them does not.
+
+        The file has no name any more once all have opened it: nothing is left over, however they end.
+        """
+        nonce, memory = torch.zeros(shared_memory.NONCE, dtype=torch.uint8), None
+        if self._sender:
+            nonce = torch.tensor(list(secrets.token_bytes(shared_memory.NONCE)), dtype=torch.uint8)
+            with suppress(OSError):
+                memory = shared_memory.made(file, nonce, 2 * self._limit) if share else None
+        self.group.broadcast(nonce, 0).wait()
+        if not self._sender and share:
+            with suppress(OSError, ValueError):
+                memory = shared_memory.opened(file, nonce, 2 * self._limit)
+        everywhere = torch.tensor([memory is not None], dtype=torch.int64)
+        self.group.allreduce([everywhere], dist.ReduceOp.MIN).wait()
+        if self._sender:
+            file.unlink(missing_ok=True)
+        return memory.split(self._limit) if everywhere.item() else None
+
+    def _free_half(self) -> torch.Tensor:
+        """The half for the next piece. What was in it has been taken: rank 0 waits for that, the others have."""
+        self._arrived()
+        return self._halves[self.rounds % 2]
+
+    def _announce(self) -> None:
+        """Rank 0: a piece is there. The others: they have what came before it."""
+        self._underway = self.group.allreduce([torch.zeros(1)], dist.ReduceOp.SUM)
+        self.rounds += 1
+
+    def _arrived(self) -> None:
+        if self._underway is not None:
+            self._underway.wait()
+        self._underway = None
+
+    def _memory(self, size: int) -> torch.Tensor:
+        """uint8 (size,) that nobody uses. What the system gives anew is several times slower to write than what was
+        written before, so a few buffers are kept."""
+        if size > self._limit:
+            return torch.empty(size, dtype=torch.uint8)
+        for buffer in self._kept:
+            if _alone(buffer):
+                return buffer[:size]
+        self._kept = [*self._kept, torch.empty(self._limit, dtype=torch.uint8)][-KEPT:]
+        return self._kept[-1][:size]
+
+
+def _alone(buffer: torch.Tensor) -> bool:
+    """Whether no other tensor is a view of the buffer: its storage has two references, one by the question."""
+    return torch._C._storage_Use_Count(buffer.untyped_storage()._cdata) == 2
