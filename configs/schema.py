@@ -154,10 +154,11 @@ class Config:
     split: str = _("test", "Split to evaluate.", choices=("train", "val", "test"))
     limit: int = _(0, "Samples evaluated, at most; 0 is all.", 0, 100_000_000)
     policy: str = _(
-        "shipped", "Folder of the policy, `shipped`, `random` (SFT from scratch), or FILE.jsonl of answers to evaluate."
+        "shipped",
+        "Folder of the policy, `shipped`, `random` (SFT from scratch), FILE.jsonl of answers to evaluate, or the model "
+        "that endpoint= is asked for.",
     )
-    endpoint: str = _("", "OpenAI-compatible endpoint to evaluate, as in http://HOST/v1, instead of a policy.")
-    model: str = _("", "Model that the endpoint is asked for.")
+    endpoint: str = _("", "OpenAI-compatible endpoint to evaluate, as in http://HOST/v1; policy= names its model.")
     before: str = _("", "Policy folder that an evaluation compares with.")
     study: str = _("", "What `ablate` draws again.", choices=("", "table4", "table5", "figure7"))
     image: str = _("", "Photograph to restore.")

@@ -1,4 +1,4 @@
-"""Answers of any model behind an OpenAI-compatible endpoint: `evaluate endpoint=http://HOST/v1 model=NAME`.
+"""Answers of any model behind an OpenAI-compatible endpoint: `evaluate endpoint=http://HOST/v1 policy=NAME`.
 
 A model served under the name `duvlm-FINGERPRINT` (the `taxonomy` of its world.json) is one of our policies: it gets
 the question of its training and answers in tokens. Every other gets the zero-shot question, and answers in JSON or
@@ -54,14 +54,14 @@ class Question:
     @classmethod
     def of(cls, config: Config, taxonomy: Taxonomy) -> Question:
         """Raises UserError without a model, or if it is a policy of another taxonomy."""
-        if not config.model:
-            raise UserError("model: expected the name of a model of the endpoint, as in model=gpt-4o")
+        if config.policy == Config.policy:
+            raise UserError("policy: expected the name of a model of the endpoint, as in policy=gpt-4o")
         if config.before:
             raise UserError("before: expected nothing beside endpoint=, whose answers are compared with no others")
-        trained = config.model.startswith(OURS)
-        if trained and config.model != f"{OURS}{taxonomy.fingerprint()}":
+        trained = config.policy.startswith(OURS)
+        if trained and config.policy != f"{OURS}{taxonomy.fingerprint()}":
             raise UserError(
-                f"model={config.model}: a policy of another world; here it is {OURS}{taxonomy.fingerprint()}: "
+                f"policy={config.policy}: a policy of another world; here it is {OURS}{taxonomy.fingerprint()}: "
                 "set world.* to match"
             )
         text = QUESTION if trained else zero_shot.question(taxonomy, config.world.views)
@@ -105,7 +105,7 @@ def _request(config: Config, question: Question, sample: Sample) -> tuple[str, l
         for view in views(sample.degraded, config.world.views)
     ]
     messages = [{"role": "user", "content": [*content, {"type": "text", "text": question.text}]}]
-    asked = json.dumps([config.endpoint, config.model, question.limit, messages])
+    asked = json.dumps([config.endpoint, config.policy, question.limit, messages])
     return hashlib.sha256(asked.encode()).hexdigest()[:32], messages
 
 
@@ -131,7 +131,7 @@ class _Endpoint:
         ) as client:
             await self._reach(client)
             with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
-                task = progress.add_task(f"answers of {self._config.model}", total=len(samples))
+                task = progress.add_task(f"answers of {self._config.policy}", total=len(samples))
                 advance = partial(progress.advance, task)
                 count = self._config.rollout.in_flight
                 workers = [asyncio.ensure_future(self._work(client, stream, advance)) for _ in range(count)]
@@ -183,7 +183,7 @@ class _Endpoint:
         sent = dict(self._options)
         try:
             raw = await client.chat.completions.with_raw_response.create(
-                model=self._config.model, messages=messages, **sent
+                model=self._config.policy, messages=messages, **sent
             )
             return _reply(request, sample_id, raw.parse(), raw.retries_taken)
         except (openai.RateLimitError, openai.InternalServerError, openai.APIConnectionError) as error:
@@ -212,9 +212,9 @@ class _Endpoint:
         return bool(named)
 
     def _unfit(self, error: openai.APIStatusError) -> UserError:
-        hints = {401: "set OPENAI_API_KEY", 403: "set OPENAI_API_KEY", 404: "check endpoint= and model="}
-        hint = hints.get(error.status_code, "check model=")
-        return UserError(f"endpoint={self._config.endpoint} model={self._config.model}: {self._said(error)}; {hint}")
+        hints = {401: "set OPENAI_API_KEY", 403: "set OPENAI_API_KEY", 404: "check endpoint= and policy="}
+        hint = hints.get(error.status_code, "check policy=")
+        return UserError(f"endpoint={self._config.endpoint} policy={self._config.policy}: {self._said(error)}; {hint}")
 
     def _said(self, error: Exception) -> str:
         cause = f": {error.__cause__}" if isinstance(error, openai.APIConnectionError) and error.__cause__ else ""

@@ -16,7 +16,7 @@ from envs.taxonomy import Taxonomy
 
 
 def run(config: Config) -> None:
-    """Measures the answers of policy= (beside those of before=) on one split of corpus=.
+    """Measures the answers of policy=, or of a model at endpoint= (beside those of before=), on one split of corpus=.
 
     Writes summary.json, answers.jsonl, pictures/, figures/, tables/ and a report; prints the tables last.
 
@@ -67,8 +67,6 @@ def _endpoint(config: Config, samples: CorpusSplit, taxonomy: Taxonomy, folder: 
 def _policies(config: Config, samples: CorpusSplit, taxonomy: Taxonomy) -> dict[str, list]:
     from configs.cluster import prepare
 
-    if config.model:
-        raise UserError(f"model={config.model}: expected endpoint=http://HOST/v1 beside it")
     _check_size(config)
     folders = {"before": config.before, "after": config.policy} if config.before else {"after": config.policy}
     sources = {name: policies.find(folder, config) for name, folder in folders.items()}

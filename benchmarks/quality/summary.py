@@ -32,7 +32,7 @@ def summarise(
     summary |= {
         "corpus": config.corpus,
         "split": config.split,
-        "answers": config.model or config.policy,
+        "answers": config.policy,
         "zero_prediction": zero_prediction(truths, taxonomy),
         "bounds": bounds.measure_bounds(
             truths, readings(answers["after"]), [answer.posteriors for answer in answers["after"]], taxonomy

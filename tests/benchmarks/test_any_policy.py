@@ -165,7 +165,7 @@ def test_an_endpoint_and_the_engine_give_the_same_answers(ray_cluster, tmp_path)
     here = policies.ask(config, policies.Source(SHIPPED, trained=True), samples, TAXONOMY)
     name = f"duvlm-{TAXONOMY.fingerprint()}"
     with serving(SHIPPED, name) as url:
-        served = load("evaluate", [*settings, f"endpoint={url}", f"model={name}"])
+        served = load("evaluate", [*settings, f"endpoint={url}", f"policy={name}"])
         there, usage = endpoint.ask(served, samples, TAXONOMY, tmp_path)
         again, cached = endpoint.ask(served, samples, TAXONOMY, tmp_path)
     assert [there[i].given for i in samples.sample_ids()] == [here[i].given for i in samples.sample_ids()]

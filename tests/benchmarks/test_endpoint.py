@@ -115,7 +115,7 @@ def samples(photo):
 
 
 def config(server, **settings):
-    settings = {"model": "gpt", "rollout": Rollout(in_flight=3, timeout=2.0), **settings}
+    settings = {"policy": "gpt", "rollout": Rollout(in_flight=3, timeout=2.0), **settings}
     return Config(endpoint=server if isinstance(server, str) else server.url, **settings)
 
 
@@ -152,11 +152,11 @@ def test_the_question_states_the_taxonomy_and_shows_every_view_as_it_is(serve, s
 
 def test_a_policy_of_ours_is_known_by_its_name_and_asked_as_in_training(serve, samples, tmp_path):
     server = serve(said("[T-blur][K-sigma][V-2.00]"))
-    answers, _ = ask(server, samples, tmp_path, model=f"duvlm-{TAXONOMY.fingerprint()}")
+    answers, _ = ask(server, samples, tmp_path, policy=f"duvlm-{TAXONOMY.fingerprint()}")
     assert all(answer.reading.degradation for answer in answers.values())
     assert server.requests[0]["messages"][0]["content"][-1]["text"] == QUESTION
     with pytest.raises(UserError, match="another world"):
-        ask(server, samples, tmp_path, model="duvlm-0123456789abcdef")
+        ask(server, samples, tmp_path, policy="duvlm-0123456789abcdef")
 
 
 def test_no_more_requests_are_in_flight_than_allowed(serve, samples, tmp_path):
@@ -210,7 +210,7 @@ def test_a_second_run_asks_only_what_is_missing(serve, samples, tmp_path):
     assert len(answers) == 6
     ask(first, samples, tmp_path)
     assert len(first.requests) == 3
-    ask(first, samples, tmp_path, model="another")  # what another model said is no answer of this one
+    ask(first, samples, tmp_path, policy="another")  # what another model said is no answer of this one
     ask(first, samples, tmp_path, resume=False)
     assert len(first.requests) == 15
 
@@ -277,8 +277,8 @@ def test_the_key_goes_to_the_server_and_nowhere_else(serve, samples, tmp_path, m
 
 
 def test_a_model_must_be_named(serve, samples, tmp_path):
-    with pytest.raises(UserError, match="model"):
-        ask(serve(said(BLUR)), samples, tmp_path, model="")
+    with pytest.raises(UserError, match="policy: expected the name of a model"):
+        ask(serve(said(BLUR)), samples, tmp_path, policy="shipped")
 
 
 def test_pictures_travel_without_loss(samples):
