@@ -14,6 +14,8 @@ from configs.load import run_folder
 from configs.schema import Config
 
 NAMESPACE = "duvlm"
+POOL = "pool:"
+"""Before the name of a shared pool's actor; desks are absolute paths."""
 MOST = 4096
 """Reward actors a pool may have."""
 
@@ -100,8 +102,7 @@ def scale_rewards(wish: Wish, run: str = "") -> str:
     from configs.cluster import connect
 
     connect()
-    named = ray.util.list_named_actors(all_namespaces=True)
-    desks = [actor["name"] for actor in named if actor["namespace"] == NAMESPACE]
+    desks = [name for name in _named() if not name.startswith(POOL)]
     found = [name for name in desks if name.endswith(run)]
     if len(found) != 1:
         raise UserError(
@@ -110,3 +111,16 @@ def scale_rewards(wish: Wish, run: str = "") -> str:
         )
     ray.get(ray.get_actor(found[0], namespace=NAMESPACE).leave.remote(wish))
     return found[0]
+
+
+def pools() -> list[str]:
+    """The names of the shared pools of the cluster that this process is connected to."""
+    return sorted(name.removeprefix(POOL) for name in _named() if name.startswith(POOL))
+
+
+def _named() -> list[str]:
+    """The names of our actors."""
+    import ray
+
+    named = ray.util.list_named_actors(all_namespaces=True)
+    return [actor["name"] for actor in named if actor["namespace"] == NAMESPACE]

@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from configs.errors import UserError
 from configs.schema import Config
 
-JOBS = ("corpus", "review", "prior", "sft", "offline", "online", "evaluate", "ablate", "restore", "fit-iqa")
+JOBS = ("corpus", "review", "prior", "sft", "offline", "online", "evaluate", "ablate", "restore", "fit-iqa", "rewards")
 TRACKS = Path(__file__).parent
 
 

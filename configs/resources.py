@@ -75,19 +75,21 @@ def plan(config: Config, job: str) -> ResourcePlan:
     """The roles of `job` under `config`."""
     rollout, rank = rollout_engines(config), learner_ranks(config)
     answering = () if config.endpoint else (rollout,)
-    restoring = () if config.reward.strategy == "value" else (reward_actors(config),)
+    own = () if config.reward.pool else (reward_actors(config),)
+    restoring = () if config.reward.strategy == "value" else own
     roles = {
         "corpus": (Role("corpus task", 1, 1.0),),
         "review": (),
         "prior": (),
         "sft": (rank,),
         "offline": (rollout, *restoring, rank),
-        "online": (rollout, reward_actors(config), rank),
+        "online": (rollout, *own, rank),
         "evaluate": () if config.policy.endswith(".jsonl") else (*answering, Role("restoration task", 1, 1.0)),
-        "ablate": (rollout, reward_actors(config), rank),
+        "ablate": (rollout, *own, rank),
         "fit-iqa": (),
         "restore": () if config.degradation else (rollout,),
         "serve": (rollout, reward_actors(config)),
+        "rewards": (reward_actors(config),),
     }[job]
     return ResourcePlan(job, roles)
 

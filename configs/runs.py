@@ -13,7 +13,7 @@ from configs.errors import UserError
 from configs.load import JOBS, override, set_tree
 from configs.schema import Config
 
-ACTORS = ("RolloutActor", "RewardActor", "LearnerRank", "Desk")
+ACTORS = ("RolloutActor", "RewardActor", "LearnerRank", "PoolHost", "Desk")
 
 
 def reopen(folder: Path, overrides: Sequence[str] = ()) -> tuple[str, Config]:

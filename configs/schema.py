@@ -76,6 +76,7 @@ class Reward:
     strategy: str = _(
         "structured", "What earns a reward: see docs/learning.md.", choices=("structured", "naive", "value")
     )
+    pool: str = _("", "Name of a running `rewards` job whose actors are used instead of own ones; empty: own ones.")
     timeout: float = _(120.0, "Seconds without a step after which a reward actor counts as dead.", 1, 86400)
 
 

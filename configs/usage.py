@@ -12,12 +12,16 @@ EXAMPLES = {
   duvlm resume runs/first/offline                    go on with it, as it was set
   duvlm submit offline --address http://HOST:8265    the same on a Ray cluster
   duvlm scale rewards 2:8                            while it runs, from another terminal
+  duvlm run rewards name=shared --address auto       reward actors for several jobs: reward.pool=shared
   duvlm COMMAND --help                               more""",
     "run": """examples:
   duvlm run corpus photos=DIR count=1000 size=64 seed=1 out=DIR
   duvlm run sft name=first steps=100 policy=random
   duvlm run offline name=first policy=runs/first/sft/policy reward.actors=4
   duvlm run evaluate corpus=DIR policy=FILE.jsonl out=DIR
+  duvlm run evaluate corpus=DIR endpoint=https://api.openai.com/v1 policy=gpt-4o out=DIR
+  duvlm run rewards name=shared reward.actors=4 reward.max_actors=8 --address auto
+  duvlm run offline name=first reward.pool=shared --address auto
   duvlm run restore image=FILE degradation='{"type": "blur", "values": {"sigma": 2.0}}' out=DIR
   duvlm run offline track=qwen3vl_8b --dry-run
   duvlm run offline --address auto --dry-run      does it fit the cluster of this machine?""",
@@ -27,6 +31,7 @@ EXAMPLES = {
   duvlm resume runs/first/offline --address HOST:6379""",
     "submit": """examples:
   duvlm submit offline --address http://127.0.0.1:8265 name=first
+  duvlm submit rewards --address http://127.0.0.1:8265 name=shared --no-follow
   RAY_AUTH_MODE=token duvlm submit sft --address http://HOST:8265 --no-follow""",
     "status": """examples:
   duvlm status                                    runs in ./runs, processes of this machine
@@ -37,7 +42,8 @@ EXAMPLES = {
     "scale": """examples:
   duvlm scale rewards 4                                           four
   duvlm scale rewards 2:8                                         as many as the load asks for
-  duvlm scale rewards 8 --address HOST:6379 --run first/offline   of one job among several""",
+  duvlm scale rewards 8 --address HOST:6379 --run first/offline   of one job among several
+  duvlm scale rewards 2:8 --address HOST:6379 --run shared/rewards  of a pool that jobs share""",
     "plan": """examples:
   duvlm plan gpus=8                                by the newest RL run in ./runs
   duvlm plan gpus=64 run=runs/first/offline""",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,14 @@ class Sample:
     degraded: np.ndarray
     clean: np.ndarray | None = None
     degradation: Degradation | None = None
+
+    def content(self) -> str:
+        """16 hex digits that change with either picture: what a score depends on beside its query."""
+        digest = hashlib.blake2b(digest_size=8)
+        for picture in (self.degraded, self.clean):
+            digest.update(f"{None if picture is None else picture.shape}".encode())
+            digest.update(b"" if picture is None else np.ascontiguousarray(picture))
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -58,16 +67,18 @@ class RewardQuery:
     """One restoration to score. Equal (sample_id, degradation) are one query. `sample` as in `Prompt`.
 
     picture: the restored picture is wanted too, not its score alone.
+    content: `Sample.content`, where several corpora may use one sample_id for different pictures; else empty.
     """
 
     sample_id: str
     sample: Any = field(compare=False, hash=False, repr=False)
     degradation: Degradation = None
     picture: bool = False
+    content: str = ""
 
     @property
     def key(self) -> tuple:
-        return (self.sample_id, self.degradation, self.picture)
+        return (self.sample_id, self.degradation, self.picture, self.content)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from configs.schema import Config
+from reward_actors.client import SharedPool
 from reward_actors.pool import RewardPool
 from rollout.pool import RolloutPool
 
@@ -46,7 +47,7 @@ def learner_idle(wall: float, busy: float, syncing: float) -> Idle:
 class Meter:
     """What the stages did between its making and `read`: work done, seconds busy and idle."""
 
-    def __init__(self, config: Config, rollouts: RolloutPool, rewards: RewardPool):
+    def __init__(self, config: Config, rollouts: RolloutPool, rewards: RewardPool | SharedPool):
         self._engines, self._rollouts, self._rewards = config.rollout.actors, rollouts, rewards
         self._began, self._rollout, self._reward = time.time(), rollouts.stats(), rewards.stats()
 

@@ -38,6 +38,7 @@ from learner.runlog import RunLog, finished
 from learner.staleness import may_sample, steps_ahead
 from learner.weight_source import LearnerWeights
 from learner.worlds import JobWorld, open_world
+from reward_actors.client import SharedPool, open_pool
 from reward_actors.pool import RewardPool
 from reward_actors.scorers import terms
 from rollout.pool import RolloutPool
@@ -76,7 +77,7 @@ class Stages:
     """What makes the stages of a loop: others stand in for them where the loop itself is measured."""
 
     rollouts: Callable[..., RolloutPool] = RolloutPool
-    rewards: Callable[..., RewardPool] = RewardPool
+    rewards: Callable[..., RewardPool | SharedPool] = open_pool
     learner: Callable[..., Learner] = Learner
 
 

@@ -162,13 +162,14 @@ class RewardActor(ParcelActor):
         """The picture, from the object store once; a few are kept, since a group shares one."""
         if not isinstance(query.sample, ray.ObjectRef):
             return query.sample
-        if (sample := self._samples.get(query.sample_id)) is None:
+        known = (query.sample_id, query.content)
+        if (sample := self._samples.get(known)) is None:
             try:
                 sample = await asyncio.wait_for(_awaited(query.sample), self._settings.timeout)
             except TimeoutError:  # said in a class of our own: the pool takes a TimeoutError for a dead actor
                 waited = f"no sample in {self._settings.timeout:g} s"
                 raise SampleError(f"{query.sample_id}: {waited} from the object store") from None
-            self._samples.put(query.sample_id, sample)
+            self._samples.put(known, sample)
         return sample
 
 

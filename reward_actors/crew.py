@@ -202,7 +202,9 @@ class Crew:
             answers.cancel()
 
     def _again(self, item: Item, reason: str, hopeless: bool) -> None:
-        if hopeless:
+        if item.result.done():  # nobody waits for it any more
+            return
+        if hopeless and not item.pass_on():  # the picture of another client may be had where this one's is not
             item.answer(Failed(reason))
         else:
             item.suspect = True

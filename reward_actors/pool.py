@@ -13,20 +13,20 @@ from ray.exceptions import RayError
 from configs import UserError
 from configs.schema import Config
 from envs.samples import Failed, RewardQuery, Scored
+from reward_actors.account import Account
 from reward_actors.actor import RewardActor
 from reward_actors.autoscale import Limits, Scale, Scaling, load_between, rescale
 from reward_actors.crew import Crew
 from reward_actors.memo import Memo
 from reward_actors.queue import Item
-from reward_actors.stats import IDLE, PoolStats
+from reward_actors.stats import IDLE, Counts, PoolStats
 
-BOUND = 4096
-"""Queries queued or under way at once; who brings more waits."""
 MEMO = 20_000
 """Scores remembered, at most."""
 LOOK_SECONDS = 1.0
 """How often the autoscaler looks at the load."""
 SCALINGS_KEPT = 100
+GONE = "its client is gone"
 
 
 class RewardPool:
@@ -37,9 +37,9 @@ class RewardPool:
         self._settings = config.reward
         self._memo = Memo(memo)
         self._crew = Crew(actor_class, config.reward, config.world.size)
-        self._pending: dict[tuple, asyncio.Future] = {}
-        self._room = asyncio.Semaphore(BOUND)
-        self._counts = dict.fromkeys(("asked", "memo_hits", "shared", "scored", "failed"), 0)
+        self._pending: dict[tuple, Item] = {}
+        self._accounts: dict[str, Account] = {}
+        self._left = Counts()  # of clients that are gone
         self._autoscaler: asyncio.Task | None = None
         self._scalings: deque[Scaling] = deque(maxlen=SCALINGS_KEPT)
         self._closed = False
@@ -57,16 +57,18 @@ class RewardPool:
         if most:
             self.autoscale(fewest, most)
 
-    async def score(self, queries: Sequence[RewardQuery], priority: int = 0) -> list[Scored | Failed]:
-        """Scores queries, in their order; equal (sample_id, degradation) are asked once.
+    async def score(self, queries: Sequence[RewardQuery], priority: int = 0, client: str = "") -> list[Scored | Failed]:
+        """Scores queries, in their order; equal (sample_id, degradation, content) are asked once.
 
         Args:
             priority: lower goes first; the number of the step or group makes the oldest go first.
+            client: who asks; clients take turns (`FairQueue`). After `leave` what it waits for comes back `Failed`.
 
         Raises:
             UserError: the configured scorer cannot judge these samples.
         """
-        futures = [await self._ask(query, priority) for query in queries]
+        account = self._account(client)
+        futures = [await self._ask(query, priority, account) for query in queries]
         answers = await asyncio.gather(*map(asyncio.shield, futures), return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException):
@@ -104,8 +106,9 @@ class RewardPool:
         """A snapshot; cheap, asks nobody."""
         crew, reports = self._crew, self._crew.reports()
         total = sum((report for report, _ in reports.values()), IDLE)
+        clients = {account.client: account.counts for account in self._accounts.values()}
         return PoolStats(
-            **self._counts,
+            **vars(sum(clients.values(), self._left)),
             restarts=crew.restarts,
             restarting=crew.restart_seconds,
             actors=sum(slot.live and not slot.draining for slot in crew.slots),
@@ -117,6 +120,8 @@ class RewardPool:
             denoiser_seconds=total.denoiser,
             busy={name: report.busy for name, (report, _) in reports.items()},
             scalings=tuple(self._scalings),
+            clients=clients,
+            waiting=dict(crew.queue.by_client()),
         )
 
     def processes(self) -> dict[str, int]:
@@ -128,48 +133,85 @@ class RewardPool:
         self._closed = True
         self._stop_autoscaling()
         await self._crew.close()
-        for future in list(self._pending.values()):
-            if not future.done():
-                future.set_result(Failed("the reward pool was closed"))
+        for item in list(self._pending.values()):
+            item.answer(Failed("the reward pool was closed"))
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with anything that changes a score, weights included; empty while no actor lives."""
+        return self._crew.fingerprint
+
+    def counts(self, client: str) -> Counts:
+        """Of one client; zeros where it has asked nothing, or has left."""
+        account = self._accounts.get(client)
+        return account.counts if account else Counts()
+
+    def leave(self, client: str) -> None:
+        """Nobody waits any more for what `client` has asked: it leaves the queue, unless another asks the same.
+
+        What an actor holds of it is finished there, for nobody. If the client asks again, it is a new one.
+        """
+        account = self._account(client)
+        account.gone, self._left = True, self._left + account.counts
+        del self._accounts[client]
+        queued = self._crew.queue.remove(client)
+        for item in list(self._pending.values()):
+            item.others.pop(client, None)
+            if item.client == client and not item.pass_on():
+                del self._pending[item.query.key]
+                item.answer(Failed(GONE))
+        for item in queued:
+            if not item.result.done():
+                self._crew.put(item)
 
     # asking
 
-    async def _ask(self, query: RewardQuery, priority: int) -> asyncio.Future:
+    def _account(self, client: str) -> Account:
+        if (account := self._accounts.get(client)) is None:
+            account = self._accounts[client] = Account(client)
+        return account
+
+    async def _ask(self, query: RewardQuery, priority: int, account: Account) -> asyncio.Future:
         """The answer to one query, to come: remembered, under way already, or new work."""
         if self._closed:
             raise RuntimeError("the reward pool is closed")
-        self._counts["asked"] += 1
-        if (known := self._known(query)) is not None:
+        account.count("asked")
+        if (known := self._known(query, priority, account)) is not None:
             return known
-        await self._room.acquire()
-        if (known := self._known(query)) is not None:  # asked by somebody else while we waited
-            self._room.release()
+        await account.room.acquire()
+        if (known := self._known(query, priority, account)) is not None:  # asked by somebody else while we waited
+            account.room.release()
             return known
         future = asyncio.get_running_loop().create_future()
-        self._pending[query.key] = future
-        item = Item(query, future, priority)
-        future.add_done_callback(lambda _: self._settle(item))
+        item = Item(query, future, priority, client=account.client)
+        future.add_done_callback(lambda _: self._settle(item, account))
+        self._pending[query.key] = item
         self._crew.put(item)
         return future
 
-    def _known(self, query: RewardQuery) -> asyncio.Future | None:
-        if (future := self._pending.get(query.key)) is not None:
-            self._counts["shared"] += 1
-            return future
+    def _known(self, query: RewardQuery, priority: int, account: Account) -> asyncio.Future | None:
+        if account.gone:
+            return _answered(Failed(GONE))
+        if (item := self._pending.get(query.key)) is not None:
+            account.count("shared")
+            if item.client != account.client:
+                item.others[account.client] = Item(query, item.result, priority, client=account.client)
+            return item.result
         if (scored := self._memo.get((*query.key, self._crew.fingerprint))) is None:
             return None
-        self._counts["memo_hits"] += 1
-        future = asyncio.get_running_loop().create_future()
-        future.set_result(replace(scored, cached=True))
-        return future
+        account.count("memo_hits")
+        return _answered(replace(scored, cached=True))
 
-    def _settle(self, item: Item) -> None:
-        self._room.release()
-        self._pending.pop(item.query.key, None)
+    def _settle(self, item: Item, account: Account) -> None:
+        """account: of the client that brought it, whose room it took; it may be another's by now."""
+        account.room.release()
+        if self._pending.get(item.query.key) is item:
+            del self._pending[item.query.key]
         if item.result.exception() is not None:
             return
         answer = item.result.result()
-        self._counts["scored" if isinstance(answer, Scored) else "failed"] += 1
+        if (now := self._accounts.get(item.client)) is not None:
+            now.count("scored" if isinstance(answer, Scored) else "failed")
         if isinstance(answer, Scored) and answer.picture is None:  # pictures are too large to keep
             self._memo.put((*item.query.key, item.fingerprint), answer)
 
@@ -198,3 +240,9 @@ class RewardPool:
         if self._autoscaler is not None:
             self._autoscaler.cancel()
         self._autoscaler = None
+
+
+def _answered(answer: Scored | Failed) -> asyncio.Future:
+    future = asyncio.get_running_loop().create_future()
+    future.set_result(answer)
+    return future

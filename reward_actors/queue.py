@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain
 
 from envs.samples import Failed, RewardQuery, Scored
+from reward_actors.fair import FairQueue
 
 
 @dataclass
@@ -18,6 +19,7 @@ class Item:
 
     priority: lower goes first. since: when it came (monotonic seconds).
     deaths: actors that died while it was alone in them. fingerprint: of the actor that scored it.
+    client: whose turn it takes. others: by name, the clients who wait for the same answer, each with its own item.
     """
 
     query: RewardQuery
@@ -27,6 +29,8 @@ class Item:
     suspect: bool = False
     deaths: int = 0
     fingerprint: str = ""
+    client: str = ""
+    others: dict[str, Item] = field(default_factory=dict)
 
     def answer(self, result: Scored | Failed, fingerprint: str = "") -> None:
         """Ends it; a second answer, of an actor given up too early, changes nothing."""
@@ -34,41 +38,56 @@ class Item:
             self.fingerprint = fingerprint
             self.result.set_result(result)
 
+    def pass_on(self) -> bool:
+        """It becomes that of the next client who waits for it; False where none does.
+
+        For when its client is gone, or is about to be seen to be: that client's process owned the picture.
+        """
+        if not self.others:
+            return False
+        heir = self.others.pop(next(iter(self.others)))
+        self.client, self.query, self.priority = heir.client, heir.query, heir.priority
+        return True
+
 
 class PullQueue:
     """Work waits here until an actor has room; nothing is assigned ahead of that.
 
-    Ordered by priority, then by arrival. Suspects (queries whose actor died or failed) wait in a queue
-    of their own, because each of them must be tried alone.
+    Ordered by turns between clients, and within a client by priority, then by arrival. Suspects (queries whose actor
+    died or failed) wait in a queue of their own, because each of them must be tried alone.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         """clock: seconds, as in `Item.since`; a simulation brings its own."""
         self._clock = clock
-        self._heaps: dict[bool, list[tuple[int, int, Item]]] = {False: [], True: []}
-        self._arrivals = itertools.count()
+        self._queues: dict[bool, FairQueue[Item]] = {False: FairQueue(), True: FairQueue()}
 
     def __len__(self) -> int:
-        return sum(len(heap) for heap in self._heaps.values())
+        return sum(map(len, self._queues.values()))
 
     def push(self, item: Item) -> None:
-        heapq.heappush(self._heaps[item.suspect], (item.priority, next(self._arrivals), item))
+        self._queues[item.suspect].push(item, item.priority, item.client)
 
     def pop(self, suspect: bool = False) -> Item:
         """The next item, of the suspects or of the others. Raises IndexError where none waits."""
-        return heapq.heappop(self._heaps[suspect])[2]
+        return self._queues[suspect].pop()
+
+    def remove(self, client: str) -> list[Item]:
+        """Takes out all that waits of a client, and returns it."""
+        return [item for queue in self._queues.values() for item in queue.remove(client)]
 
     def waiting(self, suspect: bool = False) -> int:
-        return len(self._heaps[suspect])
+        return len(self._queues[suspect])
+
+    def by_client(self) -> Counter[str]:
+        """How many items of each client wait."""
+        return sum((Counter(queue.waiting()) for queue in self._queues.values()), Counter())
 
     def age(self) -> float:
         """Seconds since the oldest item came."""
-        since = [item.since for heap in self._heaps.values() for _, _, item in heap]
-        return self._clock() - min(since) if since else 0.0
+        oldest = min((item.since for item in chain(*self._queues.values())), default=None)
+        return 0.0 if oldest is None else self._clock() - oldest
 
     def drain(self) -> list[Item]:
         """Everything that waits; the queue is empty afterwards."""
-        items = [item for heap in self._heaps.values() for _, _, item in heap]
-        for heap in self._heaps.values():
-            heap.clear()
-        return items
+        return [item for client in self.by_client() for item in self.remove(client)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from reward_actors.autoscale import Scaling
 
@@ -28,37 +28,46 @@ class Report:
     image_steps: int = 0
 
     def __add__(self, other: Report) -> Report:
-        return Report(
-            self.busy + other.busy, self.denoiser + other.denoiser, self.image_steps + other.image_steps
-        )
+        return Report(self.busy + other.busy, self.denoiser + other.denoiser, self.image_steps + other.image_steps)
 
 
 IDLE = Report()
 
 
 @dataclass(frozen=True)
-class PoolStats:
+class Counts:
+    """What became of queries. asked = memo_hits + shared + those that became work; scored and failed count the latter's
+    ends. shared: answered by the same query already under way."""
+
+    asked: int = 0
+    memo_hits: int = 0
+    shared: int = 0
+    scored: int = 0
+    failed: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(getattr(self, name) + getattr(other, name) for name in Counts.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class PoolStats(Counts):
     """What a pool has done since it started.
 
-    asked = memo_hits + shared + the queries that became work; scored and failed count the latter's ends.
-    shared: answered by the same query already under way. busy: seconds at work, by actor name.
+    busy: seconds at work, by actor name.
     occupied, restarting: seconds, summed over actors, in which they held a query, or were being started again.
-    scalings: what the autoscaler did lately.
+    scalings: what the autoscaler did lately. clients: the counts of each that is there; waiting: what it has queued.
     """
 
-    asked: int
-    memo_hits: int
-    shared: int
-    scored: int
-    failed: int
-    restarts: int
-    actors: int
-    queued: int
-    in_flight: int
-    queue_age: float
-    occupied: float
-    restarting: float
-    image_steps: int
-    denoiser_seconds: float
-    busy: dict[str, float]
-    scalings: tuple[Scaling, ...]
+    restarts: int = 0
+    actors: int = 0
+    queued: int = 0
+    in_flight: int = 0
+    queue_age: float = 0.0
+    occupied: float = 0.0
+    restarting: float = 0.0
+    image_steps: int = 0
+    denoiser_seconds: float = 0.0
+    busy: dict[str, float] = field(default_factory=dict)
+    scalings: tuple[Scaling, ...] = ()
+    clients: dict[str, Counts] = field(default_factory=dict)
+    waiting: dict[str, int] = field(default_factory=dict)

@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
+from reward_actors.account import BOUND
 from reward_actors.autoscale import Limits, Load, Scale, rescale
-from reward_actors.pool import BOUND, LOOK_SECONDS
+from reward_actors.pool import LOOK_SECONDS
 from reward_actors.queue import Item, PullQueue
 
 

@@ -60,3 +60,11 @@ def test_a_memo_without_room_remembers_nothing():
 def test_equal_answers_about_one_picture_are_one_query():
     assert RewardQuery("a", object()) == RewardQuery("a", asyncio)
     assert RewardQuery("a", None).key == RewardQuery("a", 1).key
+
+
+def test_what_two_clients_wait_for_becomes_the_other_s_when_the_first_is_gone():
+    asked, other = item("first", priority=1), item("second", priority=9)
+    other.client, asked.others = "b", {"b": other}
+    assert asked.pass_on()
+    assert (asked.client, asked.priority, asked.query) == ("b", 9, other.query)
+    assert not asked.pass_on()
