@@ -51,7 +51,7 @@ class Item:
 
 
 class PullQueue:
-    """Work waits here until an actor has room; nothing is assigned ahead of that.
+    """Work waits here until an actor has room; hardly anything is assigned ahead of that (`Crew`).
 
     Ordered by turns between clients, and within a client by priority, then by arrival. Suspects (queries whose actor
     died or failed) wait in a queue of their own, because each of them must be tried alone.
