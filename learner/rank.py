@@ -113,10 +113,10 @@ class LearnerRank:
 
     def bind_weights(self, timeout: float):
         """Opens the address where rollout engines meet rank 0 (see rollout.weight_transfer)."""
-        from rollout.weight_transfer import WeightSender
+        from rollout.weight_transfer import BUCKET_BYTES, WeightSender
 
         backend = "nccl" if self._config.learner.gpus else "gloo"
-        self._sender = WeightSender(backend, timeout)
+        self._sender = WeightSender(backend, timeout, min(BUCKET_BYTES, self._trainer.manifest().bytes))
         return self._sender.bind(ray.util.get_node_ip_address())
 
     def open_weights(self, world_size: int) -> None:

@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from rollout import shared_memory
 
-KEPT = 4
+KEPT = 3
 """Buffers that a receiver keeps for the next buckets."""
 
 

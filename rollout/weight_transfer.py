@@ -20,8 +20,8 @@ import torch
 from rollout.channel import Channel
 from rollout.follow import follow_parent
 
-BUCKET_BYTES = 16 * 2**20
-"""Of a bucket: as fast as any larger one, and little memory."""
+BUCKET_BYTES = 256 * 2**20
+"""Of a bucket, at most; measured faster than 16 and 64 MiB. A larger tensor is copied once more on either side."""
 NamedTensors = Iterable[tuple[str, torch.Tensor]]
 
 

@@ -112,7 +112,7 @@ class SendingRank(SleepingRank):
         return self._weights.manifest()
 
     def bind_weights(self, timeout: float):
-        self._sender = WeightSender("gloo", timeout, self._bucket_bytes)
+        self._sender = WeightSender("gloo", timeout, min(self._bucket_bytes, self._weights.manifest().bytes))
         return self._sender.bind("127.0.0.1")
 
     def open_weights(self, world_size: int) -> None:
@@ -191,7 +191,7 @@ def run(config: Config, large: bool) -> dict:
     rows = [{"model": "shipped policy"} | asyncio.run(measure(config, policy))]
     if large:
         billion = Weights(like_qwen(2048, 18, 50_000), "bfloat16")
-        rows += [{"model": "1 B, bfloat16"} | asyncio.run(measure(config, billion, each)) for each in (BUCKET_MB, 256)]
+        rows += [{"model": "1 B, bfloat16"} | asyncio.run(measure(config, billion, each)) for each in (16, BUCKET_MB)]
     table = Table("model", *COLUMNS)
     for row in rows:
         numbers = (row[column] for column in COLUMNS)
