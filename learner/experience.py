@@ -11,10 +11,7 @@ import torch
 
 from envs.samples import Failed, Gated, Group, Scored
 from learner.examples import Example
-from learner.grpo import Trajectory, group_advantages
-
-LEVEL = 1e-6
-"""Rewards that differ by less, relatively, are equal."""
+from learner.grpo import FLAT, Trajectory, group_advantages
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,9 @@ def teaches_nothing(item: JudgedGroup) -> bool:
 
 def _advantages(item: JudgedGroup, scale_by_spread: bool = True) -> list[float]:
     valid = [not isinstance(verdict, Failed) for verdict in item.verdicts]
-    rewards = _levelled([verdict.reward if ok else 0.0 for verdict, ok in zip(item.verdicts, valid, strict=True)], item)
+    rewards = [verdict.reward if ok else 0.0 for verdict, ok in zip(item.verdicts, valid, strict=True)]
+    if scale_by_spread:
+        rewards = _levelled(rewards, item)
     return group_advantages(torch.tensor(rewards, dtype=torch.float64), torch.tensor(valid), scale_by_spread).tolist()
 
 
@@ -64,7 +63,7 @@ def _levelled(rewards: Sequence[float], item: JudgedGroup) -> list[float]:
     to learn from the others of its group once that is divided by its spread.
     """
     scored = [verdict.reward for verdict in item.verdicts if isinstance(verdict, Scored)]
-    if len(scored) < 2 or (spread := float(np.std(scored))) <= LEVEL * max(map(abs, scored)):
+    if len(scored) < 2 or (spread := float(np.std(scored))) <= FLAT * max(map(abs, scored)):
         return list(rewards)
     floor = min(scored) - spread
     return [floor if isinstance(v, Gated) else reward for v, reward in zip(item.verdicts, rewards, strict=True)]

@@ -19,6 +19,9 @@ from learner.examples import Example
 NOISE = 1e-4
 """Difference of log-probabilities, nats, below which two engines of the same weights agree in float32."""
 
+FLAT = 1e-6
+"""Spread of a group's rewards, relative to the largest of them, up to which they are equal."""
+
 CAP = 2.0
 """Of the importance weight of a token."""
 
@@ -51,7 +54,7 @@ def group_advantages(
     count = valid.sum(-1, keepdim=True).clamp(min=1)
     centred = torch.where(valid, rewards - rewards.sum(-1, keepdim=True) / count, 0.0)
     spread = ((centred**2).sum(-1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
-    flat = spread <= 1e-6 * rewards.abs().amax(-1, keepdim=True)  # rounding of the mean is no spread
+    flat = spread <= FLAT * rewards.abs().amax(-1, keepdim=True)  # rounding of the mean is no spread
     advantages = centred / torch.where(flat, 1.0, spread) if scale_by_spread else centred
     return torch.where(flat, 0.0, advantages)
 

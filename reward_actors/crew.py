@@ -110,8 +110,10 @@ class Crew:
             self._hand(slot, items)
 
     def _dealt(self) -> dict[Slot, list[Item]]:
-        """What waits, one after the other for the actor with the least to do, as far as they have room. A few more each
-        while another round for all of them waits, so that nobody is idle at the end for it."""
+        """What waits, one after the other for the actor with the least to do, as far as they have room.
+
+        While more waits than all of them hold, each is handed a few `ahead`; not at the end, when another would be
+        idle for it."""
         heap = [(len(slot.in_flight), place, slot) for place, slot in enumerate(self.slots) if slot.takes_work]
         heapq.heapify(heap)
         rows, parcels = sum(slot.rows for *_, slot in heap), {}

@@ -93,6 +93,7 @@ class Slot:
 
     @property
     def takes_work(self) -> bool:
+        """Whether queries of any kind may be handed to it, as far as it has room."""
         return self.live and not self.draining and not self.alone
 
     @property

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -23,16 +24,12 @@ KEPT = 3
 class Channel:
     """One end. `rounds` counts its collective calls: one a bucket, more for a bucket above `limit`."""
 
-    def __init__(
-        self, address: str, port: int, rank: int, world_size: int, timeout: float, limit: int, listen=None,
-        share: bool = True,
-    ):  # fmt: skip
+    def __init__(self, address: str, port: int, rank: int, world_size: int, timeout: float, limit: int, listen=None):
         """Joins the others; waits for them.
 
         Args:
             limit: bytes of a bucket that is no single larger tensor; the same everywhere.
             listen: rank 0's socket, already bound.
-            share: whether memory may be shared with those on this machine.
 
         Raises:
             RuntimeError, OSError: not all joined within `timeout` seconds.
@@ -45,7 +42,7 @@ class Channel:
         self.rounds, self._limit, self._sender = 0, limit, rank == 0
         self._underway = None
         self._kept: list[torch.Tensor] = []
-        self._halves = self._meet(shared_memory.file(port), share)
+        self._halves = self._meet(shared_memory.file(port))
 
     @property
     def shared(self) -> bool:
@@ -92,7 +89,7 @@ class Channel:
         self.group.broadcast(numbers, 0).wait()
         return numbers
 
-    def _meet(self, file, share: bool) -> tuple[torch.Tensor, torch.Tensor] | None:
+    def _meet(self, file: Path) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Two halves of memory that every member sees, uint8 (limit,) each; None where one of them does not.
 
         The file has no name any more once all have opened it: nothing is left over, however they end.
@@ -101,14 +98,14 @@ class Channel:
         if self._sender:
             nonce = torch.tensor(list(secrets.token_bytes(shared_memory.NONCE)), dtype=torch.uint8)
             with suppress(OSError):
-                memory = shared_memory.made(file, nonce, 2 * self._limit) if share else None
+                memory = shared_memory.made(file, nonce, 2 * self._limit)
         self.group.broadcast(nonce, 0).wait()
-        if not self._sender and share:
+        if not self._sender:
             with suppress(OSError, ValueError):
                 memory = shared_memory.opened(file, nonce, 2 * self._limit)
         everywhere = torch.tensor([memory is not None], dtype=torch.int64)
         self.group.allreduce([everywhere], dist.ReduceOp.MIN).wait()
-        if self._sender:
+        if self._sender and memory is not None:
             file.unlink(missing_ok=True)
         return memory.split(self._limit) if everywhere.item() else None
 

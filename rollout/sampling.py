@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from configs.schema import Rollout
 from envs.samples import Completion
+
+
+def answer_temperature(rollout: Rollout) -> float:
+    """Of the answers that are evaluated and restored by: 0, greedy, unless `rollout.decoding` is `sample`."""
+    return rollout.temperature if rollout.decoding == "sample" else 0.0
 
 
 def sampling_params(

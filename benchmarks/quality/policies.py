@@ -69,12 +69,13 @@ def _speaks(folder: Path, config: Config) -> bool:
 async def _sample(config: Config, source: Source, samples: CorpusSplit) -> dict[str, Completion]:
     from rollout.pool import RolloutPool
     from rollout.prompting import answer_limit
+    from rollout.sampling import answer_temperature
 
     pool = RolloutPool(config, source.folder)
     options = {
         "n": 1,
         "seed": config.seed,
-        "temperature": config.rollout.temperature if config.rollout.decoding == "sample" else 0.0,
+        "temperature": answer_temperature(config.rollout),
         "max_tokens": answer_limit(config, source.trained),
         "posteriors": source.trained,
         "grammar": config.rollout.grammar,

@@ -16,6 +16,7 @@ from envs.samples import Prompt, RewardQuery, Scored
 from envs.taxonomy import Degradation
 from reward_actors.pool import RewardPool
 from rollout.pool import RolloutPool
+from rollout.sampling import answer_temperature
 
 AT_ONCE = 16
 """Requests under way at once; who comes later is asked to come again."""
@@ -57,7 +58,8 @@ class Service:
         with self._room():
             view, ratio = policy_view(picture, self._config.world.size)
             sample = as_sample(view)
-            async for group in self._rollouts.sample([Prompt(sample.sample_id, sample)], n=1, temperature=0.0):
+            drawn = answer_temperature(self._config.rollout)
+            async for group in self._rollouts.sample([Prompt(sample.sample_id, sample)], n=1, temperature=drawn):
                 text = group.completions[0].text
         found = read_text(text, self._taxonomy).degradation
         return Answer(to_photo(found, ratio) if found else None, text)

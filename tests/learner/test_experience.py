@@ -32,6 +32,12 @@ def test_a_gated_answer_is_the_worst_and_leaves_the_others_their_differences():
     assert [*scored, gated] == pytest.approx(list((floor - floor.mean()) / floor.std(ddof=1)))
 
 
+def test_where_nothing_is_divided_by_the_spread_a_gated_answer_keeps_its_penalty():
+    *scored, gated = trajectories([judged(Scored(-0.1), Scored(-0.3), Gated("wrong_type"))], loss="dr_grpo")
+    assert gated.advantage == pytest.approx(-1 + 1.4 / 3)
+    assert scored[0].advantage - scored[1].advantage == pytest.approx(0.2)
+
+
 def test_a_gated_answer_beside_equal_rewards_has_all_the_blame():
     *scored, gated = [
         t.advantage for t in trajectories([judged(*[Scored(-0.2)] * 3, Gated("wrong_type"))], loss="grpo")

@@ -1,14 +1,21 @@
-"""A photograph, a small network and a Gaussian world, for the tests of the restoration engine."""
+"""A photograph, a small network and a Gaussian world, and a pool to share, for the tests of the restoration engine."""
+
+import asyncio
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import skimage.data
 import torch
 from diffusers import UNet2DModel
+from sharing import light, settings, until
 
+from configs import control
 from envs.degradations import degrade
 from envs.samples import Sample
 from envs.taxonomy import TAXONOMY
+from reward_actors.client import open_pool
+from reward_actors.hosting import create
 from reward_actors.priors import GaussianPrior
 from reward_actors.unet_prior import UNetPrior
 
@@ -84,3 +91,40 @@ class GaussianWorld:
         generator = torch.Generator().manual_seed(seed)
         coefficients = torch.randn(1, 3, self.size, self.size, generator=generator) * self.power.sqrt()
         return (idct2(coefficients) + 1) / 2
+
+
+@pytest.fixture(scope="module")
+def host(ray_cluster):
+    """A pool `shared` of one actor that holds one query; a client that is silent for two seconds counts as dead."""
+    host = create(replace(settings(actors=1), name="shared"), silent=2.0, actor_class=light())
+    ray_cluster.get(host.open.remote())
+    yield host
+    ray_cluster.kill(host)
+    asyncio.run(until(_no_pool))
+
+
+async def _no_pool():
+    return not control.pools()
+
+
+@pytest.fixture
+def share(host, ray_cluster):
+    """Runs `work(a, b)` on two clients of the pool; afterwards they are gone, and the pool is not."""
+
+    def run(work):
+        async def scene():
+            pools = [open_pool(settings(pool="shared")) for _ in "ab"]
+            try:
+                await asyncio.gather(*(pool.start() for pool in pools))
+                return await asyncio.wait_for(work(*pools), 60)
+            finally:
+                await asyncio.gather(*(pool.close() for pool in pools))
+
+        before = ray_cluster.get(host.processes.remote())
+        result = asyncio.run(scene())
+        stats = ray_cluster.get(host.stats.remote())
+        assert (stats.queued, stats.clients) == (0, {})
+        assert ray_cluster.get(host.processes.remote()) == before
+        return result
+
+    return run

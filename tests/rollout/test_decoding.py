@@ -5,12 +5,13 @@ import types
 import pytest
 import torch
 
-from configs.schema import World
+from configs.schema import Rollout, World
 from envs.policy_world import write_world
 from envs.posterior import Posterior
 from envs.taxonomy import TAXONOMY
 from rollout.answer_tokens import AnswerTokens, Place
 from rollout.decoding import MeanDecoding, MedianDecoding, median, nearest_to_mean
+from rollout.sampling import answer_temperature
 
 FAR = -20.0
 
@@ -117,3 +118,7 @@ def test_a_tokenizer_without_answer_tokens_has_no_places(tmp_path):
     assert list(AnswerTokens.of(build_tokenizer(Taxonomy(())), TAXONOMY).places([1, 2, 3])) == []
 
 
+def test_answers_are_greedy_unless_they_are_to_be_drawn():
+    greedy = [answer_temperature(Rollout(decoding=name, temperature=0.7)) for name in ("argmax", "median", "mean")]
+    assert greedy == [0.0, 0.0, 0.0]
+    assert answer_temperature(Rollout(decoding="sample", temperature=0.7)) == 0.7
