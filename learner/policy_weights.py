@@ -17,7 +17,8 @@ from torch import nn
 from transformers import Qwen3VLForConditionalGeneration
 
 from learner.deepspeed_settings import gathered
-from rollout.weight_transfer import BUCKET_BYTES, Manifest, buckets
+from rollout.manifest import Manifest, buckets
+from rollout.weight_transfer import BUCKET_BYTES
 
 LORA_SCALE = 2
 """What the adapters add is multiplied by this (alpha / rank)."""

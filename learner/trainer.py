@@ -24,7 +24,7 @@ from learner.examples import Collator, Example
 from learner.policy import Policy, load_policy
 from learner.rows import Batch, token_batches
 from learner.targets import AnswerLanguage, sft_loss
-from rollout.weight_transfer import Manifest
+from rollout.manifest import Manifest
 
 WEIGHT_DECAY = 0.01
 

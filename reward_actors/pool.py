@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
-
-from ray.exceptions import RayError
 
 from configs import UserError
 from configs.schema import Config
 from envs.samples import Failed, RewardQuery, Scored
 from reward_actors.account import Account
 from reward_actors.actor import RewardActor
-from reward_actors.autoscale import Limits, Scale, Scaling, load_between, rescale
+from reward_actors.autoscale import Limits
+from reward_actors.autoscaler import Autoscaler
 from reward_actors.crew import Crew
 from reward_actors.memo import Memo
 from reward_actors.queue import Item
@@ -23,9 +20,6 @@ from reward_actors.stats import IDLE, Counts, PoolStats
 
 MEMO = 20_000
 """Scores remembered, at most."""
-LOOK_SECONDS = 1.0
-"""How often the autoscaler looks at the load."""
-SCALINGS_KEPT = 100
 GONE = "its client is gone"
 
 
@@ -37,11 +31,11 @@ class RewardPool:
         self._settings = config.reward
         self._memo = Memo(memo)
         self._crew = Crew(actor_class, config.reward, config.world.size)
+        self._roster = self._crew.roster
         self._pending: dict[tuple, Item] = {}
         self._accounts: dict[str, Account] = {}
         self._left = Counts()  # of clients that are gone
-        self._autoscaler: asyncio.Task | None = None
-        self._scalings: deque[Scaling] = deque(maxlen=SCALINGS_KEPT)
+        self._autoscaler = Autoscaler(self._roster, self.stats)
         self._closed = False
 
     async def start(self) -> None:
@@ -53,7 +47,7 @@ class RewardPool:
         fewest, most = self._settings.actors, self._settings.max_actors
         if most and most < fewest:
             raise UserError(f"reward.max_actors={most}: expected 0 or at least reward.actors={fewest}")
-        await self._crew.resize(fewest)
+        await self._roster.resize(fewest)
         if most:
             self.autoscale(fewest, most)
 
@@ -85,11 +79,8 @@ class RewardPool:
         """
         if actors < 1:
             raise ValueError(f"a pool needs at least one actor, not {actors}")
-        autoscaler = self._autoscaler
-        self._stop_autoscaling()
-        if autoscaler is not None:
-            await asyncio.wait([autoscaler])  # the actors it was starting are gone by then, and not counted
-        await self._crew.resize(actors)
+        await self._autoscaler.stop()
+        await self._roster.resize(actors)
 
     def autoscale(self, fewest: int, most: int, patience: float = 5.0, calm: float = 30.0) -> None:
         """From now on the pool has between `fewest` and `most` actors, as the load needs.
@@ -98,40 +89,38 @@ class RewardPool:
         """
         if not 1 <= fewest <= most:
             raise ValueError(f"autoscaling needs 1 <= fewest <= most, not {fewest} and {most}")
-        self._stop_autoscaling()
-        limits = Limits(fewest, most, patience=patience, calm=calm)
-        self._autoscaler = asyncio.get_running_loop().create_task(self._follow_load(limits))
+        self._autoscaler.start(Limits(fewest, most, patience=patience, calm=calm))
 
     def stats(self) -> PoolStats:
         """A snapshot; cheap, asks nobody."""
-        crew, reports = self._crew, self._crew.reports()
+        roster, queue, reports = self._roster, self._crew.queue, self._roster.reports()
         total = sum((report for report, _ in reports.values()), IDLE)
         clients = {account.client: account.counts for account in self._accounts.values()}
         return PoolStats(
             **vars(sum(clients.values(), self._left)),
-            restarts=crew.restarts,
-            restarting=crew.restart_seconds,
-            actors=sum(slot.live and not slot.draining for slot in crew.slots),
-            queued=len(crew.queue),
-            in_flight=sum(len(slot.in_flight) for slot in crew.slots),
-            queue_age=crew.queue.age(),
+            restarts=roster.restarts,
+            restarting=roster.restart_seconds,
+            actors=sum(slot.live and not slot.draining for slot in roster.slots),
+            queued=len(queue),
+            in_flight=sum(len(slot.in_flight) for slot in roster.slots),
+            queue_age=queue.age(),
             occupied=sum(occupied for _, occupied in reports.values()),
             image_steps=total.image_steps,
             denoiser_seconds=total.denoiser,
             busy={name: report.busy for name, (report, _) in reports.items()},
-            scalings=tuple(self._scalings),
+            scalings=tuple(self._autoscaler.scalings),
             clients=clients,
-            waiting=dict(crew.queue.by_client()),
+            waiting=dict(queue.by_client()),
         )
 
     def processes(self) -> dict[str, int]:
         """Process id of each live actor, by name."""
-        return {slot.name: slot.pid for slot in self._crew.slots if slot.live}
+        return {slot.name: slot.pid for slot in self._roster.slots if slot.live}
 
     async def close(self) -> None:
         """Ends all actors. Queries still under way come back `Failed`."""
         self._closed = True
-        self._stop_autoscaling()
+        await self._autoscaler.stop()
         await self._crew.close()
         for item in list(self._pending.values()):
             item.answer(Failed("the reward pool was closed"))
@@ -139,7 +128,7 @@ class RewardPool:
     @property
     def fingerprint(self) -> str:
         """Changes with anything that changes a score, weights included; empty while no actor lives."""
-        return self._crew.fingerprint
+        return self._roster.fingerprint
 
     def counts(self, client: str) -> Counts:
         """Of one client; zeros where it has asked nothing, or has left."""
@@ -197,7 +186,7 @@ class RewardPool:
             if item.client != account.client:
                 item.others[account.client] = Item(query, item.result, priority, client=account.client)
             return item.result
-        if (scored := self._memo.get((*query.key, self._crew.fingerprint))) is None:
+        if (scored := self._memo.get((*query.key, self._roster.fingerprint))) is None:
             return None
         account.count("memo_hits")
         return _answered(replace(scored, cached=True))
@@ -214,32 +203,6 @@ class RewardPool:
             now.count("scored" if isinstance(answer, Scored) else "failed")
         if isinstance(answer, Scored) and answer.picture is None:  # pictures are too large to keep
             self._memo.put((*item.query.key, item.fingerprint), answer)
-
-    # autoscaling
-
-    async def _follow_load(self, limits: Limits) -> None:
-        began, crew = time.monotonic(), self._crew
-        scale, before, seen = Scale(crew.actors), self.stats(), began
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            now, after = time.monotonic(), self.stats()
-            load = load_between(before, after, now - seen)
-            scale = rescale(replace(scale, actors=crew.actors), load, now, limits)
-            before, seen = after, now
-            wanted = min(scale.actors, crew.actors + crew.placeable()) if scale.actors > crew.actors else scale.actors
-            if wanted == crew.actors:
-                continue
-            scaling = Scaling(now - began, crew.actors, wanted, load)
-            try:
-                await crew.resize(wanted)
-            except (UserError, RayError) as error:  # one that died on the way ends no autoscaling
-                scaling = replace(scaling, trouble=str(error))
-            self._scalings.append(scaling)
-
-    def _stop_autoscaling(self) -> None:
-        if self._autoscaler is not None:
-            self._autoscaler.cancel()
-        self._autoscaler = None
 
 
 def _answered(answer: Scored | Failed) -> asyncio.Future:

@@ -20,10 +20,10 @@ from envs.samples import Completion, Group, Prompt, Sample
 from rollout.answer_tokens import LIKELIEST, AnswerTokens, Place
 from rollout.engine import engine_arguments, start_engine, transfer_backend
 from rollout.gate import UpdateGate
+from rollout.manifest import Manifest
 from rollout.prompting import grammar_for, prompt_text, question_for
 from rollout.sampling import chosen, completions, density_params, sampling_params, scoring_params
 from rollout.update import EngineLostError
-from rollout.weight_transfer import Manifest
 
 
 class RolloutActor:

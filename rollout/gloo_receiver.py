@@ -9,7 +9,8 @@ from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 
 from rollout.channel import Channel
-from rollout.weight_transfer import Manifest, receive
+from rollout.manifest import Manifest
+from rollout.weight_transfer import receive
 
 
 @dataclass(kw_only=True)

@@ -10,7 +10,8 @@ from ray.exceptions import RayActorError
 
 from configs.schema import Config
 from rollout.engine import gpus_spread_over, transfer_backend
-from rollout.weight_transfer import Endpoint, Manifest
+from rollout.manifest import Manifest
+from rollout.weight_transfer import Endpoint
 
 GRACE = 30.0  # seconds in which the other participants of a failed update may say why it failed
 

@@ -53,19 +53,20 @@ class SleepingRank:
         return "127.0.0.1", 0
 
     def start(self, address, folder: str, total_steps: int, reference) -> None:
-        from rollout import weight_transfer  # here and now: the import of torch is no part of a weight update
+        from rollout import manifest, weight_transfer  # here and now: to import torch is no part of an update
 
-        self._seconds, self._transfer = json.loads(Path(folder, "sleeps.json").read_text())["learner"], weight_transfer
+        self._seconds = json.loads(Path(folder, "sleeps.json").read_text())["learner"]
+        self._manifest, self._end = manifest.Manifest((), (), ()), weight_transfer.Endpoint("127.0.0.1", 0, 0)
 
     def grpo_step(self, trajectories: Sequence) -> dict[str, float]:
         time.sleep(self._seconds)
         return {"seconds": self._seconds}
 
     def weight_manifest(self):
-        return self._transfer.Manifest((), (), ())
+        return self._manifest
 
     def bind_weights(self, timeout: float):
-        return self._transfer.Endpoint("127.0.0.1", 0, 0)
+        return self._end
 
     def open_weights(self, world_size: int) -> None: ...
 

@@ -30,15 +30,9 @@ from learner.ranks import Learner
 from learner.weight_source import LearnerWeights
 from rollout.channel import Channel
 from rollout.gate import UpdateGate
+from rollout.manifest import Manifest, buckets, checkpoint_shapes
 from rollout.pool import RolloutPool
-from rollout.weight_transfer import (
-    BUCKET_BYTES,
-    Manifest,
-    WeightSender,
-    buckets,
-    checkpoint_shapes,
-    receive,
-)
+from rollout.weight_transfer import BUCKET_BYTES, WeightSender, receive
 
 BOUND = 0.3
 """Of memcpy, within one machine."""

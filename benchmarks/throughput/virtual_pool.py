@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from reward_actors.account import BOUND
 from reward_actors.autoscale import Limits, Load, Scale, rescale
-from reward_actors.pool import LOOK_SECONDS
+from reward_actors.autoscaler import LOOK_SECONDS
 from reward_actors.queue import Item, PullQueue
 
 

@@ -14,7 +14,7 @@ def crew(*held, waiting, rows=4):
     for name, count in enumerate(held):
         slot = Slot(str(name))
         slot.live, slot.rows, slot.in_flight = True, rows, dict.fromkeys(range(count))
-        made.slots.append(slot)
+        made.roster.slots.append(slot)
     for _ in range(waiting):
         made.queue.push(Item(None, None))
     return made
@@ -23,7 +23,7 @@ def crew(*held, waiting, rows=4):
 def dealt(made):
     """How many each actor is handed."""
     parcels = made._dealt()
-    return [len(parcels.get(slot, ())) for slot in made.slots]
+    return [len(parcels.get(slot, ())) for slot in made.roster.slots]
 
 
 @pytest.mark.parametrize(
@@ -50,5 +50,5 @@ def test_a_quarter_of_the_rows_is_handed_ahead():
 
 def test_who_leaves_or_is_kept_for_a_suspect_is_handed_nothing():
     made = crew(0, 0, 0, waiting=100)
-    made.slots[0].draining = made.slots[1].alone = True
+    made.roster.slots[0].draining = made.roster.slots[1].alone = True
     assert dealt(made) == [0, 0, 5]

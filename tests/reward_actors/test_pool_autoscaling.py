@@ -7,7 +7,8 @@ import pytest
 from ray.exceptions import RayActorError
 
 from configs.schema import Config
-from reward_actors import pool as pools
+from reward_actors import autoscaler
+from reward_actors.pool import RewardPool
 from reward_actors.queue import PullQueue
 
 
@@ -42,12 +43,13 @@ class Crew:
 @pytest.fixture
 def with_crew(monkeypatch):
     """Runs `work(pool, crew)` on a pool that looks at its load every few milliseconds."""
-    monkeypatch.setattr(pools, "LOOK_SECONDS", 0.005)
+    monkeypatch.setattr(autoscaler, "LOOK_SECONDS", 0.005)
 
     def run(work, *crew):
         async def scene():
-            pool = pools.RewardPool(Config())
-            pool._crew = Crew(*crew)
+            pool = RewardPool(Config())
+            pool._crew = pool._roster = Crew(*crew)
+            pool._autoscaler = autoscaler.Autoscaler(pool._roster, pool.stats)
             return await asyncio.wait_for(work(pool, pool._crew), 10)
 
         return asyncio.run(scene())

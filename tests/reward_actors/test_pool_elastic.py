@@ -172,7 +172,7 @@ def test_scores_of_another_prior_are_not_remembered(ray_cluster, tmp_path):
 
 @pytest.mark.chaos
 def test_one_job_has_one_reward_an_actor_with_another_prior_is_not_let_in(ray_cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr("reward_actors.crew.MAX_RESTARTS", 2)
+    monkeypatch.setattr("reward_actors.roster.MAX_RESTARTS", 2)
     weights = tmp_path / "weights"
     weights.write_text("old")
 

@@ -233,7 +233,7 @@ def test_a_query_that_kills_two_actors_is_failed_and_its_neighbours_live(ask, bl
 
 @pytest.mark.chaos
 def test_when_no_actor_is_left_queries_fail_instead_of_waiting(ask, monkeypatch):
-    monkeypatch.setattr("reward_actors.crew.MAX_RESTARTS", 0)
+    monkeypatch.setattr("reward_actors.roster.MAX_RESTARTS", 0)
 
     async def work(pool):
         scoring = asyncio.create_task(pool.score(ask("orphans", 40)))

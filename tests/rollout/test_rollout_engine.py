@@ -19,10 +19,11 @@ from configs import load
 from envs.observation import views
 from envs.samples import Prompt, Sample
 from envs.taxonomy import TAXONOMY
+from rollout.manifest import Manifest
 from rollout.pool import RolloutPool
 from rollout.prompting import prompt_text
 from rollout.update import WeightUpdate
-from rollout.weight_transfer import Manifest, WeightSender
+from rollout.weight_transfer import WeightSender
 
 pytestmark = pytest.mark.engine
 
@@ -190,7 +191,8 @@ def test_no_group_is_sampled_across_an_update(stage):
 
 def test_what_is_not_trained_travels_once_and_again_on_demand(stage):
     """A language layer and the vision tower change; the learner says that it trains the language alone."""
-    stage.learner.freezes, stage.pool._update = True, WeightUpdate(stage.config, stage.folder)  # another job's learner
+    stage.learner.freezes = True
+    stage.pool._engines._update = WeightUpdate(stage.config, stage.folder)  # another job's learner
 
     def update(whole=False):
         before = stage.pool.stats().update_bytes
