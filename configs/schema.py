@@ -94,7 +94,10 @@ class Learner:
         1792, "Tokens a rank's forward pass has, at most: sequences times the longest, pictures too.", 1, 100_000_000
     )
     lora: int = _(0, "Rank of LoRA adapters, trained in place of the weights; 0 trains the weights.", 0, 1024)
-    vision: bool = _(True, "The vision tower is trained too.")
+    trained: str = _(
+        "all", "Weights that are trained: all; all but the vision tower; the language model's norms.",
+        choices=("all", "language", "norms"),
+    )  # fmt: skip
     memory: list[str] = _(
         [],
         "What saves GPU memory: activations are computed twice; the optimiser is on the host.",

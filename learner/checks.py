@@ -13,6 +13,8 @@ def check_learner(config: Config) -> None:
         raise UserError(
             "learner.memory=offload: expected learner.zero=1, 2 or 3, got 0; ZeRO-0 has nothing to move to the host"
         )
+    if config.learner.lora and config.learner.trained == "norms":
+        raise UserError("learner.lora: norms have no adapters; expected learner.trained=all or language, or lora=0")
 
 
 def check_rl(config: Config, job: str) -> None:

@@ -1,4 +1,4 @@
-"""The policy's weights under their checkpoint's names, whichever of them are trained: all, without vision, or LoRA.
+"""The policy's weights under their checkpoint's names, whichever of them are trained, or have adapters that are.
 
 With LoRA every linear layer and both embedding tables have adapters; what they add is merged into the plain weight
 where one is read, so that neither an engine nor a policy folder knows of them.
@@ -15,6 +15,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import Qwen3VLForConditionalGeneration
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRMSNorm
 
 from learner.deepspeed_settings import gathered
 from rollout.manifest import Manifest, buckets
@@ -53,9 +54,10 @@ class Weight:
         return (self.parameter + self.layer.get_delta_weight(_ADAPTER)).to(self.parameter.dtype)
 
 
-def choose_trained(model: Qwen3VLForConditionalGeneration, lora: int, vision: bool) -> None:
-    """Freezes what is not trained, and adds adapters of rank `lora` (0: none). Changes nothing the model computes.
+def choose_trained(model: Qwen3VLForConditionalGeneration, lora: int, trained: str) -> None:
+    """Freezes all but `trained`, or gives it adapters of rank `lora` (0: none). Changes nothing the model computes.
 
+    trained: `all`, `language` (without the vision tower) or `norms` (the gains of the language model's RMSNorms).
     Where both embedding tables are one matrix, LoRA leaves it alone.
     """
     if lora:
@@ -64,12 +66,17 @@ def choose_trained(model: Qwen3VLForConditionalGeneration, lora: int, vision: bo
         names = [
             name
             for name, module in model.named_modules()
-            if (vision or not name.startswith("model.visual."))
+            if (trained == "all" or not name.startswith("model.visual."))
             and (module in tables or (isinstance(module, nn.Linear) and module is not model.get_output_embeddings()))
         ]
         inject_adapter_in_model(LoraConfig(r=lora, lora_alpha=LORA_SCALE * lora, target_modules=names), model, _ADAPTER)
-    elif not vision:
+    elif trained == "language":
         model.model.visual.requires_grad_(False)
+    elif trained == "norms":
+        model.requires_grad_(False)
+        for module in model.model.language_model.modules():
+            if isinstance(module, Qwen3VLTextRMSNorm):
+                module.requires_grad_(True)
 
 
 def weights(model: Qwen3VLForConditionalGeneration) -> list[Weight]:

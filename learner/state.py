@@ -87,7 +87,7 @@ def load_rank(trainer: Trainer, folder: Path) -> None:
 def _identity(trainer: Trainer) -> dict:
     """What must be the same for a checkpoint to fit."""
     learner = trainer.config.learner
-    return {"ranks": trainer.ranks, "zero": learner.zero, "lora": learner.lora, "vision": learner.vision}
+    return {"ranks": trainer.ranks, "zero": learner.zero, "lora": learner.lora, "trained": learner.trained}
 
 
 @torch.no_grad()

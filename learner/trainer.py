@@ -63,7 +63,7 @@ class Trainer:
         self.reference, self._penalised = None, reference is not None
         if self._penalised and not config.learner.lora:
             self.reference = Policy(load_policy(reference)[0].to(self.device), **shape).requires_grad_(False)
-        policy_weights.choose_trained(model, config.learner.lora, config.learner.vision)
+        policy_weights.choose_trained(model, config.learner.lora, config.learner.trained)
         if "checkpointing" in config.learner.memory:
             model.train().gradient_checkpointing_enable({"use_reentrant": False})  # no layer here has dropout
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

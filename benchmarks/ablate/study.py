@@ -66,7 +66,7 @@ def _paper(j_acc: float, p_rel: float, psnr: float) -> dict[str, float]:
     return {"j_acc": j_acc, "p_rel": p_rel, "psnr": psnr}
 
 
-_SFT = {"learner.smooth": WIDTH, "learner.refresh": True}
+_SFT = {"learner.smooth": WIDTH, "learner.refresh": True, "learner.trained": "all"}
 _SCRATCH = {**_SFT, "learner.lr": 1e-3, "learner.warmup": 50}
 _CONTINUE = {**_SFT, "learner.lr": 1e-4, "learner.warmup": 5}
 

@@ -17,8 +17,9 @@ WAYS = {
     "all": [{"zero": 1, "memory": ["offload"]}, {"zero": 2}, {"zero": 3}, {"zero": 0, "memory": ["checkpointing"]}],
     "lora": [{"zero": 2, "memory": ["offload"]}, {"zero": 3, "memory": ["checkpointing", "offload"]}],
     "language": [{"zero": 2, "memory": ["checkpointing"]}, {"zero": 3}],
+    "norms": [{"zero": 2}, {"zero": 3}],
 }
-TRAINED = {"all": {}, "lora": {"lora": 4}, "language": {"vision": False}}
+TRAINED = {"all": {}, "lora": {"lora": 4}, "language": {"trained": "language"}, "norms": {"trained": "norms"}}
 
 
 @pytest.mark.engine

@@ -115,7 +115,15 @@ def test_every_loss_is_that_of_one_plain_process_step_for_step(start, examples, 
     assert_agree(learner, trainer, tmp_path)
 
 
-TRAINED = [(0, {}), (1, {}), (3, {}), (2, {"lora": 4}), (3, {"lora": 4, "vision": False}), (2, {"memory": ["offload"]})]
+TRAINED = [
+    (0, {}),
+    (1, {}),
+    (3, {}),
+    (2, {"lora": 4}),
+    (3, {"lora": 4, "trained": "language"}),
+    (2, {"trained": "norms"}),
+    (2, {"memory": ["offload"]}),
+]
 
 
 @pytest.mark.parametrize(

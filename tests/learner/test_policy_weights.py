@@ -30,9 +30,9 @@ def batch(policy_folder, examples):
     return Collator(processor, model.model, ["image", "fft", "edge"])(examples[:2])
 
 
-@pytest.mark.parametrize(("lora", "vision"), [(0, True), (0, False), (4, True), (4, False)])
-def test_whatever_is_trained_names_shapes_and_values_are_those_of_the_checkpoint(model, policy_folder, lora, vision):
-    weights.choose_trained(model, lora, vision)
+@pytest.mark.parametrize(("lora", "trained"), [(0, "all"), (0, "language"), (0, "norms"), (4, "all"), (4, "language")])
+def test_whatever_is_trained_names_shapes_and_values_are_those_of_the_checkpoint(model, policy_folder, lora, trained):
+    weights.choose_trained(model, lora, trained)
     listed = weights.weights(model)
     found, expected = dict(weights.named_tensors(listed)), plain(policy_folder)
     assert list(found) == list(expected)
@@ -41,15 +41,25 @@ def test_whatever_is_trained_names_shapes_and_values_are_those_of_the_checkpoint
 
 
 def test_a_frozen_vision_tower_is_no_part_of_later_transfers(model):
-    weights.choose_trained(model, 0, vision=False)
+    weights.choose_trained(model, 0, "language")
     later = weights.manifest(weights.weights(model)).changing()
     assert later.names
     assert not any("visual" in name for name in later.names)
     assert {name for name, _ in model.named_parameters() if "visual" not in name} == set(later.names)
 
 
+def test_the_norms_alone_are_a_thousandth_of_the_weights_and_of_what_travels(model):
+    weights.choose_trained(model, 0, "norms")
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained == set(weights.manifest(weights.weights(model)).changing().names)
+    assert all("language_model" in name and "norm" in name for name in trained)
+    assert "model.language_model.norm.weight" in trained
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    assert sum(sizes[name] for name in trained) < sum(sizes.values()) / 1000
+
+
 def test_lora_trains_adapters_alone_and_sends_modules_as_wholes(model):
-    weights.choose_trained(model, 4, vision=True)
+    weights.choose_trained(model, 4, "all")
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     assert trained == list(weights.adapter_parameters(model))
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
@@ -63,7 +73,7 @@ def test_lora_trains_adapters_alone_and_sends_modules_as_wholes(model):
 def test_merged_adapters_compute_what_the_adapters_do_and_without_them_the_start_is_left(model, batch, policy_folder):
     with torch.no_grad():
         start = Policy(model)(batch)
-        weights.choose_trained(model, 4, vision=True)
+        weights.choose_trained(model, 4, "all")
         assert torch.equal(Policy(model)(batch), start)
         disturb(model)
         trained = Policy(model)(batch)
@@ -78,5 +88,5 @@ def test_merged_adapters_compute_what_the_adapters_do_and_without_them_the_start
 
 def test_tied_tables_are_left_alone_by_lora(model):
     model.config.tie_word_embeddings = True
-    weights.choose_trained(model, 4, vision=True)
+    weights.choose_trained(model, 4, "all")
     assert not any("embed_tokens" in name or "lm_head" in name for name in weights.adapter_parameters(model))
