@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from reward_actors.stats import PoolStats
 
 
 @dataclass(frozen=True)
@@ -59,17 +55,6 @@ class Scaling:
     after: int
     load: Load
     trouble: str = ""
-
-
-def load_between(before: PoolStats, after: PoolStats, seconds: float) -> Load:
-    """What happened between two snapshots of a pool, `seconds` apart."""
-    work = [stats.asked - stats.memo_hits - stats.shared for stats in (before, after)]
-    return Load(
-        queue_age=after.queue_age,
-        busy=min(1.0, (after.occupied - before.occupied) / (seconds * max(1, after.actors))),
-        arrivals=(work[1] - work[0]) / seconds,
-        service=sum(after.busy.values()) / max(1, after.scored),
-    )
 
 
 def rescale(scale: Scale, load: Load, now: float, limits: Limits) -> Scale:

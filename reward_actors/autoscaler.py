@@ -11,7 +11,7 @@ from dataclasses import replace
 from ray.exceptions import RayError
 
 from configs import UserError
-from reward_actors.autoscale import Limits, Scale, Scaling, load_between, rescale
+from reward_actors.autoscale import Limits, Load, Scale, Scaling, rescale
 from reward_actors.roster import Roster
 from reward_actors.stats import PoolStats
 
@@ -47,7 +47,7 @@ class Autoscaler:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             now, after = time.monotonic(), self._stats()
-            load = load_between(before, after, now - seen)
+            load = _load_between(before, after, now - seen)
             scale = rescale(replace(scale, actors=roster.actors), load, now, limits)
             before, seen, wanted = after, now, scale.actors
             if wanted > roster.actors:
@@ -60,3 +60,14 @@ class Autoscaler:
             except (UserError, RayError) as error:  # one that died on the way ends no autoscaling
                 scaling = replace(scaling, trouble=str(error))
             self.scalings.append(scaling)
+
+
+def _load_between(before: PoolStats, after: PoolStats, seconds: float) -> Load:
+    """What happened between two snapshots of a pool, `seconds` apart."""
+    work = [stats.asked - stats.memo_hits - stats.shared for stats in (before, after)]
+    return Load(
+        queue_age=after.queue_age,
+        busy=min(1.0, (after.occupied - before.occupied) / (seconds * max(1, after.actors))),
+        arrivals=(work[1] - work[0]) / seconds,
+        service=sum(after.busy.values()) / max(1, after.scored),
+    )

@@ -16,12 +16,13 @@ from torch import Tensor
 from configs import UserError
 from envs.degradations.blur import photo_power
 from envs.degradations.common import dct2, idct2
+from reward_actors.alphas import linear_alphas
+from reward_actors.unet_prior import UNetPrior
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
 
 SHIPPED = Path(__file__).parent / "weights" / "prior"
-TIMESTEPS = 1000
 
 
 class Prior(Protocol):
@@ -40,11 +41,6 @@ class Prior(Protocol):
         ...
 
 
-def linear_alphas(timesteps: int = TIMESTEPS) -> Tensor:
-    """Cumulative alphas of linear betas 1e-4 .. 0.02: float64 (T,)."""
-    return torch.cumprod(1 - torch.linspace(1e-4, 0.02, timesteps, dtype=torch.float64), 0)
-
-
 def load_prior(
     spec: str, size: int, device: str = "cpu", dtype: torch.dtype | str = torch.float32
 ) -> Prior:
@@ -61,8 +57,6 @@ def load_prior(
     """
     if spec == "gaussian":
         return photo_gaussian(size, device)
-    from reward_actors.unet_prior import UNetPrior  # it needs this file
-
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     prior = UNetPrior(_load_network(spec, dtype), device)
     prior.compile_if_faster(size)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from configs import UserError
-from reward_actors.priors import linear_alphas
+from reward_actors.alphas import linear_alphas
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel

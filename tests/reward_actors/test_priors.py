@@ -7,7 +7,8 @@ import torch
 from diffusers import DDPMScheduler, UNet2DModel
 
 from configs import UserError
-from reward_actors.priors import linear_alphas, load_prior, photo_gaussian
+from reward_actors.alphas import linear_alphas
+from reward_actors.priors import load_prior, photo_gaussian
 from reward_actors.unet_prior import UNetPrior, seconds_per_call
 
 
