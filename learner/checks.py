@@ -14,7 +14,10 @@ def check_learner(config: Config) -> None:
             "learner.memory=offload: expected learner.zero=1, 2 or 3, got 0; ZeRO-0 has nothing to move to the host"
         )
     if config.learner.lora and config.learner.trained == "norms":
-        raise UserError("learner.lora: norms have no adapters; expected learner.trained=all or language, or lora=0")
+        raise UserError(
+            f"learner.lora={config.learner.lora} with learner.trained=norms: norms have no adapters; expected "
+            "learner.trained=all or language, or learner.lora=0"
+        )
 
 
 def check_rl(config: Config, job: str) -> None:

@@ -11,10 +11,10 @@ import ray
 from ray.exceptions import RayActorError, RayError
 
 from configs import UserError
+from configs.background import Background
 from configs.deaths import told
 from configs.schema import Reward
 from envs.samples import Failed, RewardQuery, Scored
-from reward_actors.background import Background
 from reward_actors.parcels import Finished
 from reward_actors.queue import Item, PullQueue
 from reward_actors.roster import Roster

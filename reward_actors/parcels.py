@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from configs import UserError
+from configs.background import Background
 from envs.samples import Failed, RewardQuery, Scored
 from reward_actors.stats import Report
 
@@ -37,14 +38,12 @@ class ParcelActor:
     def __init__(self):
         self._answers: list[Answer] = []
         self._some = asyncio.Event()
-        self._scoring: set[asyncio.Task] = set()
+        self._background = Background()
 
     async def put(self, parcel: Sequence[tuple[int, RewardQuery]]) -> None:
         """Takes queries in, each with a number by which its answer is known."""
         for serial, query in parcel:
-            task = asyncio.create_task(self._score(serial, query))
-            self._scoring.add(task)
-            task.add_done_callback(self._scoring.discard)
+            self._background.spawn(self._score(serial, query))
 
     async def take(self) -> Finished:
         """Hands out what is done; waits for the first answer, and no longer."""

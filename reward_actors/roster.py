@@ -11,8 +11,8 @@ import ray
 from ray.exceptions import RayError
 
 from configs import UserError
+from configs.background import Background
 from configs.schema import Reward
-from reward_actors.background import Background
 from reward_actors.slot import Slot
 from reward_actors.stats import Report
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 
+from configs.background import Background
 from configs.deaths import told
 from configs.placement import Reservation
 from configs.resources import rollout_engines
@@ -25,7 +26,7 @@ START_SECONDS = 300.0
 
 
 class Engines:
-    """As many as `rollout.actors`, each with `rollout.in_flight` places; a place is told by the engine's index.
+    """As many as `rollout.actors`, each with `rollout.in_flight` places; a place is known by its engine's index.
 
     handles: of the actors, by index. stats: what is counted here of restarts and updates.
     """
@@ -38,7 +39,7 @@ class Engines:
         self._free: asyncio.Queue[int | Exception] = asyncio.Queue()
         self._weights = asyncio.Lock()  # one update, or one restart, at a time
         self._update, self._source = WeightUpdate(config, folder), None
-        self._recoveries: set[asyncio.Task] = set()
+        self._background = Background()
 
     async def start(self) -> None:
         """Starts all, side by side; returns when each of them answers."""
@@ -87,14 +88,11 @@ class Engines:
 
     def lost(self, index: int, engine: Any, error: Exception) -> None:
         """Somebody found `engine` gone and leaves its place: the place is free again once it is replaced."""
-        task = asyncio.ensure_future(self._recover(index, engine, error))
-        self._recoveries.add(task)
-        task.add_done_callback(self._recoveries.discard)
+        self._background.spawn(self._recover(index, engine, error))
 
     async def close(self) -> None:
         """Ends all."""
-        for task in self._recoveries:
-            task.cancel()
+        await self._background.cancel()
         await asyncio.gather(*[_end(engine) for engine in self.handles])
         self.handles = []
         if self._room:

@@ -28,6 +28,8 @@ from learner.runlog import read_metrics
 from learner.worlds import open_world
 
 BOUNDS = {"ddnm": 3.0, "fast": 25.0}
+RATE = 2e-5
+"""Learning rate of both sides, which train every weight, as TRL does unless told otherwise."""
 
 
 def run(config: Config, trl: Path, steps: int, prompts: int, completions: int) -> dict:
@@ -52,13 +54,13 @@ def run(config: Config, trl: Path, steps: int, prompts: int, completions: int) -
 
 
 def _configured(config: Config, folder: str, steps: int, prompts: int, completions: int) -> Config:
-    trained = load("offline")  # the settings of `duvlm run offline`
+    offline = load("offline")  # the settings of `duvlm run offline`
     return replace(
         config,
         out=str(Path(folder, "run")),
         steps=steps,
         resume=False,
-        learner=replace(trained.learner, warmup=0, checkpoint_every=10**6),
+        learner=replace(offline.learner, trained="all", lr=RATE, warmup=0, checkpoint_every=10**6),
         rollout=replace(config.rollout, group_size=completions, decoding="argmax"),
         grpo=replace(config.grpo, prompts=prompts, refill=0),
         reward=replace(config.reward, scorer=["mse"]),

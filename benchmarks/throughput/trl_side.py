@@ -27,7 +27,6 @@ from envs.observation import QUESTION, views
 from envs.policy_world import policy_folder
 from envs.samples import Completion, Prompt, RewardQuery, Sample
 from learner.deepspeed_settings import GRAD_CLIP
-from learner.policy_weights import choose_trained
 from learner.trainer import WEIGHT_DECAY
 from reward_actors.priors import load_prior
 from reward_actors.restorers import RESTORERS
@@ -68,7 +67,6 @@ def train(
     policy = policy_folder(config.policy, config.world)
     processor = AutoProcessor.from_pretrained(policy)
     model = AutoModelForImageTextToText.from_pretrained(policy, dtype=torch.float32)
-    choose_trained(model, config.learner.lora, config.learner.trained)
     reward = _SequentialReward(config, environment, prompts, samples, processor)
     grpo, rollout = config.grpo, config.rollout
     arguments = GRPOConfig(
