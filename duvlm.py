@@ -35,7 +35,7 @@ JOBS = {
     "evaluate": ("benchmarks.quality.evaluate:run", "Measure a policy, or anyone's answers, on a corpus."),
     "ablate": ("benchmarks.ablate.job:run", "Draw Table 4, Table 5 or Figure 7 of the paper again."),
     "restore": ("benchmarks.quality.restore:run", "Restore one photograph."),
-    "fit-iqa": ("reward_actors.fit_iqa:run", "Fit the no-reference score `niqe_local` to photographs."),
+    "fit-iqa": ("learner.fit_iqa:run", "Fit no-reference scores to photographs; with steps=N train `rank_iqa` too."),
     "rewards": ("reward_actors.hosting:run", "Host reward actors that several jobs share, until interrupted."),
 }
 DASHBOARD = "http://127.0.0.1:8265"

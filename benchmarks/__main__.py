@@ -115,11 +115,14 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
         for flag, details in benchmark.flags.items():
             command.add_argument(f"--{flag}", **details)
-    options = parser.parse_args(arguments)
+    options, further = parser.parse_known_args(arguments)  # argparse takes no settings that follow a flag
+    if strange := [word for word in further if word.startswith("-") or "=" not in word]:
+        parser.error(f"unrecognized arguments: {' '.join(strange)}")
+    settings = [*options.settings, *further]
     benchmark = BENCHMARKS[options.name]
     try:
         module = importlib.import_module(benchmark.module)
-        figures = module.run(load("evaluate", options.settings), **{f: getattr(options, f) for f in benchmark.flags})
+        figures = module.run(load("evaluate", settings), **{f: getattr(options, f) for f in benchmark.flags})
     except UserError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2

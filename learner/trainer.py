@@ -27,6 +27,7 @@ from learner.targets import AnswerLanguage, sft_loss
 from rollout.manifest import Manifest
 
 WEIGHT_DECAY = 0.01
+"""Not of norms alone: their gains begin at one, and decay draws to nought."""
 
 
 class Trainer:
@@ -67,7 +68,8 @@ class Trainer:
         if "checkpointing" in config.learner.memory:
             model.train().gradient_checkpointing_enable({"use_reentrant": False})  # no layer here has dropout
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=config.learner.lr, weight_decay=WEIGHT_DECAY)
+        decay = 0.0 if config.learner.trained == "norms" else WEIGHT_DECAY
+        optimizer = torch.optim.AdamW(trained, lr=config.learner.lr, weight_decay=decay)
         self.engine = initialize(Policy(model, **shape), optimizer, config.learner, self.ranks, gpu)
         self.model, self.weights = model, policy_weights.weights(model)
 

@@ -18,7 +18,16 @@ from envs.samples import Sample
 from envs.taxonomy import Degradation
 from reward_actors.iqa import no_reference, third_party
 from reward_actors.measures import consistency, decibel, mse, psnr, ssim, unit
-from reward_actors.terms import WITH_TRUTH, WITHOUT_TRUTH, Spec, Term, fingerprint, higher_is_better, terms
+from reward_actors.terms import (
+    BESIDE_GIVEN,
+    WITH_TRUTH,
+    WITHOUT_TRUTH,
+    Spec,
+    Term,
+    fingerprint,
+    higher_is_better,
+    terms,
+)
 
 __all__ = [
     "Term", "check", "consistency", "fingerprint", "higher_is_better", "mse", "prepare", "psnr", "score", "score_batch",
@@ -110,6 +119,9 @@ def _raw(term: Term, restored, samples, degradations, device) -> list[float]:
         if term.needs_truth:
             truths = _stack([samples[i].clean for i in rows], device)
             found = third_party.evaluate(term.name, pictures, truths, term.file)
+        elif term.name in BESIDE_GIVEN:
+            given = _stack([samples[i].degraded for i in rows], device)
+            found = BESIDE_GIVEN[term.name](pictures, given, term.file)
         else:
             found = no_reference.score_batch(term.name, pictures, term.file)
         for i, value in zip(rows, found.tolist(), strict=True):

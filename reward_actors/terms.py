@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from configs import UserError
-from reward_actors.iqa import niqe_local, no_reference, third_party
+from reward_actors.iqa import niqe_local, no_reference, rank_iqa, third_party
 from reward_actors.measures import clipped, consistency, consistency_db, implausible_brightness, mse, psnr, ssim
 
 Spec = str | Sequence[str]
@@ -20,6 +20,10 @@ WITHOUT_TRUTH: dict[str, Callable] = {
     "range": lambda restored, sample, degradation: clipped(restored),
     "brightness": lambda restored, sample, degradation: implausible_brightness(restored),
 }
+BESIDE_GIVEN = {"rank_iqa": rank_iqa.rank}
+"""Networks that see the restoration and the picture that was given."""
+SHIPPED = dict.fromkeys(("niqe_local", *niqe_local.HABITS), niqe_local.SHIPPED) | {"rank_iqa": rank_iqa.SHIPPED}
+"""The file that a term reads where it names none."""
 LOWER_IS_BETTER = ("mse", "range", "brightness")
 
 
@@ -33,7 +37,7 @@ class Term:
 
     @property
     def needs_truth(self) -> bool:
-        if self.name in WITH_TRUTH or self.name in WITHOUT_TRUTH or self.name in no_reference.OURS:
+        if self.name in (*WITH_TRUTH, *WITHOUT_TRUTH, *BESIDE_GIVEN, *no_reference.OURS):
             return self.name in WITH_TRUTH
         return third_party.needs_truth(self.name)
 
@@ -44,7 +48,7 @@ class Term:
 
 def higher_is_better(name: str) -> bool:
     """The direction of a part's raw value. Raises UserError where no term has the name."""
-    if name in WITH_TRUTH or name in WITHOUT_TRUTH:
+    if name in (*WITH_TRUTH, *WITHOUT_TRUTH, *BESIDE_GIVEN):
         return name not in LOWER_IS_BETTER
     return no_reference.higher_is_better(name)
 
@@ -66,9 +70,7 @@ def fingerprint(scorer: Spec) -> str:
     """
     digest = hashlib.sha256()
     for term in terms(scorer):
-        file = Path(term.file).expanduser() if term.file else None
-        if term.name in ("niqe_local", *niqe_local.HABITS):
-            file = file or niqe_local.SHIPPED
+        file = Path(term.file).expanduser() if term.file else SHIPPED.get(term.name)
         if file is not None and not file.is_file():
             raise UserError(f"reward.scorer: {term.name}: no such file: {file}")
         digest.update(f"{term.name}:{term.weight}".encode() + (file.read_bytes() if file else b""))

@@ -134,19 +134,19 @@ def restore_here(reward: Reward, samples: Sequence[Sample], tasks: Sequence[Task
             pictures[i] = to_uint8(picture)
     weights = scores.lpips_weights(reward)
     return [
-        _judge(picture, sample.clean, task.scored, weights)
+        _judge(picture, sample, task.scored, weights)
         for picture, sample, task in zip(pictures, samples, tasks, strict=True)
     ]
 
 
-def _judge(picture: np.ndarray, clean: np.ndarray, scored: bool, weights: str) -> Quality:
+def _judge(picture: np.ndarray, sample: Sample, scored: bool, weights: str) -> Quality:
     from reward_actors.scorers import psnr, ssim
 
-    found = {"lpips": scores.lpips(picture, clean, weights)} if scores.lpips_here(weights) else {}
+    found = {"lpips": scores.lpips(picture, sample.clean, weights)} if scores.lpips_here(weights) else {}
     for name in scores.no_reference_names() if scored else ():
-        found[name] = scores.no_reference_score(name, picture)
+        found[name] = scores.no_reference_score(name, picture, sample.degraded)
     found = {name: score for name, score in found.items() if np.isfinite(score)}  # PIQE has none for a flat picture
-    return Quality(psnr(picture, clean), ssim(picture, clean), picture, found)
+    return Quality(psnr(picture, sample.clean), ssim(picture, sample.clean), picture, found)
 
 
 def _in_parallel(reward: Reward, samples: Sequence[Sample], wanted: Sequence[tuple[int, Task]]) -> Iterator[tuple]:

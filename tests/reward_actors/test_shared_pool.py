@@ -88,7 +88,7 @@ def test_while_both_wait_each_gets_half_and_low_numbers_of_one_do_not_overtake_t
 @pytest.mark.engine
 def test_what_a_client_leaves_behind_is_dropped_unless_another_waits_for_it(share):
     async def work(a, b):
-        leaving = asyncio.create_task(a.score(queries(picture(50), 60)))
+        leaving = asyncio.create_task(a.score(queries(picture(50), 200)))
         await until(lambda: told(a, "queued"))
         staying = asyncio.create_task(b.score(queries(picture(50), 5, first=40)))
         await until(lambda: _shared(b))
@@ -106,7 +106,7 @@ def test_what_a_client_leaves_behind_is_dropped_unless_another_waits_for_it(shar
     stats, answers, scored, gone = share(work)
     assert stats.queued <= 5
     assert right(answers, 50, first=40)
-    assert scored <= 6
+    assert scored < 100  # of 200: what was begun while its client left, and the five shared
     assert gone == {"its client is gone"}
 
 

@@ -1,0 +1,83 @@
+"""What scores of a picture alone learn from photographs."""
+
+
+import pytest
+import torch
+
+from configs import UserError, load
+from configs.schema import World
+from envs.photos import find_photos
+from envs.policy_world import world_taxonomy
+from learner import fit_iqa
+from learner.rank_iqa import GUESSES, Groups, RankTrainer, right
+from reward_actors.iqa import niqe_local, rank_iqa
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Few crops and little judging, so that it is quick; the shipped files are the same with more."""
+    monkeypatch.setattr(fit_iqa, "CROPS_PER_PHOTO", 8)
+    monkeypatch.setattr(fit_iqa, "JUDGED", 1)
+    monkeypatch.setattr(fit_iqa, "SAVE_STEPS", 2)
+
+
+def test_a_model_is_fitted_to_photographs_the_same_every_time(quick, tmp_path):
+    texts = []
+    for name in ("first", "second"):
+        fit_iqa.run(load("fit-iqa", ["photos=bundled", f"out={tmp_path / name}"]))
+        texts.append((tmp_path / name / "niqe_local.json").read_text())
+    assert texts[0] == texts[1]
+    found, shipped = niqe_local.load(str(tmp_path / "first" / "niqe_local.json")), niqe_local.load()
+    assert found.about["photos"] == shipped.about["photos"]
+    assert torch.allclose(found.mean, shipped.mean, atol=0.35)
+    assert torch.linalg.eigvalsh(shipped.covariance).min() > 0
+
+
+def test_a_network_that_was_stopped_is_trained_on_to_the_same_weights(quick, tmp_path, monkeypatch):
+    def fit(name):
+        fit_iqa.run(load("fit-iqa", ["photos=bundled", "size=64", "steps=4", f"out={tmp_path / name}"]))
+        return (tmp_path / name / "rank_iqa.safetensors").read_bytes()
+
+    def stop(self, *batch):
+        if self.step == 3:
+            raise InterruptedError
+        return train(self, *batch)
+
+    train, whole = RankTrainer.train, fit("whole")
+    monkeypatch.setattr(RankTrainer, "train", stop)
+    with pytest.raises(InterruptedError):
+        fit("stopped")
+    monkeypatch.setattr(RankTrainer, "train", train)
+    assert fit("stopped") == whole
+    file = str(tmp_path / "whole" / "rank_iqa.safetensors")
+    assert rank_iqa.rank(*torch.rand(2, 1, 3, 64, 64), file).isfinite().all()
+
+
+def test_a_group_is_one_picture_restored_under_several_values():
+    groups = Groups([photo for photo in find_photos("bundled") if photo.split == "val"], World(), 64, 0)
+    restored, given, decibel, kinds = groups.batch(3)
+    assert restored.shape == (8, GUESSES, 3, 64, 64)
+    assert given.shape == (8, 3, 64, 64)
+    assert decibel.shape == (8, GUESSES)
+    assert set(kinds) <= {kind.name for kind in world_taxonomy(World()).types}
+    assert (decibel.std(1) > 0.01).sum() > 4  # guesses may snap to one value
+    again = groups.batch(3)
+    assert torch.equal(again[0], restored)
+    assert not torch.equal(groups.batch(4)[0], restored)
+
+
+def test_the_shipped_network_knows_the_better_restoration_of_photographs_it_has_not_seen():
+    photos = [photo for photo in find_photos("bundled") if photo.split != "train"]
+    rights = right(rank_iqa.load(), Groups(photos, World(), 128, 5), 8)
+    assert min(rights.values()) > 0.6
+    assert sum(rights.values()) / len(rights) > 0.75
+
+
+def test_a_network_is_not_trained_without_photographs_to_judge_it_by(tmp_path, photo):
+    import cv2
+
+    (tmp_path / "train").mkdir()
+    cv2.imwrite(str(tmp_path / "train" / "face.png"), photo)
+    with pytest.raises(UserError, match="photographs of the val split, found none"):
+        fit_iqa.run(load("fit-iqa", [f"photos={tmp_path}", "steps=1", f"out={tmp_path / 'out'}"]))
+    assert not (tmp_path / "out").exists()
