@@ -24,9 +24,8 @@ quickstart: setup
 	$(RUN) offline name=quickstart corpus=$(Q)/corpus policy=$(Q)/sft/policy steps=12
 	$(RUN) evaluate name=quickstart corpus=$(Q)/corpus before=$(Q)/sft/policy policy=$(Q)/offline/policy
 
-# Two files at a time: most of a test is waiting for processes to start.
 test: setup
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest
 
 test-slow: setup
 	$(BIN)/pytest -m slow --timeout=3600

@@ -16,11 +16,6 @@ settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file first: with two files at a time nothing waits for it in the end."""
-    items.sort(key=lambda item: item.path.name != "test_pipeline.py")
-
-
 @pytest.fixture(scope="session")
 def photo() -> np.ndarray:
     """A real photograph: uint8 (128, 128, 3)."""
