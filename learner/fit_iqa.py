@@ -1,6 +1,6 @@
 """`duvlm run fit-iqa photos=DIR out=DIR [steps=N]`: what scores of a picture alone know of photographs.
 
-The model of `niqe_local`, `spectrum` and `contrast` is fitted to sharp crops, in seconds; with steps=N the network of
+The model of `niqe_local`, `spectrum` and `contrast` is fitted to sharp crops; with steps=N the network of
 `rank_iqa` is trained too, and goes on where it was stopped.
 """
 
@@ -18,7 +18,7 @@ from configs.schema import Config
 from envs.corpus import crop
 from envs.photos import Photo, read_photo, scan_photos
 from learner.lock import locked
-from learner.rank_iqa import Groups, RankTrainer, right, write
+from learner.rank_iqa import Groups, RankTrainer, concordance, write
 from learner.runlog import lines_until, write_atomically
 from reward_actors.iqa import niqe_local
 
@@ -66,6 +66,8 @@ def _train(config: Config, train: list[Photo], val: list[Photo], size: int, fold
     trainer, checkpoint = RankTrainer(config.steps, config.learner.lr, config.seed), folder / "rank_iqa.checkpoint"
     if config.resume:
         trainer.load(checkpoint)
+    else:  # should this run be killed before its first, an earlier run's would be taken for its own
+        checkpoint.unlink(missing_ok=True)
     first, began, losses = trainer.step, time.monotonic(), []
     write_atomically(folder / "metrics.jsonl", lines_until(folder / "metrics.jsonl", first))
     with (folder / "metrics.jsonl").open("a") as log:
@@ -80,5 +82,5 @@ def _train(config: Config, train: list[Photo], val: list[Photo], size: int, fold
                 print(said, flush=True)
             if trainer.step % SAVE_STEPS == 0 or trainer.step == config.steps:
                 trainer.save(checkpoint)
-    rights = right(trainer.network.eval(), Groups(val, config.world, size, config.seed + 1), JUDGED)
-    write(trainer.network, folder / "rank_iqa.safetensors", train, rights, trainer.step)
+    found = concordance(trainer.network.eval(), Groups(val, config.world, size, config.seed + 1), JUDGED)
+    write(trainer.network, folder / "rank_iqa.safetensors", train, found, trainer.step)

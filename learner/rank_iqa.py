@@ -111,8 +111,8 @@ class RankTrainer:
 
 
 @torch.inference_mode()
-def right(network: rank_iqa.RankNet, groups: Groups, batches: int) -> dict[str, float]:
-    """By type, the share of pairs of one picture's restorations that it puts in their order."""
+def concordance(network: rank_iqa.RankNet, groups: Groups, batches: int) -> dict[str, float]:
+    """By type, the share of pairs of one picture's restorations that it puts in their order; .5 is a coin."""
     won: dict[str, list[bool]] = {}
     for index in range(batches):
         restored, given, decibel, kinds = groups.batch(index)
@@ -128,9 +128,9 @@ def _ahead(table: Tensor) -> Tensor:
     return table[:, :, None] - table[:, None, :]
 
 
-def write(network: rank_iqa.RankNet, file: Path, photos: list[Photo], rights: dict[str, float], steps: int) -> None:
-    """The weights, with what they learnt from and how often they were right."""
-    rounded = {kind: round(share, 3) for kind, share in rights.items()}
-    about = {"photos": sorted(photo.photo_id for photo in photos), "steps": steps, "right": rounded}
+def write(network: rank_iqa.RankNet, file: Path, photos: list[Photo], found: dict[str, float], steps: int) -> None:
+    """The weights, with what they learnt from and their concordance on photographs they did not see."""
+    rounded = {kind: round(share, 3) for kind, share in found.items()}
+    about = {"photos": sorted(photo.photo_id for photo in photos), "steps": steps, "concordance": rounded}
     rank_iqa.save(network, file, about)
     print(f"{file}: the nearer of two restorations ranks higher, by type: {json.dumps(rounded)}")

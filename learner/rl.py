@@ -43,7 +43,7 @@ from reward_actors.pool import RewardPool
 from reward_actors.scorers import terms
 from rollout.pool import RolloutPool
 
-SATURATION_WINDOW = 40
+SATURATION_WINDOW = 20
 SHOWN = ("reward", "gate_rate", "scored/psnr", "policy_kl", "staleness")
 
 

@@ -27,7 +27,6 @@ from learner.targets import AnswerLanguage, sft_loss
 from rollout.manifest import Manifest
 
 WEIGHT_DECAY = 0.01
-"""Not of norms alone: their gains begin at one, and decay draws to nought."""
 
 
 class Trainer:
@@ -68,8 +67,7 @@ class Trainer:
         if "checkpointing" in config.learner.memory:
             model.train().gradient_checkpointing_enable({"use_reentrant": False})  # no layer here has dropout
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        decay = 0.0 if config.learner.trained == "norms" else WEIGHT_DECAY
-        optimizer = torch.optim.AdamW(trained, lr=config.learner.lr, weight_decay=decay)
+        optimizer = torch.optim.AdamW(trained, lr=config.learner.lr, weight_decay=WEIGHT_DECAY)
         self.engine = initialize(Policy(model, **shape), optimizer, config.learner, self.ranks, gpu)
         self.model, self.weights = model, policy_weights.weights(model)
 

@@ -26,8 +26,9 @@ from rollout.answer_tokens import AnswerTokens
 class MedianDecoding(AdapterLogitsProcessor):
     """Where the likeliest token is a value of the key last written, leaves only the median over that key's grid.
 
-    Loaded by engines that decode greedily (`rollout.decoding`), never by those that sample for RL. It runs after a
-    grammar has ruled out tokens. The taxonomy is that of the world.json in the policy's folder.
+    Loaded by the engines of an evaluation (`rollout.decoding`), never by those that sample for RL; an answer that is
+    drawn there, at a temperature, is left alone. It runs after a grammar has ruled out tokens. The taxonomy is that of
+    the world.json in the policy's folder.
     """
 
     def __init__(self, vllm_config, device: torch.device, is_pin_memory: bool):
@@ -48,7 +49,7 @@ class MedianDecoding(AdapterLogitsProcessor):
         return False
 
     def new_req_logits_processor(self, params):
-        return self._decode
+        return None if params.temperature > 0 else self._decode
 
     def choose(self, probabilities: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
         """Which bin of a density (N,) over the values `grid` (N,)."""

@@ -20,19 +20,21 @@ LOWER = ("lpips", "niqe_local", "spectrum", "contrast", "brisque", "piqe", "niqe
 def no_reference_names() -> tuple[str, ...]:
     """The no-reference scores that can be computed here."""
     from reward_actors.iqa import no_reference
+    from reward_actors.terms import BESIDE_GIVEN
 
-    return (*no_reference.available(), "rank_iqa")
+    return (*no_reference.available(), *BESIDE_GIVEN)
 
 
 def no_reference_score(name: str, picture: np.ndarray, given: np.ndarray) -> float:
-    """picture: uint8 (H, W, 3); given: what it was restored from, which `rank_iqa` looks at too."""
+    """picture: uint8 (H, W, 3); given: what it was restored from, which some look at too."""
     import torch
 
-    from reward_actors.iqa import no_reference, rank_iqa
+    from reward_actors.iqa import no_reference
+    from reward_actors.terms import BESIDE_GIVEN
 
-    if name == "rank_iqa":
+    if name in BESIDE_GIVEN:
         pair = (torch.tensor(one).permute(2, 0, 1)[None] / 255 for one in (picture, given))
-        return float(rank_iqa.rank(*pair)[0])
+        return float(BESIDE_GIVEN[name](*pair)[0])
     return no_reference.score(name, picture.astype(np.float32) / 255)
 
 

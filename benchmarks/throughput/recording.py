@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,6 @@ def record(config: Config, samples: CorpusSplit, prompts: int, completions: int,
     The pictures are drawn by `seed`, equally many of each type.
     """
     chosen = _balanced(samples, prompts, config.seed)
-    config = replace(config, rollout=replace(config.rollout, decoding="sample"))
     prepare(config, "evaluate")
     groups = asyncio.run(_sample(config, [_prompt(samples, index) for index in chosen], completions))
     texts = {group.prompt.sample_id: tuple(completion.text for completion in group.completions) for group in groups}

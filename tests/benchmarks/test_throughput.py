@@ -71,6 +71,14 @@ def test_a_benchmark_without_its_corpus_says_so(capsys):
         assert "expected corpus=FOLDER" in capsys.readouterr().err
 
 
+def test_settings_may_follow_flags_and_what_is_neither_is_refused(capsys):
+    assert main(["soak", "corpus=/nowhere", "--minutes", "1", "reward.actors=0"]) == 2
+    assert "reward.actors" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["soak", "--minutes", "1", "--hours=2", "corpus=/nowhere"])
+    assert "unrecognized arguments: --hours=2" in capsys.readouterr().err
+
+
 @pytest.mark.engine
 def test_the_pool_scales_to_four_actors_and_writes_its_figures(tmp_path, ray_cluster):
     file = tmp_path / "scaling.json"

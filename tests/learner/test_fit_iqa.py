@@ -1,6 +1,5 @@
 """What scores of a picture alone learn from photographs."""
 
-
 import pytest
 import torch
 
@@ -9,7 +8,7 @@ from configs.schema import World
 from envs.photos import find_photos
 from envs.policy_world import world_taxonomy
 from learner import fit_iqa
-from learner.rank_iqa import GUESSES, Groups, RankTrainer, right
+from learner.rank_iqa import GUESSES, Groups, RankTrainer, concordance
 from reward_actors.iqa import niqe_local, rank_iqa
 
 
@@ -68,9 +67,9 @@ def test_a_group_is_one_picture_restored_under_several_values():
 
 def test_the_shipped_network_knows_the_better_restoration_of_photographs_it_has_not_seen():
     photos = [photo for photo in find_photos("bundled") if photo.split != "train"]
-    rights = right(rank_iqa.load(), Groups(photos, World(), 128, 5), 8)
-    assert min(rights.values()) > 0.6
-    assert sum(rights.values()) / len(rights) > 0.75
+    found = concordance(rank_iqa.load(), Groups(photos, World(), 128, 5), 8)
+    assert min(found.values()) > 0.6
+    assert sum(found.values()) / len(found) > 0.75
 
 
 def test_a_network_is_not_trained_without_photographs_to_judge_it_by(tmp_path, photo):

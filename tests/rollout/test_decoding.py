@@ -4,6 +4,7 @@ import types
 
 import pytest
 import torch
+from vllm import SamplingParams
 
 from configs.schema import Rollout, World
 from envs.policy_world import write_world
@@ -13,7 +14,7 @@ from rollout.answer_tokens import AnswerTokens, Place
 from rollout.decoding import MeanDecoding, MedianDecoding, median, nearest_to_mean
 from rollout.sampling import answer_temperature
 
-FAR = -20.0
+FAR, GREEDY = -20.0, SamplingParams(temperature=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +33,12 @@ def chosen(policy, kind, written: str, likely: dict[str, float]) -> str:
     folder, tokenizer = policy
     model = types.SimpleNamespace(model=str(folder), tokenizer=str(folder))
     decoding = kind(types.SimpleNamespace(model_config=model), torch.device("cpu"), False)
+    assert decoding.new_req_logits_processor(SamplingParams(temperature=0.7)) is None  # a drawn answer stays as drawn
     logits = torch.full((len(tokenizer),), FAR)
     for token, probability in likely.items():
         logits[tokenizer.convert_tokens_to_ids(token)] = torch.tensor(probability).log()
     tokens = tokenizer.encode(written, add_special_tokens=False)
-    return tokenizer.convert_ids_to_tokens(int(decoding.new_req_logits_processor(None)(tokens, logits).argmax()))
+    return tokenizer.convert_ids_to_tokens(int(decoding.new_req_logits_processor(GREEDY)(tokens, logits).argmax()))
 
 
 SIGMA = "Mild blur degradation.[T-blur][K-sigma]"
