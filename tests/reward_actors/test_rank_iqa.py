@@ -7,25 +7,36 @@ from safetensors.torch import save_file
 
 from configs import UserError
 from envs import degradations
+from envs.corpus import crop
+from envs.photos import find_photos, read_photo
 from envs.samples import Sample
 from envs.taxonomy import TAXONOMY
 from reward_actors.iqa import rank_iqa
 from reward_actors.scorers import score_batch, terms
 
+UNSEEN = [photo for photo in find_photos("bundled") if photo.split != "train"]
 
-@pytest.fixture(scope="module")
-def hazy(photo):
-    """A hazy photograph (1, 3, 128, 128), and its restorations under the truth and under ever less transmission."""
-    clean = torch.tensor(photo).permute(2, 0, 1)[None] / 255
+
+def hazed(photo):
+    """A hazy crop (1, 3, 128, 128), its restorations under the truth and under ever less transmission, and these."""
+    square = crop(read_photo(photo.path), 128, np.random.default_rng(0))
+    clean = torch.tensor(square).permute(2, 0, 1)[None] / 255
     answers = [TAXONOMY.degradation("haze", {"atmospheric_light": 0.8, "transmission": t}) for t in (0.5, 0.4, 0.3)]
     given = degradations.degrade(clean, answers[:1])
     return given, degradations.closed_form(given.expand(3, -1, -1, -1), answers), answers
 
 
-def test_taking_off_more_haze_than_there_was_is_worse(hazy):
-    given, restored, _ = hazy
+@pytest.fixture(scope="module")
+def hazy():
+    return hazed(UNSEEN[0])
+
+
+@pytest.mark.parametrize("photo", UNSEEN, ids=lambda photo: photo.photo_id)
+def test_the_more_haze_is_taken_off_beyond_what_there_was_the_worse(photo):
+    given, restored, _ = hazed(photo)
     said = rank_iqa.rank(restored, given.expand(3, -1, -1, -1)).tolist()
-    assert said[0] == max(said)
+    assert said == sorted(said, reverse=True)
+    assert said[0] > said[1] + 1
 
 
 def test_a_rank_depends_on_the_picture_and_not_on_the_batch(hazy):
