@@ -22,6 +22,8 @@ from learner.runlog import read_metrics
 KILLS = 30
 """In all, however long it takes: a pool gives up what is lost more than 20 times."""
 LOOK_SECONDS = 2.0
+RATE = 1e-3
+"""Low enough that thousands of steps of 2 x 4 leave a policy that answers as it did: the load is to stay the same."""
 VICTIMS = ("ray::RewardActor", "ray::RewardActor", "ray::RewardActor", "VLLM::EngineCore")
 ENDLESS = 1_000_000
 
@@ -66,6 +68,7 @@ def _told(out: Path, status: int, finished: int, kills: int, left: list[int], se
 
 def _start(config: Config, out: Path, steps: int) -> psutil.Popen:
     small = ["grpo.prompts=2", "rollout.group_size=4", "learner.checkpoint_every=10", "max_failures=3"]
+    small += [f"learner.lr={RATE}"]
     words = ["run", "offline", f"corpus={config.corpus}", f"out={out}", f"steps={steps}", f"seed={config.seed}", *small]
     out.mkdir(parents=True, exist_ok=True)
     with (out / "soak.log").open("a") as log:
