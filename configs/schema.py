@@ -95,8 +95,8 @@ class Learner:
     )
     lora: int = _(0, "Rank of LoRA adapters, trained in place of the weights; 0 trains the weights.", 0, 1024)
     trained: str = _(
-        "all", "Weights that are trained: all; all but the vision tower; the language model's norms.",
-        choices=("all", "language", "norms"),
+        "all", "Weights that are trained: all; all but the vision tower; the language model's norms; its final norm.",
+        choices=("all", "language", "norms", "final_norm"),
     )  # fmt: skip
     memory: list[str] = _(
         [],

@@ -13,10 +13,10 @@ def check_learner(config: Config) -> None:
         raise UserError(
             "learner.memory=offload: expected learner.zero=1, 2 or 3, got 0; ZeRO-0 has nothing to move to the host"
         )
-    if config.learner.lora and config.learner.trained == "norms":
+    if config.learner.lora and config.learner.trained in ("norms", "final_norm"):
         raise UserError(
-            f"learner.lora={config.learner.lora} with learner.trained=norms: norms have no adapters; expected "
-            "learner.trained=all or language, or learner.lora=0"
+            f"learner.lora={config.learner.lora} with learner.trained={config.learner.trained}: norms have no "
+            "adapters; expected learner.trained=all or language, or learner.lora=0"
         )
 
 

@@ -57,7 +57,8 @@ class Weight:
 def choose_trained(model: Qwen3VLForConditionalGeneration, lora: int, trained: str) -> None:
     """Freezes all but `trained`, or gives it adapters of rank `lora` (0: none). Changes nothing the model computes.
 
-    trained: `all`, `language` (without the vision tower) or `norms` (the gains of the language model's RMSNorms).
+    trained: `all`, `language` (without the vision tower), `norms` (the gains of the language model's RMSNorms) or
+        `final_norm` (of the last of them alone, before the logits).
     Where both embedding tables are one matrix, LoRA leaves it alone.
     """
     if lora:
@@ -72,6 +73,9 @@ def choose_trained(model: Qwen3VLForConditionalGeneration, lora: int, trained: s
         inject_adapter_in_model(LoraConfig(r=lora, lora_alpha=LORA_SCALE * lora, target_modules=names), model, _ADAPTER)
     elif trained == "language":
         model.model.visual.requires_grad_(False)
+    elif trained == "final_norm":
+        model.requires_grad_(False)
+        model.model.language_model.norm.requires_grad_(True)
     elif trained == "norms":
         model.requires_grad_(False)
         for module in model.model.language_model.modules():

@@ -25,6 +25,7 @@ from configs.schema import Config
 from envs.policy_world import policy_folder
 from envs.samples import Group, Prompt, RewardQuery
 from learner import checkpoint
+from learner.agreement import with_agreement
 from learner.checks import check_rl
 from learner.experience import JudgedGroup, mean_reward, measures, saturated, teaches_nothing, trajectories
 from learner.grpo import Trajectory
@@ -209,7 +210,9 @@ class Loop:
             self.environment.judge(group.prompt, completion) for completion in group.completions
         ]
         asked = [index for index, verdict in enumerate(verdicts) if isinstance(verdict, RewardQuery)]
-        scores = await self.rewards.score([verdicts[index] for index in asked], priority=step)
+        queries = [verdicts[index] for index in asked]
+        scores = await self.rewards.score(queries, priority=step)
+        scores = with_agreement(self.config.reward.scorer, [query.degradation for query in queries], scores)
         for index, score in zip(asked, scores, strict=True):
             verdicts[index] = score
         ended = time.time()

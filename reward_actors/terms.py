@@ -22,9 +22,13 @@ WITHOUT_TRUTH: dict[str, Callable] = {
 }
 BESIDE_GIVEN = {"rank_iqa": rank_iqa.rank}
 """Networks that see the restoration and the picture that was given."""
+AMONG_ANSWERS = ("agreement",)
+"""Terms that need the other answers to the same picture. The pool leaves them out, the job adds them
+(`learner.agreement`)."""
 SHIPPED = dict.fromkeys(("niqe_local", *niqe_local.HABITS), niqe_local.SHIPPED) | {"rank_iqa": rank_iqa.SHIPPED}
 """The file that a term reads where it names none."""
 LOWER_IS_BETTER = ("mse", "range", "brightness")
+_OURS = (*WITH_TRUTH, *WITHOUT_TRUTH, *BESIDE_GIVEN, *AMONG_ANSWERS)
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Term:
 
     @property
     def needs_truth(self) -> bool:
-        if self.name in (*WITH_TRUTH, *WITHOUT_TRUTH, *BESIDE_GIVEN, *no_reference.OURS):
+        if self.name in (*_OURS, *no_reference.OURS):
             return self.name in WITH_TRUTH
         return third_party.needs_truth(self.name)
 
@@ -48,7 +52,7 @@ class Term:
 
 def higher_is_better(name: str) -> bool:
     """The direction of a part's raw value. Raises UserError where no term has the name."""
-    if name in (*WITH_TRUTH, *WITHOUT_TRUTH, *BESIDE_GIVEN):
+    if name in _OURS:
         return name not in LOWER_IS_BETTER
     return no_reference.higher_is_better(name)
 

@@ -18,8 +18,9 @@ WAYS = {
     "lora": [{"zero": 2, "memory": ["offload"]}, {"zero": 3, "memory": ["checkpointing", "offload"]}],
     "language": [{"zero": 2, "memory": ["checkpointing"]}, {"zero": 3}],
     "norms": [{"zero": 2}, {"zero": 3}],
+    "final_norm": [{"zero": 2}, {"zero": 3}],
 }
-TRAINED = {"all": {}, "lora": {"lora": 4}, "language": {"trained": "language"}, "norms": {"trained": "norms"}}
+TRAINED = {"all": {}, "lora": {"lora": 4}} | {name: {"trained": name} for name in ("language", "norms", "final_norm")}
 
 
 @pytest.mark.engine
@@ -68,7 +69,7 @@ def test_losses_and_weights_are_those_of_plain_training(ray_cluster, policy_fold
             assert losses[-1] > 1e-6  # away from the reference
             changed = {key for key in begun if not torch.equal(weights[key], begun[key])}
             assert any("visual" in key for key in changed) is (name in ("all", "lora"))
-            assert all("norm" in key for key in changed) is (name == "norms")
+            assert all("norm" in key for key in changed) is (name in ("norms", "final_norm"))
             assert any("norm" in key for key in changed) is (name != "lora")
             for number, way in enumerate(ways, 1):
                 found, passes, there = run(name, number, **way, **TRAINED[name])

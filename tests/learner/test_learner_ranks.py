@@ -122,6 +122,7 @@ TRAINED = [
     (2, {"lora": 4}),
     (3, {"lora": 4, "trained": "language"}),
     (2, {"trained": "norms"}),
+    (2, {"trained": "final_norm"}),
     (2, {"memory": ["offload"]}),
 ]
 

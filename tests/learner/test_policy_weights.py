@@ -30,7 +30,10 @@ def batch(policy_folder, examples):
     return Collator(processor, model.model, ["image", "fft", "edge"])(examples[:2])
 
 
-@pytest.mark.parametrize(("lora", "trained"), [(0, "all"), (0, "language"), (0, "norms"), (4, "all"), (4, "language")])
+WAYS = [(0, name) for name in ("all", "language", "norms", "final_norm")] + [(4, "all"), (4, "language")]
+
+
+@pytest.mark.parametrize(("lora", "trained"), WAYS)
 def test_whatever_is_trained_names_shapes_and_values_are_those_of_the_checkpoint(model, policy_folder, lora, trained):
     weights.choose_trained(model, lora, trained)
     listed = weights.weights(model)
@@ -56,6 +59,13 @@ def test_the_norms_alone_are_a_thousandth_of_the_weights_and_of_what_travels(mod
     assert "model.language_model.norm.weight" in trained
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     assert sum(sizes[name] for name in trained) < sum(sizes.values()) / 1000
+
+
+def test_the_final_norm_is_one_tensor(model):
+    weights.choose_trained(model, 0, "final_norm")
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert trained == ["model.language_model.norm.weight"]
+    assert list(weights.manifest(weights.weights(model)).changing().names) == trained
 
 
 def test_lora_trains_adapters_alone_and_sends_modules_as_wholes(model):

@@ -62,9 +62,10 @@ def test_the_host_cannot_hold_an_optimiser_that_is_not_partitioned(tmp_path):
         sft.run(config(tmp_path, "learner.memory=[offload]", "learner.zero=0"))
 
 
-def test_norms_have_no_adapters(tmp_path):
+@pytest.mark.parametrize("trained", ["norms", "final_norm"])
+def test_norms_have_no_adapters(tmp_path, trained):
     with pytest.raises(UserError, match="learner.lora"):
-        sft.run(config(tmp_path, "learner.trained=norms", "learner.lora=4"))
+        sft.run(config(tmp_path, f"learner.trained={trained}", "learner.lora=4"))
 
 
 def test_a_run_without_steps_is_refused(tmp_path):
