@@ -129,11 +129,13 @@ class LearnerRank:
 
     def send_weights(self, whole: bool) -> int:
         """Rank 0 broadcasts the policy, or what training changes of it, to the engines; bytes sent. All ranks are
-        called: ZeRO-3 gathers."""
+        called: ZeRO-3 gathers. Raises TransferError where an engine went away; the rank is as before."""
         tensors, manifest = self._trainer.named_tensors(whole), self._trainer.manifest()
-        if self._rank:
-            return sum(0 for _ in tensors)
-        return self._sender.send(manifest if whole else manifest.changing(), tensors, whole)
+        try:
+            return 0 if self._rank else self._sender.send(manifest if whole else manifest.changing(), tensors, whole)
+        finally:  # also after a failure: every rank gathers as often as the others, or they wait for it
+            for _ in tensors:
+                pass
 
 
 def _fetched(examples: Sequence[Example]) -> list[Example]:

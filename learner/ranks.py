@@ -17,7 +17,7 @@ from configs.schema import Config
 from learner.examples import Example
 from learner.grpo import Trajectory
 from learner.rank import LearnerRank
-from rollout.weight_transfer import Endpoint
+from rollout.weight_transfer import Endpoint, TransferError
 
 PULSE = "pulse"
 """A rank's second thread, which only answers: long as its work may take, a rank that does not answer hangs. (Where
@@ -128,7 +128,11 @@ class Learner:
         return self._one("weight_manifest")
 
     def send_weights(self, whole: bool = False) -> int:
-        """To the engines that have joined: everything, or what training changes; the version of what was sent."""
+        """To the engines that have joined: everything, or what training changes; the version of what was sent.
+
+        Raises:
+            TransferError: an engine went away. The ranks go on; `bind_weights` and `open_weights` begin anew.
+        """
         with self._turn:
             self._all("send_weights", whole)
             return self.version
@@ -156,7 +160,10 @@ class Learner:
             return self._wait([getattr(r, method).remote(*call) for r, call in zip(self._ranks, calls, strict=True)])
 
     def _wait(self, futures: list, patience: float = HANG_SECONDS) -> list:
-        """All results, or the first failure at once: the other ranks would wait in a collective for ever."""
+        """All results, or the first failure at once: the other ranks would wait in a collective for ever.
+
+        They are ended then, except after a TransferError: that an engine is gone is nothing to do with them.
+        """
         try:
             while True:
                 try:
@@ -165,6 +172,8 @@ class Learner:
                     self._feel_pulse(patience)
         except ray.exceptions.RayError as error:
             cause = _cause(futures, error)
+            if isinstance(cause, TransferError):
+                raise cause from None
             self.close()
             if isinstance(cause, UserError):
                 raise cause from None
@@ -191,5 +200,5 @@ def _cause(futures: list, first: Exception) -> Exception:
         except ray.exceptions.RayError as error:
             errors.append(error)
     cause = next((e for e in errors if isinstance(e, ray.exceptions.RayActorError)), first)
-    asked_wrongly = isinstance(cause, ray.exceptions.RayTaskError) and isinstance(cause.cause, UserError)
-    return cause.cause if asked_wrongly else cause
+    plain = cause.cause if isinstance(cause, ray.exceptions.RayTaskError) else None
+    return plain if isinstance(plain, (UserError, TransferError)) else cause

@@ -22,6 +22,10 @@ BUCKET_BYTES = 256 * 2**20
 """Of a bucket, at most; measured faster than 16 and 64 MiB. A larger tensor is copied once more on either side."""
 
 
+class TransferError(RuntimeError):
+    """An engine went away or was too slow, so the weights did not leave. The sender is as before, its group closed."""
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """Where the engines find the sender, and the size of its buckets.
@@ -75,7 +79,7 @@ class WeightSender:
         return self._endpoint
 
     def open(self, world_size: int) -> None:
-        """Waits until the world_size - 1 engine workers have joined; RuntimeError after `timeout` seconds."""
+        """Waits until the world_size - 1 engine workers have joined; TransferError after `timeout` seconds."""
         listen, self._socket = self._socket, None
         address, port = self._endpoint.address, self._endpoint.port
         if self._backend == "gloo":
@@ -83,7 +87,7 @@ class WeightSender:
                 self._group = Channel(address, port, 0, world_size, self._timeout, self._limit, listen)
             except (OSError, RuntimeError) as error:
                 wait = f"{world_size - 1} engine workers did not all join within {self._timeout:g} s"
-                raise RuntimeError(f"weight transfer at {address}:{port}: {wait}") from error
+                raise TransferError(f"weight transfer at {address}:{port}: {wait}") from error
             return
         from vllm.distributed.weight_transfer.nccl_common import trainer_init
 
@@ -97,7 +101,7 @@ class WeightSender:
 
         Raises:
             ValueError: a tensor is not what the manifest announces.
-            RuntimeError: an engine went away or was too slow. After any error the group is closed.
+            TransferError: an engine went away or was too slow. After any error the group is closed.
         """
         tensors, sums = checked(manifest, named_tensors), []
         try:
@@ -108,8 +112,10 @@ class WeightSender:
             else:
                 self._send_nccl(manifest, tensors)
             next(tensors, None)  # runs the check that nothing is left over
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, (RuntimeError, OSError)):
+                raise TransferError(f"the weights did not reach all engines: {error}") from error
             raise
         return manifest.bytes
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,8 @@ from envs.samples import Sample
 from learner.examples import Example
 from learner.grpo import Trajectory
 from learner.ranks import Learner, LearnerError
+from rollout.channel import Channel
+from rollout.weight_transfer import TransferError, receive
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("ray_cluster")]
 TOTAL = 8  # of the schedule
@@ -161,3 +164,28 @@ def test_the_death_of_a_rank_is_told_with_its_cause(start, examples):
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(LearnerError, match="SIGKILL|died"):
         learner.sft_step(examples)
+
+
+@pytest.mark.parametrize("zero", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_an_engine_that_goes_away_in_a_weight_update_leaves_the_ranks_at_work(start, examples, zero):
+    """It did not: the ranks were ended for it, and a checkpoint's worth of steps was lost with each such engine."""
+    learner = start(settings(zero))
+    manifest, arrived = learner.weight_manifest(), []
+
+    def join(end):
+        return Channel(end.address, end.port, 1, 2, 30, end.bucket_bytes)
+
+    with ThreadPoolExecutor() as threads:
+        channel = threads.submit(join, learner.bind_weights(30))
+        learner.open_weights(2)
+        del channel  # the engine's process ends
+        with pytest.raises(TransferError):
+            learner.send_weights(whole=True)
+        learner.sft_step(examples)
+        end = learner.bind_weights(30)
+        channel = threads.submit(join, end)
+        learner.open_weights(2)
+        taking = threads.submit(lambda: arrived.extend(receive(channel.result(), manifest, end.bucket_bytes, True)))
+        learner.send_weights(whole=True)
+        taking.result()
+    assert sum(len(bucket) for bucket in arrived) == len(manifest.names)
