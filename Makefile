@@ -25,7 +25,7 @@ quickstart: setup
 	$(RUN) evaluate name=quickstart corpus=$(Q)/corpus before=$(Q)/sft/policy policy=$(Q)/offline/policy
 
 test: setup
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest
 
 test-slow: setup
 	$(BIN)/pytest -m slow --timeout=3600

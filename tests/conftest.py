@@ -16,12 +16,6 @@ settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
-def pytest_collection_modifyitems(items):
-    """Files with engines first: of two at a time, the longest should not begin last."""
-    engines = {item.path for item in items if item.get_closest_marker("engine")}
-    items.sort(key=lambda item: item.path not in engines)
-
-
 @pytest.fixture(scope="session")
 def photo() -> np.ndarray:
     """A real photograph: uint8 (128, 128, 3)."""
