@@ -14,9 +14,7 @@ import numpy as np
 from envs.environment import relative_error
 from envs.samples import Failed, Scored
 from envs.taxonomy import Degradation
-from reward_actors.terms import Spec, terms
-
-NAME = "agreement"
+from reward_actors.terms import AGREEMENT, Spec, terms
 
 
 def agreements(answers: Sequence[Degradation]) -> list[float]:
@@ -35,14 +33,14 @@ def with_agreement(
     scorer: Spec, answers: Sequence[Degradation], scores: Sequence[Scored | Failed]
 ) -> list[Scored | Failed]:
     """The scores of one group's answers, in order, with the term `agreement` where `scorer` has it."""
-    term = next((term for term in terms(scorer) if term.name == NAME), None)
+    term = next((term for term in terms(scorer) if term.name == AGREEMENT), None)
     if term is None:
         return list(scores)
 
     def added(score: Scored | Failed, value: float) -> Scored | Failed:
         if isinstance(score, Failed):
             return score
-        return replace(score, reward=score.reward + term.weight * value, parts={**score.parts, NAME: value})
+        return replace(score, reward=score.reward + term.weight * value, parts={**score.parts, AGREEMENT: value})
 
     return [added(*pair) for pair in zip(scores, agreements(answers), strict=True)]
 

@@ -73,12 +73,10 @@ def choose_trained(model: Qwen3VLForConditionalGeneration, lora: int, trained: s
         inject_adapter_in_model(LoraConfig(r=lora, lora_alpha=LORA_SCALE * lora, target_modules=names), model, _ADAPTER)
     elif trained == "language":
         model.model.visual.requires_grad_(False)
-    elif trained == "final_norm":
+    elif trained in ("norms", "final_norm"):
+        language = model.model.language_model
         model.requires_grad_(False)
-        model.model.language_model.norm.requires_grad_(True)
-    elif trained == "norms":
-        model.requires_grad_(False)
-        for module in model.model.language_model.modules():
+        for module in language.modules() if trained == "norms" else (language.norm,):
             if isinstance(module, Qwen3VLTextRMSNorm):
                 module.requires_grad_(True)
 

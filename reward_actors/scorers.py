@@ -19,7 +19,7 @@ from envs.taxonomy import Degradation
 from reward_actors.iqa import no_reference, third_party
 from reward_actors.measures import consistency, decibel, mse, psnr, ssim, unit
 from reward_actors.terms import (
-    AMONG_ANSWERS,
+    AGREEMENT,
     BESIDE_GIVEN,
     WITH_TRUTH,
     WITHOUT_TRUTH,
@@ -67,7 +67,7 @@ def score_batch(
     """
     for sample in samples:
         check(scorer, sample)
-    chosen = [term for term in terms(scorer) if term.name not in AMONG_ANSWERS]
+    chosen = [term for term in terms(scorer) if term.name != AGREEMENT]
     parts: list[dict[str, float]] = [_errors(*pair) for pair in zip(restored, samples, strict=True)]
     for term in chosen:
         for found, value in zip(parts, _raw(term, restored, samples, degradations, device), strict=True):
@@ -96,7 +96,7 @@ def prepare(scorer: Spec, device: torch.device | str = "cpu") -> None:
     picture = np.random.default_rng(0).integers(0, 256, (PROBE_SIDE, PROBE_SIDE, 3), dtype=np.uint8)
     sample = Sample("probe", "", "", picture, picture)
     for term in terms(scorer):
-        if term.name not in (*WITHOUT_TRUTH, *AMONG_ANSWERS):
+        if term.name not in (*WITHOUT_TRUTH, AGREEMENT):
             _raw(term, [unit(picture)], [sample], [None], device)
 
 

@@ -22,13 +22,13 @@ WITHOUT_TRUTH: dict[str, Callable] = {
 }
 BESIDE_GIVEN = {"rank_iqa": rank_iqa.rank}
 """Networks that see the restoration and the picture that was given."""
-AMONG_ANSWERS = ("agreement",)
-"""Terms that need the other answers to the same picture. The pool leaves them out, the job adds them
+AGREEMENT = "agreement"
+"""The term that needs the other answers to the same picture. The pool leaves it out, the job adds it
 (`learner.agreement`)."""
 SHIPPED = dict.fromkeys(("niqe_local", *niqe_local.HABITS), niqe_local.SHIPPED) | {"rank_iqa": rank_iqa.SHIPPED}
 """The file that a term reads where it names none."""
 LOWER_IS_BETTER = ("mse", "range", "brightness")
-_OURS = (*WITH_TRUTH, *WITHOUT_TRUTH, *BESIDE_GIVEN, *AMONG_ANSWERS)
+_OURS = (*WITH_TRUTH, *WITHOUT_TRUTH, *BESIDE_GIVEN, AGREEMENT)
 
 
 @dataclass(frozen=True)

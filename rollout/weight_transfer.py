@@ -82,18 +82,15 @@ class WeightSender:
         """Waits until the world_size - 1 engine workers have joined; TransferError after `timeout` seconds."""
         listen, self._socket = self._socket, None
         address, port = self._endpoint.address, self._endpoint.port
-        if self._backend == "gloo":
-            try:
+        try:
+            if self._backend == "gloo":
                 self._group = Channel(address, port, 0, world_size, self._timeout, self._limit, listen)
-            except (OSError, RuntimeError) as error:
-                wait = f"{world_size - 1} engine workers did not all join within {self._timeout:g} s"
-                raise TransferError(f"weight transfer at {address}:{port}: {wait}") from error
-            return
-        from vllm.distributed.weight_transfer.nccl_common import trainer_init
-
-        listen.close()  # NCCL's store binds the port itself
-        where = {"master_address": address, "master_port": port, "world_size": world_size}
-        self._group = trainer_init(where)
+            else:
+                listen.close()  # NCCL's store binds the port itself
+                self._group = _nccl_group(address, port, world_size)
+        except (OSError, RuntimeError) as error:
+            wait = f"{world_size - 1} engine workers did not all join within {self._timeout:g} s"
+            raise TransferError(f"weight transfer at {address}:{port}: {wait}") from error
 
     def send(self, manifest: Manifest, named_tensors: NamedTensors, whole: bool = False) -> int:
         """Broadcasts the tensors, which come in the manifest's order; `whole`: with their checksums, over gloo. Returns
@@ -112,10 +109,11 @@ class WeightSender:
             else:
                 self._send_nccl(manifest, tensors)
             next(tensors, None)  # runs the check that nothing is left over
-        except BaseException as error:
+        except (RuntimeError, OSError) as error:
             self.close()
-            if isinstance(error, (RuntimeError, OSError)):
-                raise TransferError(f"the weights did not reach all engines: {error}") from error
+            raise TransferError(f"the weights did not reach all engines: {error}") from error
+        except BaseException:  # the caller's to handle; but engines must not wait
+            self.close()
             raise
         return manifest.bytes
 
@@ -148,6 +146,12 @@ def register() -> None:
     if "gloo" not in Factory._registry:  # plug-ins may be loaded twice in one process
         Factory.register_engine("gloo", "rollout.gloo_receiver", "GlooWeightTransferEngine")
         follow_parent()
+
+
+def _nccl_group(address: str, port: int, world_size: int):
+    from vllm.distributed.weight_transfer.nccl_common import trainer_init
+
+    return trainer_init({"master_address": address, "master_port": port, "world_size": world_size})
 
 
 def _summed(tensors: Iterator[torch.Tensor], sums: list[int]) -> Iterator[torch.Tensor]:

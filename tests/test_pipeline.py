@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from configs import load
+
 PROJECT = Path(__file__).parent.parent
 SMALL = ["learner.batch=8", "learner.micro_tokens=320", "grpo.prompts=2", "rollout.group_size=4"]
 
@@ -73,8 +75,10 @@ def test_engine_and_learner_agree_on_the_log_probs_of_what_was_sampled(run):
 @pytest.mark.engine
 def test_the_policy_is_another_after_rl_and_close_to_where_it_began(run):
     before, after = (load_file(run / job / "policy" / "model.safetensors") for job in ("sft", "offline"))
-    changes = [float((before[name].float() - after[name].float()).abs().max()) for name in before]
-    assert 0 < max(changes) < 0.1
+    changes = {name: float((before[name].float() - after[name].float()).abs().max()) for name in before}
+    trained = changes.pop("model.language_model.norm.weight")
+    assert not any(changes.values())
+    assert 0 < trained < 3 * load("offline").learner.lr  # AdamW goes no further in three steps
 
 
 @pytest.mark.engine

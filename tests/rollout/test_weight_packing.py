@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from rollout import shared_memory, weight_transfer
 from rollout.channel import Channel
 from rollout.manifest import Manifest, as_bytes, buckets, unpack
-from rollout.weight_transfer import WeightSender, receive
+from rollout.weight_transfer import TransferError, WeightSender, receive
 
 TENSORS = [
     ("half", torch.arange(3, dtype=torch.bfloat16)),
@@ -153,7 +153,7 @@ def test_what_training_never_changes_is_left_out_of_later_transfers():
 def test_a_sender_nobody_joins_fails_at_its_deadline_instead_of_hanging():
     sender = WeightSender("gloo", timeout=1)
     sender.bind("127.0.0.1")
-    with pytest.raises(RuntimeError):
+    with pytest.raises(TransferError, match="1 engine workers did not all join within 1 s"):
         sender.open(2)
 
 
