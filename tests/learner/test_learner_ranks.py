@@ -172,6 +172,14 @@ def test_an_engine_that_goes_away_in_a_weight_update_leaves_the_ranks_at_work(st
     learner = start(settings(zero))
     manifest, arrived = learner.weight_manifest(), []
 
+    def many_buckets(rank):
+        from learner import policy_weights
+        from rollout import weight_transfer
+
+        policy_weights.BUCKET_BYTES = weight_transfer.BUCKET_BYTES = 2**16
+
+    ray.get([rank.__ray_call__.remote(many_buckets) for rank in learner._ranks])
+
     def join(end):
         return Channel(end.address, end.port, 1, 2, 30, end.bucket_bytes)
 
