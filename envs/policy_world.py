@@ -24,6 +24,11 @@ def policy_folder(policy: str, world: World) -> Path:
     return folder
 
 
+def is_foreign(folder: Path) -> bool:
+    """Whether this is a Hugging Face model that no job of ours has written."""
+    return (folder / "config.json").is_file() and not (folder / FILE).is_file()
+
+
 def world_taxonomy(world: World) -> Taxonomy:
     """The taxonomy that a world's settings describe."""
     return taxonomy(world.camera, world.transmission_grid, world.step_scale, world.composites)

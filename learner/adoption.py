@@ -10,16 +10,11 @@ from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 from configs import UserError
 from configs.schema import World
 from envs.answer import answer_tokens
-from envs.policy_world import FILE, world_taxonomy, write_world
+from envs.policy_world import world_taxonomy, write_world
 from learner.tiny_policy import order_values
 
 MULTIPLE = 64
 """Rows of the embedding tables come in multiples of this, as matrix products like them."""
-
-
-def is_foreign(folder: Path) -> bool:
-    """Whether this is a Hugging Face model that no job of ours has written."""
-    return (folder / "config.json").is_file() and not (folder / FILE).is_file()
 
 
 def adopt(folder: Path, out: Path, world: World) -> Path:

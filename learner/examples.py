@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from transformers import Qwen3VLProcessor
-from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
 
 from envs.observation import views
 from learner.rows import Batch, Layout, Length, attention, padded, row_of
 from rollout.prompting import prompt_text
+
+if TYPE_CHECKING:  # seconds of imports, which the driver of a job can do without
+    from transformers import Qwen3VLProcessor
+    from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,8 @@ from configs.cluster import prepare
 from configs.schema import Config
 from envs import corpus as corpora
 from envs.metrics import measure, read_text
-from envs.policy_world import FILE, policy_folder, world_taxonomy
+from envs.policy_world import FILE, is_foreign, policy_folder, world_taxonomy
 from learner import checkpoint
-from learner.adoption import adopt, is_foreign
 from learner.checks import check_learner
 from learner.data import step_indices
 from learner.lock import locked
@@ -157,6 +156,8 @@ def _initial_policy(config: Config, out: Path) -> Path:
             out / "initial", world_taxonomy(config.world), config.world.size, config.seed
         ).resolve()
     if is_foreign(Path(config.policy)):
+        from learner.adoption import adopt
+
         adopted = out / "initial"  # made once: what continues a run starts from the same
         return (adopted if (adopted / FILE).is_file() else adopt(Path(config.policy), adopted, config.world)).resolve()
     return policy_folder(config.policy, config.world)

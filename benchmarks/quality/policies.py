@@ -34,8 +34,7 @@ def find(policy: str, config: Config) -> Source:
         UserError: no policy there, or one of ours that was trained in another world.
     """
     folder = policy_world.SHIPPED if policy == "shipped" else Path(policy).resolve()
-    ours = (folder / policy_world.FILE).is_file() or not (folder / "config.json").is_file()
-    if not ours and not _speaks(folder, config):
+    if policy_world.is_foreign(folder) and not _speaks(folder, config):
         return Source(folder, trained=False)
     policy_world.check_world(folder, config.world)
     return Source(folder, trained=True)

@@ -42,8 +42,8 @@ def run(config: Config, steps: int, seconds: float) -> dict:
     return {"steps": steps, "seconds": seconds, "rows": rows}
 
 
-def measure(config: Config, longest: str, way: str, steps: int, seconds: float) -> dict:
-    """One row. The process must be connected to a cluster."""
+def measure(config: Config, longest: str, way: str, steps: int, seconds: float, dispatch: float = 0.0) -> dict:
+    """One row. The process must be connected to a cluster. dispatch: seconds, of what is predicted."""
     sleeps = Sleeps(**{stage: seconds * (1 if stage == longest else SHORT) for stage in STAGES})
     shape = WAYS[way]
     with tempfile.TemporaryDirectory() as folder:
@@ -55,5 +55,5 @@ def measure(config: Config, longest: str, way: str, steps: int, seconds: float) 
         "seconds": found,
         "efficiency": seconds / found,
         "overlap": (whole - found) / (whole - seconds),
-        "predicted": simulate(shape, sleeps.times(shape), steps).step_seconds,
+        "predicted": simulate(shape, replace(sleeps.times(shape), dispatch=dispatch), steps).step_seconds,
     }

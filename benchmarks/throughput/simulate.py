@@ -1,7 +1,8 @@
 """The loop in virtual time (`simulation`), with the service times of a real run.
 
 Predicts the run itself first, beside what it measured; then a larger one: `actors` reward actors, engines, prompts and
-learner ranks more in the same proportion. `check` compares with real runs whose stages sleep (`pipeline`).
+learner ranks more in the same proportion. `check` compares with real runs whose stages sleep (`pipeline`), and takes
+what dispatch costs from one whose stages take no time (`overhead`), of the same minute.
 """
 
 from __future__ import annotations
@@ -63,13 +64,14 @@ def _from_run(folder: Path, actors: int, completions: int) -> dict:
 
 
 def _check(config: Config) -> list[dict]:
-    from benchmarks.throughput import pipeline
+    from benchmarks.throughput import overhead, pipeline
     from configs.cluster import connect
 
     connect()
-    rows = []
+    dispatch, rows = overhead.measure(config, pipeline.SHAPE.prompts)["ms"] / 1000, []
+    Console(width=120).print(f"dispatch: {1000 * dispatch:.2f} ms a completion")
     for stage in pipeline.STAGES:
-        row = pipeline.measure(config, stage, "staleness 1", **CHECKED)
+        row = pipeline.measure(config, stage, "staleness 1", **CHECKED, dispatch=dispatch)
         row["error"] = row["predicted"] / row["seconds"] - 1
         rows.append(row)
         Console(width=120).print(

@@ -24,7 +24,7 @@ class Times:
 
     group: one prompt in an engine that has `in_flight` of them. restoration: one query in one of an actor's rows.
     learner: one step. sync: one weight update, while nothing is sampled. asked: share of the completions that
-    become restorations (not gated, not asked before). dispatch: of the driver, per completion.
+    become restorations (not gated, not asked before). dispatch: of the driver, per restoration, one after the other.
     """
 
     group: Sequence[float]
@@ -88,7 +88,12 @@ class _Loop:
         self._draws = {name: _drawn(getattr(times, name), rng) for name in ("group", "restoration", "learner", "sync")}
         self._rng, self._clock = rng, Clock()
         self._rewards = VirtualPool(
-            self._clock, shape.actors, shape.most_actors, shape.rows, lambda: next(self._draws["restoration"])
+            self._clock,
+            shape.actors,
+            shape.most_actors,
+            shape.rows,
+            lambda: next(self._draws["restoration"]),
+            times.dispatch,
         )
         self._asked: set[int] = set()
         self._waiting_for_weights: list[int] = []
@@ -160,7 +165,7 @@ class _Loop:
             self._ask(step, waiting, sampled)
         group = self._shape.group_size
         queries = group if self._times.asked == 1 else int(self._rng.binomial(group, self._times.asked))
-        self._clock.after(group * self._times.dispatch, self._rewards.score, queries, step, lambda: self._judged(step))
+        self._rewards.score(queries, step, lambda: self._judged(step))
         sampled[0] -= 1
         if not sampled[0]:
             self._next_turn()

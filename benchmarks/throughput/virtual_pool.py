@@ -36,12 +36,15 @@ class Clock:
 class VirtualPool:
     """The reward pool: a pull queue, and actors with rows. `score` calls back when a group's last answer is there."""
 
-    def __init__(self, clock: Clock, actors: int, most_actors: int, rows: int, draw: Callable[[], float]):
+    def __init__(
+        self, clock: Clock, actors: int, most_actors: int, rows: int, draw: Callable[[], float], dispatch: float = 0.0
+    ):
         """
         Args:
             most_actors: the autoscaler's limit, 0 without one.
             rows: queries an actor holds.
             draw: seconds of the next query.
+            dispatch: seconds of the driver, before a query begins; it does one query after the other.
         """
         self._clock, self._rows, self._autoscaled, self._draw = clock, rows, bool(most_actors), draw
         self._queue, self._outside = PullQueue(lambda: clock.now), deque()
@@ -49,6 +52,7 @@ class VirtualPool:
         self._free: list[tuple[int, int]] = []  # (load, actor), some out of date
         self._names, self._draining = itertools.count(), set()
         self._under_way = self._done = self._arrived = self._arrived_before = 0
+        self._driver, self._dispatch_seconds = 0.0, dispatch  # when the driver has handed out what it has
         self._scale, self._limits = Scale(actors), Limits(actors, most_actors or actors)
         self.work = self.row_seconds = 0.0
         self.ages: list[float] = []
@@ -90,7 +94,8 @@ class VirtualPool:
                 heapq.heappop(self._free)
             seconds = self._draw()
             self.work += seconds
-            self._clock.after(seconds, self._finished, actor, self._queue.pop())
+            self._driver = max(self._driver, self._clock.now) + self._dispatch_seconds
+            self._clock.after(self._driver - self._clock.now + seconds, self._finished, actor, self._queue.pop())
 
     def _finished(self, actor: int, item: Item) -> None:
         self._under_way -= 1

@@ -62,6 +62,14 @@ def test_the_virtual_pool_ends_when_a_perfect_pull_queue_does():
     assert ended[0] == pytest.approx(makespan(times, 7, "pull"))
 
 
+def test_the_driver_hands_out_one_query_after_the_other():
+    ended, clock = [], Clock()
+    pool = VirtualPool(clock, 4, 0, 4, lambda: 1.0, dispatch=0.5)
+    pool.score(16, 0, lambda: ended.append(clock.now))
+    clock.run(lambda: bool(ended))
+    assert ended == [16 * 0.5 + 1.0]
+
+
 def test_older_steps_are_restored_first():
     ended, clock = [], Clock()
     pool = VirtualPool(clock, 1, 0, 1, lambda: 1.0)

@@ -8,9 +8,9 @@ from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 from configs import UserError
 from configs.schema import World
 from envs.answer import answer_tokens, write
-from envs.policy_world import check_world
+from envs.policy_world import check_world, is_foreign
 from envs.taxonomy import TAXONOMY, Taxonomy
-from learner.adoption import adopt, is_foreign
+from learner.adoption import adopt
 from learner.examples import Collator, Example
 from learner.policy import Policy, load_policy
 from learner.tiny_policy import build_tiny_policy
