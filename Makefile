@@ -24,8 +24,9 @@ quickstart: setup
 	$(RUN) offline name=quickstart corpus=$(Q)/corpus policy=$(Q)/sft/policy steps=12
 	$(RUN) evaluate name=quickstart corpus=$(Q)/corpus before=$(Q)/sft/policy policy=$(Q)/offline/policy
 
+# Two workers, a file at a time: much of a test is the start of one engine, which keeps one core busy.
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: setup
 	$(BIN)/pytest -m slow --timeout=3600

@@ -16,6 +16,16 @@ settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that may take longest come first, so that no worker is left alone with one of them at the end."""
+    limits: dict = {}
+    for item in items:
+        limit = item.get_closest_marker("timeout")
+        seconds = (limit.args[0] if limit else 600) if item.get_closest_marker("engine") else 0
+        limits[item.path] = max(limits.get(item.path, 0), seconds)
+    items.sort(key=lambda item: -limits[item.path])
+
+
 @pytest.fixture(scope="session")
 def photo() -> np.ndarray:
     """A real photograph: uint8 (128, 128, 3)."""
