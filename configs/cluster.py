@@ -42,7 +42,8 @@ def connect() -> None:
     Does nothing where this process is connected already. A local cluster ends with this process.
 
     Raises:
-        UserError: nothing answers at the address within `DEADLINE` seconds, or it does not let us in.
+        UserError: nothing answers at the address within `DEADLINE` seconds, or it does not let us in; or no local
+            cluster starts.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -58,7 +59,14 @@ def connect() -> None:
         else:  # the raylet and its workers inherit ENVIRONMENT from this process
             # Two at least: the tiny track fits one slow core as well.
             here = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}  # nothing listens to other machines
-            ray.init(address="local", num_cpus=max(2, _cores()), **here, **options)
+            try:
+                ray.init(address="local", num_cpus=max(2, _cores()), **here, **options)
+            except Exception as error:  # Ray has no narrower one for a node that does not start in time
+                ray.shutdown()
+                raise UserError(
+                    f"no local Ray cluster could be started: {error} Expected it within half a minute: see whether the "
+                    "machine is overloaded or short of memory, then run the same command again"
+                ) from error
 
 
 @contextmanager

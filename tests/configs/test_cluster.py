@@ -58,6 +58,21 @@ def test_what_is_no_address_is_refused(address, monkeypatch):
         find()
 
 
+def test_a_local_cluster_that_does_not_start_is_one_clear_message(monkeypatch):
+    """Ray waits half a minute for its node, and tells of it by a bare `Exception`."""
+    import ray
+
+    def too_slow(**_):
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", too_slow)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with pytest.raises(UserError, match=r"timed out during startup\. .*run the same command again"):
+        cluster.connect()
+
+
 def test_what_is_free_counts_when_others_work_there_too():
     wanted = plan(load("sft"), "sft")
     busy = Node("here", 2.0, 0.0, free_cpus=0.25)
