@@ -25,8 +25,6 @@ _PACKAGED = (  # photo_id, files, split, licence, author; shipped weights never 
         "Middlebury Stereo 2014, as distributed by scikit-image",
         "D. Scharstein et al.",
     ),
-    ("china", ("sklearn/datasets/images/china.jpg",), "test", "CC-BY-2.0", "danielbuechele (Flickr)"),
-    ("flower", ("sklearn/datasets/images/flower.jpg",), "train", "CC-BY-2.0", "vultilion (Flickr)"),
 )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from ray.exceptions import RayActorError
 
+from configs.deaths import told
 from configs.schema import Config
 from rollout.engine import gpus_spread_over, transfer_backend
 from rollout.manifest import Manifest
@@ -108,10 +109,10 @@ def _raise_cause(tasks: list[asyncio.Task], sending: asyncio.Task | None) -> Non
     for task in tasks:
         error = _error(task)
         if task is not sending and isinstance(error, LOST):
-            raise EngineLostError(f"a rollout engine was lost in a weight update: {error}") from error
+            raise EngineLostError(f"a rollout engine was lost in a weight update: {told(error)}") from error
     cause = next(task for task in tasks if _error(task))
     who = "the learner could not send weights" if cause is sending else "an engine could not take the weights"
-    raise WeightUpdateError(f"{who}: {_error(cause)}") from _error(cause)
+    raise WeightUpdateError(f"{who}: {told(_error(cause))}") from _error(cause)
 
 
 def _error(task: asyncio.Task) -> BaseException | None:

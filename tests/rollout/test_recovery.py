@@ -2,11 +2,14 @@
 
 import asyncio
 
+import pytest
+from ray.exceptions import RayTaskError
+
 from configs.schema import Config
 from envs.samples import Group, Prompt
 from rollout.engines import Engines
 from rollout.pool import RolloutPool
-from rollout.update import EngineLostError
+from rollout.update import EngineLostError, WeightUpdate, WeightUpdateError
 
 
 def test_the_time_of_one_restart_counts_once_however_many_prompts_waited_for_it(tmp_path):
@@ -49,6 +52,20 @@ def test_an_engine_that_is_lost_again_before_it_has_its_weights_is_started_once_
         return await asyncio.wait_for(engines.take(), 5), restarts, engines.handles
 
     assert asyncio.run(scene()) == (0, ["gone", "gone again"], ["new 2"])
+
+
+@pytest.mark.parametrize(
+    ("cause", "raised"),
+    [(EngineLostError("the engine ended"), EngineLostError), (ValueError("the engine ended"), WeightUpdateError)],
+)
+def test_a_failed_update_names_its_cause_without_the_traceback_that_ray_wraps_it_in(cause, raised):
+    wrapped = RayTaskError("receive", "Traceback:\n  File ...", cause).as_instanceof_cause()
+
+    async def fail():
+        raise wrapped
+
+    with pytest.raises(raised, match=r"(update|weights): the engine ended$"):
+        asyncio.run(WeightUpdate(Config(), "policy")._together([fail()]))
 
 
 class Engine:
