@@ -61,7 +61,9 @@ def connect() -> None:
             here = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}  # nothing listens to other machines
             try:
                 ray.init(address="local", num_cpus=max(2, _cores()), **here, **options)
-            except Exception as error:  # Ray has no narrower one for a node that does not start in time
+            except Exception as error:
+                if type(error) is not Exception:  # Ray raises this for a node that does not start in time, no other
+                    raise
                 ray.shutdown()
                 raise UserError(
                     f"no local Ray cluster could be started: {error} Expected it within half a minute: see whether the "

@@ -16,12 +16,12 @@ settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Files that may take longest come first, so that no worker is left alone with one of them at the end."""
     limits: dict = {}
     for item in items:
         limit = item.get_closest_marker("timeout")
-        seconds = (limit.args[0] if limit else 600) if item.get_closest_marker("engine") else 0
+        seconds = (limit.args[0] if limit else config.getoption("timeout")) if item.get_closest_marker("engine") else 0
         limits[item.path] = max(limits.get(item.path, 0), seconds)
     items.sort(key=lambda item: -limits[item.path])
 

@@ -74,6 +74,28 @@ def lose_a_rank(job):
 
 
 @pytest.mark.chaos
+def test_a_local_cluster_whose_node_hangs_while_it_starts_is_one_clear_message(tmp_path):
+    """Its raylet is stopped as soon as it is there; Ray waits half a minute for it."""
+    command = [sys.executable, "duvlm.py", "run", "corpus", "count=8", f"out={tmp_path / 'out'}"]
+    alone = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    job = psutil.Popen(command, cwd=ROOT, env=alone, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    family: list[psutil.Process] = []
+    while not (raylets := [process for process in family if process.name() == "raylet"]):
+        assert job.poll() is None
+        time.sleep(0.01)
+        family = job.children(recursive=True)
+    raylets[0].suspend()
+    family = job.children(recursive=True)
+    said = job.communicate(timeout=150)[0]
+    assert job.returncode == 2
+    assert "timed out during startup" in said
+    assert "run the same command again" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+    assert not [process for process in psutil.wait_procs(family, timeout=30)[1] if process.is_running()]
+
+
+@pytest.mark.chaos
 def test_sigterm_ends_a_job_and_all_that_it_started(corpus, tmp_path):
     job = Job("sft", corpus, tmp_path / "run")
     assert len(job.named("ray::LearnerRank")) == 2

@@ -112,6 +112,16 @@ def test_every_job_has_a_place():
     assert tuple(duvlm.JOBS) == JOBS
 
 
+def test_the_driver_of_a_training_job_imports_no_model_library():
+    """Seconds before Ray is even started; its actors import them side by side."""
+    code = (
+        "import sys, learner.rl, learner.sft\n"
+        "print([m for m in ('transformers', 'vllm', 'deepspeed', 'diffusers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
 def test_an_interrupted_run_exits_130(tmp_path):
     command = [sys.executable, "duvlm.py", "run", "corpus", f"out={tmp_path}/c", "count=100000"]
     run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

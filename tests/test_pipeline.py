@@ -20,7 +20,7 @@ def run(tmp_path_factory):
     """A finished run: corpus, SFT from the shipped warm start, offline RL, evaluation of before and after."""
     folder = tmp_path_factory.mktemp("run")
     _duvlm("corpus", "count=60", f"out={folder}/corpus")
-    _duvlm("sft", f"corpus={folder}/corpus", f"out={folder}/sft", "steps=2", "learner.ranks=1", *SMALL)
+    _duvlm("sft", f"corpus={folder}/corpus", f"out={folder}/sft", "steps=2", *SMALL)
     first = ("offline", f"corpus={folder}/corpus", f"policy={folder}/sft/policy", f"out={folder}/offline", *SMALL)
     _duvlm(*first, "steps=2", "learner.checkpoint_every=1")
     _duvlm(*first, "steps=3", "learner.checkpoint_every=1")  # continues

@@ -52,7 +52,7 @@ class VirtualPool:
         self._free: list[tuple[int, int]] = []  # (load, actor), some out of date
         self._names, self._draining = itertools.count(), set()
         self._under_way = self._done = self._arrived = self._arrived_before = 0
-        self._driver, self._dispatch_seconds = 0.0, dispatch  # when the driver has handed out what it has
+        self._dispatch_seconds, self._driver_free = dispatch, 0.0  # free: when the driver has handed out what it has
         self._scale, self._limits = Scale(actors), Limits(actors, most_actors or actors)
         self.work = self.row_seconds = 0.0
         self.ages: list[float] = []
@@ -94,8 +94,8 @@ class VirtualPool:
                 heapq.heappop(self._free)
             seconds = self._draw()
             self.work += seconds
-            self._driver = max(self._driver, self._clock.now) + self._dispatch_seconds
-            self._clock.after(self._driver - self._clock.now + seconds, self._finished, actor, self._queue.pop())
+            self._driver_free = max(self._driver_free, self._clock.now) + self._dispatch_seconds
+            self._clock.after(self._driver_free - self._clock.now + seconds, self._finished, actor, self._queue.pop())
 
     def _finished(self, actor: int, item: Item) -> None:
         self._under_way -= 1

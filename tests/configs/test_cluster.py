@@ -58,18 +58,16 @@ def test_what_is_no_address_is_refused(address, monkeypatch):
         find()
 
 
-def test_a_local_cluster_that_does_not_start_is_one_clear_message(monkeypatch):
-    """Ray waits half a minute for its node, and tells of it by a bare `Exception`."""
+def test_an_error_of_ray_that_is_none_of_the_users_keeps_its_traceback(monkeypatch):
     import ray
 
-    def too_slow(**_):
-        raise Exception("The current node timed out during startup.")
+    def broken(**_):
+        raise TypeError("init() got an unexpected keyword argument")
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(ray, "init", too_slow)
-    monkeypatch.setattr(ray, "shutdown", lambda: None)
-    with pytest.raises(UserError, match=r"timed out during startup\. .*run the same command again"):
+    monkeypatch.setattr(ray, "init", broken)
+    with pytest.raises(TypeError):
         cluster.connect()
 
 
