@@ -25,7 +25,8 @@ class Restorer:
     """How a picture is restored.
 
     steps: denoiser calls of one walk; 0 takes the closed form as it is.
-    first, last: timesteps of the first and the last call; those between are evenly spaced.
+    first, last: timesteps of the first and the last call.
+    curve: 1 spaces the calls between evenly; above 1 they come closer together towards `last`.
     eta: share of fresh noise in each step (DDNM's eta).
     warm: begin at the closed form, noised to `first`; otherwise at pure noise.
     noise_aware: data are trusted in proportion to the noise left (DDNM+); otherwise always.
@@ -40,6 +41,7 @@ class Restorer:
     steps: int
     first: int = 990
     last: int = 0
+    curve: float = 1.0
     eta: float = 0.85
     warm: bool = False
     noise_aware: bool = False
@@ -60,7 +62,7 @@ RESTORERS = {
         Restorer("ddnm", steps=100),
         Restorer("ddnm_plus", steps=100, noise_aware=True),
         Restorer("fast", steps=1, first=30, last=30, draws=2, **_WARM),
-        Restorer("few", steps=5, first=300, eta=0.0, warm=True),
+        Restorer("few", steps=12, first=600, curve=2.0, warm=True),
         Restorer("average", steps=2, first=100, last=30, draws=4, **_WARM),
         Restorer("closed_form", steps=0),
     )
@@ -90,9 +92,8 @@ def schedule(restorer: Restorer, degradation: Degradation) -> tuple[int, ...]:
     if restorer.steps == 0 or fixed:
         return ()
     span = max(1, restorer.steps - 1)
-    falling = tuple(
-        round(restorer.first + (restorer.last - restorer.first) * i / span) for i in range(restorer.steps)
-    )
+    first, last = restorer.first, restorer.last
+    falling = tuple(round(last + (first - last) * (1 - i / span) ** restorer.curve) for i in range(restorer.steps))
     if not restorer.travel:
         return falling
     stretches = [falling[i : i + restorer.travel] for i in range(0, len(falling), restorer.travel)]

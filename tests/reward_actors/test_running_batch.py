@@ -73,6 +73,13 @@ def test_time_travel_walks_each_stretch_again(answers):
     assert schedule(replace(there_and_back, travel=0), blurred) == (50, 40, 30, 20, 10, 0)
 
 
+def test_calls_may_come_closer_together_towards_the_end(answers):
+    blurred = next(answer for answer in answers if answer.type == "blur")
+    assert schedule(Restorer("even", steps=5, first=800), blurred) == (800, 600, 400, 200, 0)
+    assert schedule(Restorer("curved", steps=5, first=800, curve=2.0), blurred) == (800, 450, 200, 50, 0)
+    assert schedule(Restorer("one", steps=1, first=800, curve=2.0), blurred) == (800,)
+
+
 def test_going_back_in_time_noises_the_estimate_that_agrees_with_the_data(unet_prior, samples):
     """Not the network's own estimate: the new x is sqrt(a) x0h + sqrt(1 - a) z, x0h projected onto the data."""
     low = next(sample for sample in samples if sample.degradation.type == "low_resolution")
