@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections import Counter
 
 from reward_actors.stats import Counts
@@ -12,10 +13,11 @@ BOUND = 4096
 
 
 class Account:
-    """room: for queries. gone: it waits for nothing any more. A client that comes again has another account."""
+    """room: for queries. gone: it waits for nothing any more. A client that comes again has another account, with
+    another `name`."""
 
     def __init__(self, client: str):
-        self.client, self.gone = client, False
+        self.client, self.name, self.gone = client, uuid.uuid4().hex, False
         self.room = asyncio.Semaphore(BOUND)
         self._counts: Counter[str] = Counter()
 

@@ -7,41 +7,26 @@ import itertools
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
-import ray
 import torch
 
 from configs import UserError
 from configs.schema import Reward
-from envs.samples import RewardQuery, Sample, Scored
-from reward_actors.batch import RunningBatch, to_uint8
-from reward_actors.memo import Memo
+from envs.samples import RewardQuery, Scored
+from reward_actors.batch import RunningBatch
+from reward_actors.fetching import Samples
 from reward_actors.memory import budget, measure, rows_within
 from reward_actors.parcels import ParcelActor
 from reward_actors.priors import load_prior
 from reward_actors.restorers import restorer
 from reward_actors.scorers import check, fingerprint, prepare, score_batch
 from reward_actors.stats import IDLE, Ready, Report
-
-SAMPLES_KEPT = 256
+from reward_actors.waiting import Waiting
 
 
 class BatchError(RuntimeError):
     """The running batch broke; which of its rows is to blame, only a try alone can tell."""
-
-
-class SampleError(RuntimeError):
-    """A sample is on its way for too long."""
-
-
-@dataclass
-class _Waiting:
-    query: RewardQuery
-    sample: Sample
-    arrived: float
-    result: asyncio.Future
 
 
 class RewardActor(ParcelActor):
@@ -51,9 +36,9 @@ class RewardActor(ParcelActor):
         super().__init__()
         torch.set_num_threads(1)
         self._name, self._settings, self._size = name, settings, size
-        self._samples = Memo(SAMPLES_KEPT)
-        self._inbox: list[_Waiting] = []
-        self._active: dict[int, _Waiting] = {}
+        self._samples = Samples(settings.timeout / 2)  # long before the pool takes an actor without a step for dead
+        self._inbox: list[Waiting] = []
+        self._active: dict[int, Waiting] = {}
         self._serial = itertools.count()
         self._report, self._steps = IDLE, 0
         self._thread = ThreadPoolExecutor(1, "restore")  # the event loop goes on accepting work during a step
@@ -68,7 +53,7 @@ class RewardActor(ParcelActor):
         settings = self._settings
         device = "cuda" if settings.gpus else "cpu"
         self._prior = load_prior(settings.prior, self._size, device, settings.dtype)
-        prepare(settings.scorer, self._prior.device)
+        prepare(settings.scorer, self._size, self._prior.device)
         self._restorer = restorer(settings.restorer, settings.steps)
         footprint = measure(self._prior, self._size)
         images = rows_within(budget(settings), footprint)
@@ -91,9 +76,9 @@ class RewardActor(ParcelActor):
             SampleError: the sample does not come out of the object store.
             UserError: the scorer needs a truth that the sample lacks.
         """
-        sample = await self._fetch(query)
+        sample = await self._samples.of(query)
         check(self._settings.scorer, sample)
-        waiting = _Waiting(query, sample, time.perf_counter(), asyncio.Future())
+        waiting = Waiting(query, sample)
         self._inbox.append(waiting)
         if self._loop is None or self._loop.done():
             self._loop = asyncio.create_task(self._run())
@@ -126,56 +111,40 @@ class RewardActor(ParcelActor):
                 self._batch.image_steps - image_steps,
             )
             for serial, scored in finished:
-                waiting = self._active.pop(serial)
-                if not waiting.result.done():
-                    waiting.result.set_result(scored)
+                self._active.pop(serial).answer(scored)
 
-    def _admit(self, waiting: _Waiting) -> None:
+    def _admit(self, waiting: Waiting) -> None:
         serial = next(self._serial)
         self._active[serial] = waiting
         query = waiting.query
         self._batch.add(serial, query.sample_id, waiting.sample.degraded, query.degradation)
 
-    def _step(self) -> list[tuple[int, Scored]]:
+    def _step(self) -> list[tuple[int, Scored | Exception]]:
+        """One step of the batch: the scores of the rows that it finishes, or why a row has none."""
         finished = self._batch.step()
         if not finished:
             return []
         rows, pictures = [self._active[serial] for serial, _ in finished], [restored for _, restored in finished]
-        samples, answers = [row.sample for row in rows], [row.query.degradation for row in rows]
-        scores = score_batch(self._settings.scorer, pictures, samples, answers, self._prior.device)
-        now = time.perf_counter()
+        scores = self._scores(rows, pictures)
         return [
-            (serial, Scored(reward, parts, self._name, now - row.arrived, picture=_wanted(row.query, restored)))
-            for (serial, restored), row, (reward, parts) in zip(finished, rows, scores, strict=True)
+            (serial, score if isinstance(score, Exception) else row.scored(*score, self._name, restored))
+            for (serial, restored), row, score in zip(finished, rows, scores, strict=True)
         ]
+
+    def _scores(self, rows: list[Waiting], pictures: list[np.ndarray]) -> list[tuple[float, dict] | Exception]:
+        """Of finished rows; where they cannot be scored together, of each by itself, so that an error is its own."""
+        samples, answers = [row.sample for row in rows], [row.query.degradation for row in rows]
+        try:
+            return score_batch(self._settings.scorer, pictures, samples, answers, self._prior.device)
+        except Exception as error:
+            if len(rows) == 1:
+                return [error]
+            return [self._scores([row], [one])[0] for row, one in zip(rows, pictures, strict=True)]
 
     def _abandon(self, error: Exception) -> None:
         broken, self._active, self._batch = self._active, {}, self._new_batch()
         for waiting in broken.values():
-            if not waiting.result.done():
-                waiting.result.set_exception(BatchError(f"{type(error).__name__}: {error}"))
+            waiting.answer(BatchError(f"{type(error).__name__}: {error}"))
 
     def _new_batch(self) -> RunningBatch:
         return RunningBatch(self._prior, self._restorer, self._rows)
-
-    async def _fetch(self, query: RewardQuery) -> Sample:
-        """The picture, from the object store once; a few are kept, since a group shares one."""
-        if not isinstance(query.sample, ray.ObjectRef):
-            return query.sample
-        known = (query.sample_id, query.content)
-        if (sample := self._samples.get(known)) is None:
-            try:
-                sample = await asyncio.wait_for(_awaited(query.sample), self._settings.timeout)
-            except TimeoutError:  # said in a class of our own: the pool takes a TimeoutError for a dead actor
-                waited = f"no sample in {self._settings.timeout:g} s"
-                raise SampleError(f"{query.sample_id}: {waited} from the object store") from None
-            self._samples.put(known, sample)
-        return sample
-
-
-def _wanted(query: RewardQuery, restored: np.ndarray) -> np.ndarray | None:
-    return to_uint8(restored) if query.picture else None
-
-
-async def _awaited(reference: ray.ObjectRef) -> Sample:
-    return await reference

@@ -6,11 +6,8 @@ no trace there (heads, their order, a class) stands in a small JSON file beside 
 
 from __future__ import annotations
 
-import json
-import pickle
 import re
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -20,7 +17,6 @@ from torch import Tensor, nn
 from configs import UserError
 from reward_actors.adm_blocks import Attention, Downsample, Norm, Residual, Stage, Upsample, wave_embedding
 
-EXAMPLE = '{"head_channels": 64}'
 _OUTSIDE = 'diffusion networks of guided-diffusion have "time_embed.0.weight", "input_blocks.0.0.weight", ...'
 
 
@@ -41,51 +37,13 @@ class Unwritten:
     noise_schedule: str = "linear"
 
 
-def load_adm(path: Path, dtype: torch.dtype = torch.float32) -> AdmNetwork:
-    """The network of a checkpoint FILE.pt with FILE.json beside it.
-
-    Raises:
-        UserError: unreadable file, another network's parameters, or a JSON file that is missing or wrong.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"reward.prior={path}: no readable checkpoint of tensors: {reason}") from error
-    return from_state(state, unwritten(path, state), str(path)).to(dtype)
-
-
-def unwritten(path: Path, state: dict) -> Unwritten:
-    """The settings beside a checkpoint, checked against it. Raises UserError where they are missing or wrong."""
-    beside = path.with_suffix(".json")
-    attends = any(name.endswith(".qkv.weight") for name in state)
-    if not beside.is_file() and (attends or "label_emb.weight" in state):
-        raise UserError(
-            f"reward.prior={path}: how many attention heads it has is not in the file: expected {beside}, such as"
-            f' {EXAMPLE} (or "heads": 4); "new_attention_order" and "label" may stand there too'
-        )
-    try:
-        found = Unwritten(**json.loads(beside.read_text())) if beside.is_file() else Unwritten(heads=1)
-    except (ValueError, TypeError) as error:
-        known = ", ".join(field.name for field in fields(Unwritten))
-        raise UserError(f"{beside}: expected a JSON object with some of {known}: {error}") from error
-    if attends and (found.head_channels > 0) == (found.heads > 0):
-        raise UserError(f"{beside}: expected head_channels or heads, one of them, as in {EXAMPLE}")
-    if found.noise_schedule != "linear":
-        raise UserError(f"{beside}: expected noise_schedule linear, got {found.noise_schedule}")
-    classes = len(state["label_emb.weight"]) if "label_emb.weight" in state else 0
-    if classes and not 0 <= found.label < classes:
-        raise UserError(f'{beside}: the network is class-conditional: expected "label" 0 .. {classes - 1}')
-    return found
-
-
 def from_state(state: dict[str, Tensor], settings: Unwritten, name: str = "checkpoint") -> AdmNetwork:
     """The network whose parameters are `state`; raises UserError where they are not those of an ADM."""
     try:
         with torch.device("meta"):
             network = AdmNetwork(state, settings)
         network.load_state_dict(state, assign=True)
-    except (KeyError, RuntimeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, RuntimeError, ValueError, IndexError, AttributeError, TypeError) as error:
         raise UserError(f"reward.prior={name}: not an ADM network ({_OUTSIDE}): {error}") from error
     return network.eval()
 

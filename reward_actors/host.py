@@ -23,9 +23,10 @@ CALLS = 100_000
 
 @dataclass(frozen=True)
 class Scores:
-    """The answers to one call, in its order, and what became of all queries of its client."""
+    """The answers to one call, in its order, and what became of all queries of its client's account, by its name."""
 
     answers: tuple[Scored | Failed, ...]
+    account: str
     counts: Counts
 
 
@@ -60,8 +61,9 @@ class PoolHost:
     async def score(self, client: str, queries: Sequence[RewardQuery], priority: int) -> Scores:
         """See `RewardPool.score`."""
         self._heard[client] = time.monotonic()
+        account = self._pool.account(client)
         answers = await self._pool.score(queries, priority, client)
-        return Scores(tuple(answers), self._pool.counts(client))
+        return Scores(tuple(answers), account.name, account.counts)
 
     async def hear(self, client: str) -> PoolStats:
         """A sign of life."""

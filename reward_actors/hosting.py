@@ -9,6 +9,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from configs import UserError, cluster, control
 from configs.schema import Config
+from reward_actors.asking import asked
 from reward_actors.host import CALLS, PoolHost
 from reward_actors.stats import PoolStats
 
@@ -40,7 +41,7 @@ async def host_pool(config: Config, **options) -> None:
     desk = control.open_desk(config, "rewards")
     wishes = None
     try:
-        await _asked(host.open.remote())
+        await asked(host.open.remote())
         wishes = asyncio.create_task(control.grant(desk, _Scalable(host)))
         print(f"the pool is open: reward.pool={config.name} in the settings of other jobs", flush=True)
         said = ""
@@ -91,18 +92,10 @@ class _Scalable:
         self._host = host
 
     async def resize(self, actors: int) -> None:
-        await _asked(self._host.resize.remote(actors))
+        await asked(self._host.resize.remote(actors))
 
     def autoscale(self, fewest: int, most: int) -> None:
         self._host.autoscale.remote(fewest, most)
-
-
-async def _asked(reference: ray.ObjectRef) -> None:
-    """Raises what the actor raised, without its traceback where that is the user's to read."""
-    try:
-        await reference
-    except UserError as error:
-        raise UserError(str(error.args[0])) from None
 
 
 def _taken(name: str) -> UserError:

@@ -26,14 +26,16 @@ class Answer:
 
 @dataclass(frozen=True)
 class Finished:
-    """All answers since those before, never none, and what the actor has done by now."""
+    """All answers since those before, never none, and what the actor has done by now; steps as its `steps` says."""
 
     answers: tuple[Answer, ...]
     report: Report
+    steps: int = 0
 
 
 class ParcelActor:
-    """The base of reward actors: they have `async score(query) -> Scored`, which may raise, and `report()`."""
+    """The base of reward actors: they have `async score(query) -> Scored`, which may raise, `report()` and
+    `async steps() -> int`, which grows while work goes on."""
 
     def __init__(self):
         self._answers: list[Answer] = []
@@ -50,7 +52,7 @@ class ParcelActor:
         await self._some.wait()
         self._some.clear()
         answers, self._answers = self._answers, []
-        return Finished(tuple(answers), self.report())
+        return Finished(tuple(answers), self.report(), await self.steps())
 
     async def _score(self, serial: int, query: RewardQuery) -> None:
         try:

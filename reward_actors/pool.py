@@ -59,9 +59,9 @@ class RewardPool:
             client: who asks; clients take turns (`FairQueue`). After `leave` what it waits for comes back `Failed`.
 
         Raises:
-            UserError: the configured scorer cannot judge these samples.
+            UserError: the configured scorer cannot judge these samples, or no actor is left.
         """
-        account = self._account(client)
+        account = self.account(client)
         futures = [await self._ask(query, priority, account) for query in queries]
         answers = await asyncio.gather(*map(asyncio.shield, futures), return_exceptions=True)
         for answer in answers:
@@ -127,20 +127,21 @@ class RewardPool:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with anything that changes a score, weights included; empty while no actor lives."""
+        """Changes with anything that changes a score, weights included; empty before the first actor is ready."""
         return self._roster.fingerprint
 
-    def counts(self, client: str) -> Counts:
-        """Of one client; zeros where it has asked nothing, or has left."""
-        account = self._accounts.get(client)
-        return account.counts if account else Counts()
+    def account(self, client: str) -> Account:
+        """Of one client, from its first query until it leaves."""
+        if (account := self._accounts.get(client)) is None:
+            account = self._accounts[client] = Account(client)
+        return account
 
     def leave(self, client: str) -> None:
         """Nobody waits any more for what `client` has asked: it leaves the queue, unless another asks the same.
 
         What an actor holds of it is finished there, for nobody. If the client asks again, it is a new one.
         """
-        account = self._account(client)
+        account = self.account(client)
         account.gone, self._left = True, self._left + account.counts
         del self._accounts[client]
         queued = self._crew.queue.remove(client)
@@ -154,11 +155,6 @@ class RewardPool:
                 self._crew.put(item)
 
     # asking
-
-    def _account(self, client: str) -> Account:
-        if (account := self._accounts.get(client)) is None:
-            account = self._accounts[client] = Account(client)
-        return account
 
     async def _ask(self, query: RewardQuery, priority: int, account: Account) -> asyncio.Future:
         """The answer to one query, to come: remembered, under way already, or new work."""

@@ -16,13 +16,22 @@ from torch import Tensor
 from configs import UserError
 from envs.degradations.blur import photo_power
 from envs.degradations.common import dct2, idct2
-from reward_actors.alphas import linear_alphas
+from reward_actors.alphas import BETAS, TIMESTEPS, linear_alphas
 from reward_actors.unet_prior import UNetPrior
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
 
 SHIPPED = Path(__file__).parent / "weights" / "prior"
+SCHEDULE = {
+    "beta_schedule": "linear",
+    "beta_start": BETAS[0],
+    "beta_end": BETAS[1],
+    "trained_betas": None,
+    "num_train_timesteps": TIMESTEPS,
+    "prediction_type": "epsilon",
+}
+"""The scheduler of every prior here, in the words of diffusers."""
 
 
 class Prior(Protocol):
@@ -66,7 +75,7 @@ def load_prior(
 def _load_network(spec: str, dtype: torch.dtype) -> UNet2DModel:
     """A diffusers network, or an ADM one that answers like it."""
     if spec.endswith((".pt", ".pth")):
-        from reward_actors.adm import load_adm
+        from reward_actors.adm_files import load_adm
 
         return load_adm(Path(spec).expanduser(), dtype)
     folder = SHIPPED if spec == "shipped" else Path(spec).expanduser()
@@ -121,8 +130,16 @@ def photo_gaussian(size: int, device: str = "cpu") -> GaussianPrior:
 def _check_schedule(folder: Path) -> None:
     """A scheduler saved beside the network must be the one we run: linear betas, noise predicted."""
     for path in (folder / "scheduler_config.json", folder.parent / "scheduler" / "scheduler_config.json"):
-        if path.exists():
+        if not path.exists():
+            continue
+        try:
             saved = json.loads(path.read_text())
-            found = saved.get("beta_schedule", "linear"), saved.get("prediction_type", "epsilon")
-            if found != ("linear", "epsilon"):
-                raise UserError(f"{path}: expected linear betas and prediction_type epsilon, found {found}")
+            wrong = {name: saved[name] for name, ours in SCHEDULE.items() if saved.get(name, ours) != ours}
+        except (ValueError, AttributeError) as error:
+            raise UserError(f"{path}: expected the JSON object of a diffusers scheduler: {error}") from error
+        if wrong:
+            expected = {name: SCHEDULE[name] for name in wrong}
+            raise UserError(
+                f"{path}: expected linear betas and a network that predicts noise, {expected}, found {wrong}: "
+                "a prior trained otherwise cannot be used"
+            )

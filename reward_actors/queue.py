@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain
 
+from configs import UserError
 from envs.samples import Failed, RewardQuery, Scored
 from reward_actors.fair import FairQueue
 
@@ -17,8 +18,9 @@ from reward_actors.fair import FairQueue
 class Item:
     """A query on its way to an answer.
 
-    priority: lower goes first. since: when it came (monotonic seconds).
-    deaths: actors that died while it was alone in them. fingerprint: of the actor that scored it.
+    priority: lower goes first. since: when it began to wait (monotonic seconds).
+    suspect: its actor died or failed, it is tried alone. tried: it has been handed to an actor that lived, alone.
+    deaths: actors that died of that. fingerprint: of the actor that scored it.
     client: whose turn it takes. others: by name, the clients who wait for the same answer, each with its own item.
     """
 
@@ -27,6 +29,7 @@ class Item:
     priority: int = 0
     since: float = field(default_factory=time.monotonic)
     suspect: bool = False
+    tried: bool = False
     deaths: int = 0
     fingerprint: str = ""
     client: str = ""
@@ -37,6 +40,11 @@ class Item:
         if not self.result.done():
             self.fingerprint = fingerprint
             self.result.set_result(result)
+
+    def refuse(self, error: UserError) -> None:
+        """Ends it with an error of the user's, as `answer`."""
+        if not self.result.done():
+            self.result.set_exception(error)
 
     def pass_on(self) -> bool:
         """It becomes that of the next client who waits for it; False where none does.
@@ -84,7 +92,7 @@ class PullQueue:
         return sum((Counter(queue.waiting()) for queue in self._queues.values()), Counter())
 
     def age(self) -> float:
-        """Seconds since the oldest item came."""
+        """Seconds since the oldest item began to wait."""
         oldest = min((item.since for item in chain(*self._queues.values())), default=None)
         return 0.0 if oldest is None else self._clock() - oldest
 

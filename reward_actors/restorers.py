@@ -24,7 +24,7 @@ NO_NULL_SPACE = ("haze",)
 class Restorer:
     """How a picture is restored.
 
-    steps: denoiser calls of one walk; 0 takes the closed form as it is.
+    steps: denoiser calls of one walk, no more than it has timesteps; 0 takes the closed form as it is.
     first, last: timesteps of the first and the last call.
     curve: 1 spaces the calls between evenly; above 1 they come closer together towards `last`.
     eta: share of fresh noise in each step (DDNM's eta).
@@ -78,7 +78,7 @@ def restorer(name: str, steps: int = 0) -> Restorer:
     if name not in RESTORERS:
         raise UserError(f"reward.restorer={name}: expected one of {', '.join(RESTORERS)}")
     chosen = RESTORERS[name]
-    if chosen.steps and steps:
+    if chosen.steps and steps not in (0, chosen.steps):
         last = chosen.first // steps if chosen.warm else chosen.last
         chosen = replace(chosen, steps=steps, last=last if steps > 1 else chosen.first)
     return chosen
@@ -91,9 +91,9 @@ def schedule(restorer: Restorer, degradation: Degradation) -> tuple[int, ...]:
     fixed = degradation.type in NO_NULL_SPACE and (restorer.warm or not restorer.noise_aware)
     if restorer.steps == 0 or fixed:
         return ()
-    span = max(1, restorer.steps - 1)
-    first, last = restorer.first, restorer.last
-    falling = tuple(round(last + (first - last) * (1 - i / span) ** restorer.curve) for i in range(restorer.steps))
+    span, first, last = max(1, restorer.steps - 1), restorer.first, restorer.last
+    times = (round(last + (first - last) * (1 - i / span) ** restorer.curve) for i in range(restorer.steps))
+    falling = tuple(dict.fromkeys(times))  # more steps than timesteps round to some of them twice
     if not restorer.travel:
         return falling
     stretches = [falling[i : i + restorer.travel] for i in range(0, len(falling), restorer.travel)]

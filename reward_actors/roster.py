@@ -14,10 +14,12 @@ from configs import UserError
 from configs.background import Background
 from configs.schema import Reward
 from reward_actors.slot import Slot
-from reward_actors.stats import Report
+from reward_actors.stats import IDLE, Report
 
 MAX_RESTARTS = 20
-"""Of one actor; more is no accident."""
+"""Of one actor, without a restoration between them; more is no accident."""
+LEFT = "left"
+"""The name under which those that are gone are counted, all together."""
 BACK_OFF_SECONDS = (0.1, 10.0)
 """The pause before a restart, doubled up to the second number while no restoration succeeds."""
 
@@ -26,6 +28,7 @@ class Roster:
     """slots: the places, each with its actor if it has one now. last_death: why the last one died, in one line.
 
     restarts, restart_seconds: actors started anew, and how long their places stood empty.
+    fingerprint: what shapes the scores, as the first actor told; empty before. Others are not let in.
     """
 
     def __init__(
@@ -36,7 +39,8 @@ class Roster:
         self._background, self._changed = background, changed
         self.slots: list[Slot] = []
         self.restarts, self.restart_seconds, self.last_death = 0, 0.0, ""
-        self._gone: dict[str, tuple[Report, float]] = {}
+        self.fingerprint = ""
+        self._left, self._left_occupied = IDLE, 0.0
         self._names = itertools.count()
 
     async def resize(self, actors: int) -> None:
@@ -56,14 +60,10 @@ class Roster:
         """Actors wanted: those that work, and those being started or restarted, without those that leave."""
         return sum(not slot.draining for slot in self.slots)
 
-    @property
-    def fingerprint(self) -> str:
-        """What shapes the scores: that of every live actor."""
-        return next((slot.fingerprint for slot in self.slots if slot.live), "")
-
     def reports(self) -> dict[str, tuple[Report, float]]:
-        """What each actor has done and the seconds in which it held a query, by name; also of those that left."""
-        return self._gone | {slot.name: (slot.report, slot.occupied) for slot in self.slots}
+        """What each actor has done and the seconds in which it held a query, by name; those that left under `LEFT`."""
+        there = {slot.name: (slot.report, slot.occupied) for slot in self.slots}
+        return there | ({LEFT: (self._left, self._left_occupied)} if self._left_occupied else {})
 
     def placeable(self) -> int:
         """How many more actors the free resources of the cluster would hold."""
@@ -99,20 +99,22 @@ class Roster:
         await slot.open(self._actor_class, self._settings, self._size)
         if slot not in self.slots:  # the pool shrank meanwhile
             slot.kill()
-        elif any(other.live and other.fingerprint != slot.fingerprint for other in self.slots):
+        elif self.fingerprint not in ("", slot.fingerprint):
             slot.kill()
-            raise UserError(
-                f"reward actor {slot.name} loaded another prior than those at work: its file changed during "
-                "the job. Put the old one back, or start the job anew, so that one job has one reward"
-            )
+            raise another_prior(f"reward actor {slot.name}")
+        else:
+            self.fingerprint = slot.fingerprint
         self._changed()
 
     async def _restart(self, slot: Slot) -> None:
         """Fills a place again after a pause that grows while it fails; gives it up after `MAX_RESTARTS`."""
         (first, longest), began = BACK_OFF_SECONDS, time.monotonic()
-        while slot.restarts < MAX_RESTARTS and slot in self.slots and not slot.draining:
+        while slot in self.slots and not slot.draining:
+            if slot.failures_in_row >= MAX_RESTARTS:
+                starts = f"{MAX_RESTARTS} starts without a restoration"
+                print(f"reward actor {slot.name} is given up after {starts}: {self.last_death}", flush=True)
+                break
             await asyncio.sleep(min(longest, first * 2**slot.failures_in_row))
-            slot.restarts += 1
             slot.failures_in_row += 1
             self.restarts += 1
             try:
@@ -129,4 +131,12 @@ class Roster:
         if slot in self.slots:
             slot.kill()
             self.slots.remove(slot)
-            self._gone[slot.name] = (slot.report, slot.occupied)
+            self._left, self._left_occupied = self._left + slot.report, self._left_occupied + slot.occupied
+
+
+def another_prior(who: str) -> UserError:
+    """For an actor or a pool whose scores would not be those a job has had until now."""
+    return UserError(
+        f"{who} loaded another prior, or other weights of a scorer, than those before: a file changed during the job. "
+        "Put the old one back, or start the job anew, so that one job has one reward"
+    )

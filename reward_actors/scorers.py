@@ -35,8 +35,6 @@ __all__ = [
     "ssim", "terms",
 ]  # fmt: skip
 
-PROBE_SIDE = 128
-
 
 def score(scorer: Spec, restored: np.ndarray, sample: Sample, degradation: Degradation) -> tuple[float, dict]:
     """The reward of one restoration and its parts; see `score_batch`."""
@@ -87,13 +85,14 @@ def check(scorer: Spec, sample: Sample) -> None:
         )
 
 
-def prepare(scorer: Spec, device: torch.device | str = "cpu") -> None:
-    """Loads what the terms need, so that its lack is told before anything is restored.
+def prepare(scorer: Spec, size: int, device: torch.device | str = "cpu") -> None:
+    """Loads what the terms need and tries them on a picture of `size` px, so that a lack is told before anything is
+    restored.
 
     Raises:
-        UserError: a term does not exist, or lacks its package or weights.
+        UserError: a term does not exist, lacks its package or weights, or cannot judge pictures of this size.
     """
-    picture = np.random.default_rng(0).integers(0, 256, (PROBE_SIDE, PROBE_SIDE, 3), dtype=np.uint8)
+    picture = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
     sample = Sample("probe", "", "", picture, picture)
     for term in terms(scorer):
         if term.name not in (*WITHOUT_TRUTH, AGREEMENT):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from reward_actors.autoscale import Scaling
 
@@ -32,6 +32,8 @@ class Report:
 
 
 IDLE = Report()
+SUMS = ("restarts", "occupied", "restarting", "image_steps", "denoiser_seconds")
+"""Fields of `PoolStats` that only grow, over all its actors; `busy` does too."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Counts:
 class PoolStats(Counts):
     """What a pool has done since it started.
 
-    busy: seconds at work, by actor name.
+    busy: seconds at work, by actor name; of those that left under one name.
     occupied, restarting: seconds, summed over actors, in which they held a query, or were being started again.
     scalings: what the autoscaler did lately. clients: the counts of each that is there; waiting: what it has queued.
     """
@@ -71,3 +73,9 @@ class PoolStats(Counts):
     scalings: tuple[Scaling, ...] = ()
     clients: dict[str, Counts] = field(default_factory=dict)
     waiting: dict[str, int] = field(default_factory=dict)
+
+    def after(self, earlier: PoolStats) -> PoolStats:
+        """These, with the sums over actors going on from those of a pool before this one."""
+        sums = {name: getattr(self, name) + getattr(earlier, name) for name in SUMS}
+        names = {*self.busy, *earlier.busy}
+        return replace(self, **sums, busy={name: self.busy.get(name, 0) + earlier.busy.get(name, 0) for name in names})

@@ -33,7 +33,7 @@ _OURS = (*WITH_TRUTH, *WITHOUT_TRUTH, *BESIDE_GIVEN, AGREEMENT)
 
 @dataclass(frozen=True)
 class Term:
-    """One term of a reward. file: weights of its own, or empty."""
+    """One term of a reward. file: weights of its own, a folder for `brisque`, or empty."""
 
     name: str
     weight: float = 1.0
@@ -70,15 +70,24 @@ def fingerprint(scorer: Spec) -> str:
     """Changes with anything that changes a score of the same restoration; loads nothing.
 
     Raises:
-        UserError: as `terms`, or a weights file is missing.
+        UserError: as `terms`, or weights are missing.
     """
     digest = hashlib.sha256()
     for term in terms(scorer):
-        file = Path(term.file).expanduser() if term.file else SHIPPED.get(term.name)
-        if file is not None and not file.is_file():
-            raise UserError(f"reward.scorer: {term.name}: no such file: {file}")
-        digest.update(f"{term.name}:{term.weight}".encode() + (file.read_bytes() if file else b""))
+        path = Path(term.file).expanduser() if term.file else SHIPPED.get(term.name)
+        if path is not None and not path.exists():
+            raise UserError(f"reward.scorer: {term.name}: no such file: {path}")
+        digest.update(f"{term.name}:{term.weight}".encode())
+        for file in _files(path):
+            digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _files(path: Path | None) -> list[Path]:
+    """The weights at a path: its file, or the files of its folder."""
+    if path is None:
+        return []
+    return [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
 
 
 @lru_cache

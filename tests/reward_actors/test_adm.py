@@ -233,6 +233,8 @@ def test_what_the_file_does_not_say_is_asked_for(checkpoint):
         ('{"head": 2}', "expected a JSON object"),
         ('{"heads": 5}', "cannot be shared"),
         ('{"heads": 2, "noise_schedule": "cosine"}', "noise_schedule linear"),
+        ('{"head_channels": "64"}', "expected head_channels as int, such as 0, got '64'"),
+        ('{"heads": true}', "expected heads as int"),
     ):
         with pytest.raises(UserError, match=match):
             load_prior(checkpoint(beside), 16)
@@ -244,6 +246,10 @@ def test_other_files_are_refused(tmp_path):
     (tmp_path / "text.pt").write_text("no weights")
     with pytest.raises(UserError, match="no readable checkpoint"):
         load_prior(str(tmp_path / "text.pt"), 16)
+    for odd in (torch.zeros(3), [torch.zeros(3)], {"model": {"conv.weight": torch.zeros(3, 3)}, "step": 7}):
+        torch.save(odd, tmp_path / "odd.pt")
+        with pytest.raises(UserError, match=r"expected a state dict, .* found a (Tensor|list|dict of other things)"):
+            load_prior(str(tmp_path / "odd.pt"), 16)
     torch.save({"conv.weight": torch.zeros(3, 3)}, tmp_path / "other.pt")
     with pytest.raises(UserError, match="not an ADM network"):
         load_prior(str(tmp_path / "other.pt"), 16)

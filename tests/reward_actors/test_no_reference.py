@@ -99,7 +99,13 @@ def test_weights_that_are_not_here_are_asked_for_and_never_downloaded(name, matc
 def test_a_trunk_that_is_not_here_is_told_before_anything_is_restored(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(UserError, match="alexnet-owt-7be5be79.pth"):
-        prepare(["mse", "lpips:0.1"])
+        prepare(["mse", "lpips:0.1"], 64)
+
+
+def test_a_score_is_tried_at_the_size_of_the_job():
+    prepare("niqe_local", 48)
+    with pytest.raises(UserError, match="at least 32 px"):
+        prepare("niqe_local", 24)
 
 
 def test_weights_named_in_the_setting_are_used(face, tmp_path):

@@ -28,6 +28,9 @@ class Patient(ParcelActor):
     def report(self):
         return Report(float(self.scored))
 
+    async def steps(self):
+        return self.scored
+
 
 async def in_parcel(*samples):
     actor = Patient()
@@ -48,6 +51,7 @@ def test_a_query_that_is_done_does_not_wait_for_its_neighbours():
     assert [answer.serial for answer in first.answers] == [1]
     assert sorted(answer.serial for answer in second.answers) == [0, 2]
     assert (first.report.busy, second.report.busy) == (1, 3)
+    assert (first.steps, second.steps) == (1, 3)
 
 
 def test_what_is_done_by_then_is_picked_up_in_one_call():

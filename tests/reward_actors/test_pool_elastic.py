@@ -153,24 +153,6 @@ async def restarted(pool, name):
 
 
 @pytest.mark.chaos
-def test_scores_of_another_prior_are_not_remembered(ray_cluster, tmp_path):
-    weights = tmp_path / "weights"
-    weights.write_text("old")
-    asked = queries("remembered", 3, 0.01)
-
-    async def work(pool):
-        await pool.score(asked)
-        again = await pool.score(asked)
-        weights.write_text("new")
-        await restarted(pool, "reward-0")
-        return again, await pool.score(asked), await pool.score(asked)
-
-    again, anew, then = in_pool(work, with_fingerprint_in(weights))
-    assert all(answer.cached for answer in again + then)
-    assert not any(answer.cached for answer in anew)
-
-
-@pytest.mark.chaos
 def test_one_job_has_one_reward_an_actor_with_another_prior_is_not_let_in(ray_cluster, tmp_path, monkeypatch):
     monkeypatch.setattr("reward_actors.roster.MAX_RESTARTS", 2)
     weights = tmp_path / "weights"

@@ -104,11 +104,29 @@ def test_a_folder_of_something_else_is_explained(tmp_path):
         load_prior(str(tmp_path), 64)
 
 
-def test_a_prior_with_another_noise_schedule_is_refused(network, tmp_path):
-    network.save_pretrained(tmp_path)
-    (tmp_path / "scheduler_config.json").write_text('{"beta_schedule": "squaredcos_cap_v2"}')
-    with pytest.raises(UserError, match="expected linear betas"):
+@pytest.mark.parametrize(
+    ("saved", "match"),
+    [
+        ('{"beta_schedule": "squaredcos_cap_v2"}', "expected linear betas.*found {'beta_schedule': 'squared"),
+        ('{"prediction_type": "v_prediction"}', "found {'prediction_type'"),
+        ('{"beta_start": 0.00085, "beta_end": 0.012}', "found {'beta_start': 0.00085, 'beta_end': 0.012}"),
+        ('{"num_train_timesteps": 4000}', "found {'num_train_timesteps': 4000}"),
+        ('{"trained_betas": [0.1, 0.2]}', "found {'trained_betas'"),
+        ('{"beta_start": ', "expected the JSON object of a diffusers scheduler"),
+        ("[]", "expected the JSON object of a diffusers scheduler"),
+    ],
+)
+def test_a_prior_with_another_noise_schedule_is_refused(tmp_path, saved, match):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "scheduler_config.json").write_text(saved)
+    with pytest.raises(UserError, match=match):
         load_prior(str(tmp_path), 64)
+
+
+def test_the_scheduler_that_priors_are_trained_with_may_lie_beside_them(network, tmp_path):
+    network.save_pretrained(tmp_path)
+    DDPMScheduler().save_pretrained(tmp_path)
+    assert load_prior(str(tmp_path), 32).fingerprint
 
 
 def test_input_channels_that_are_no_packed_colours_are_refused():

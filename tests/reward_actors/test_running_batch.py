@@ -8,7 +8,7 @@ import torch
 
 from reward_actors.batch import RunningBatch, restore_batch
 from reward_actors.priors import photo_gaussian
-from reward_actors.restorers import Restorer, noise, restorer, schedule, step
+from reward_actors.restorers import RESTORERS, Restorer, noise, restorer, schedule, step
 
 SHORT = restorer("ddnm", steps=6)
 
@@ -78,6 +78,16 @@ def test_calls_may_come_closer_together_towards_the_end(answers):
     assert schedule(Restorer("even", steps=5, first=800), blurred) == (800, 600, 400, 200, 0)
     assert schedule(Restorer("curved", steps=5, first=800, curve=2.0), blurred) == (800, 450, 200, 50, 0)
     assert schedule(Restorer("one", steps=1, first=800, curve=2.0), blurred) == (800,)
+
+
+@pytest.mark.parametrize("name", RESTORERS)
+def test_a_restorer_s_own_number_of_steps_named_or_not_is_the_same_walk(name):
+    assert restorer(name, steps=RESTORERS[name].steps) == restorer(name) == RESTORERS[name]
+
+
+def test_more_steps_than_timesteps_walk_through_each_once(answers):
+    blurred = next(answer for answer in answers if answer.type == "blur")
+    assert schedule(restorer("fast", steps=64), blurred) == tuple(range(30, -1, -1))
 
 
 def test_going_back_in_time_noises_the_estimate_that_agrees_with_the_data(unet_prior, samples):

@@ -106,6 +106,15 @@ def test_the_fingerprint_follows_names_weights_and_files(tmp_path):
         fingerprint("niqe_local:1@/nowhere.json")
 
 
+def test_weights_may_be_the_files_of_a_folder(tmp_path):
+    found = []
+    for text in ("one", "two"):
+        (tmp_path / "svm.txt").write_text(text)
+        (tmp_path / "normalize.pickle").write_text("same")
+        found.append(fingerprint(f"brisque:1@{tmp_path}"))
+    assert len({*found, fingerprint("brisque")}) == 3
+
+
 def test_the_default_online_reward_imports_nothing_of_pyiqa():
     """Its licence is non-commercial: a fresh interpreter, since other tests here import it."""
     code = """

@@ -10,11 +10,13 @@ from sharing import picture, queries, right, settings, told, until
 from configs import UserError, control
 from configs.resources import plan
 from envs.samples import RewardQuery, Scored
-from reward_actors import client as clients
+from reward_actors import finding
 from reward_actors.client import SharedPool, open_pool
+from reward_actors.finding import Finder
 from reward_actors.host import Offer, check_shaping, shaping
 from reward_actors.hosting import create, line
 from reward_actors.pool import RewardPool
+from reward_actors.told import NONE
 
 
 def test_a_job_that_names_a_pool_has_no_reward_actors_of_its_own():
@@ -35,11 +37,11 @@ def test_a_pool_whose_scores_differ_is_refused_with_all_that_differs():
 
 
 def test_a_pool_that_comes_back_with_another_prior_is_refused_so_that_one_job_has_one_reward():
-    pool = SharedPool(settings(pool="shared"))
+    finder = Finder(settings(pool="shared"))
     for fingerprint in ("old", "old"):
-        pool._accept(Offer(shaping(settings()), fingerprint))
-    with pytest.raises(UserError, match="loaded another prior"):
-        pool._accept(Offer(shaping(settings()), "new"))
+        finder.accept(Offer(shaping(settings()), fingerprint))
+    with pytest.raises(UserError, match="reward.pool=shared: the pool that came back loaded another prior"):
+        finder.accept(Offer(shaping(settings()), "new"))
 
 
 def test_a_score_is_shared_by_equal_pictures_only():
@@ -101,7 +103,7 @@ def test_what_a_client_leaves_behind_is_dropped_unless_another_waits_for_it(shar
         return stats, answers, scored, gone
 
     async def _shared(pool):
-        return (await pool._host.hear.remote(pool._client)).clients.get(pool._client, clients.NONE).shared == 5
+        return (await pool._host.hear.remote(pool._client)).clients.get(pool._client, NONE).shared == 5
 
     stats, answers, scored, gone = share(work)
     assert stats.queued <= 5
@@ -129,7 +131,7 @@ def test_one_name_is_one_pool_and_a_missing_one_is_told_with_those_that_run(host
     assert control.pools() == ["shared"]
     with pytest.raises(UserError, match="found none"):  # a pool is no desk
         control.scale_rewards(control.Wish(2, 2))
-    monkeypatch.setattr(clients, "FIND_SECONDS", 0.2)
+    monkeypatch.setattr(finding, "FIND_SECONDS", 0.2)
     with pytest.raises(UserError, match="reward.pool=typo: expected the name of a running pool, found shared"):
         asyncio.run(SharedPool(settings(pool="typo")).start())
     with pytest.raises(UserError, match="reward.steps=7 "):
@@ -139,7 +141,7 @@ def test_one_name_is_one_pool_and_a_missing_one_is_told_with_those_that_run(host
 def test_one_line_says_what_a_pool_does_and_for_whom():
     async def said():
         pool = RewardPool(settings())
-        pool._account("first-1").count("asked")
+        pool.account("first-1").count("asked")
         return line(pool.stats())
 
     assert asyncio.run(said()) == (
