@@ -25,7 +25,7 @@ from envs import corpus_shards
 from envs.corpus_card import card, readme, review_sheet
 from envs.corpus_plots import plot_parameters
 from envs.corpus_rows import COLUMNS, SCHEMA, Recipe, check_sample, crop, decode, degrade, encode, row
-from envs.corpus_split import CorpusSplit, read_card, read_samples
+from envs.corpus_split import CorpusSplit, check_size, read_card, read_samples
 from envs.photos import SPLITS, Photo, scan_photos
 from envs.review import read_reviews
 
@@ -37,6 +37,7 @@ __all__ = [
     "build",
     "card",
     "check_sample",
+    "check_size",
     "crop",
     "decode",
     "degrade",
@@ -142,13 +143,9 @@ def is_complete(folder: Path, recipe: Recipe) -> bool:
 
 
 def _with_depth(photo: Photo) -> Photo:
-    from envs.depth import SUFFIXES, beside
+    from envs.depth import beside
 
-    file = beside(photo.path)
-    if file is None:
-        names = ", ".join(photo.path.stem + suffix for suffix in SUFFIXES)
-        raise UserError(f"{photo.path} has no depth: expected one of {names} beside it; or set world.depth=procedural")
-    return replace(photo, depth_digest=hashlib.sha256(file.read_bytes()).hexdigest())
+    return replace(photo, depth_digest=hashlib.sha256(beside(photo.path).read_bytes()).hexdigest())
 
 
 def _reviewed(recipe: Recipe, reviews: str) -> Recipe:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs import UserError
+from configs.schema import World
 from envs.corpus_rows import decode
 from envs.samples import Sample
 from envs.taxonomy import Degradation, Taxonomy
@@ -113,6 +114,15 @@ def read_card(folder: Path) -> dict:
     if not file.is_file():
         raise UserError(f"no corpus at {folder}: expected a folder with corpus.json (`duvlm run corpus` builds it)")
     return json.loads(file.read_text())
+
+
+def check_size(folder: Path, world: World) -> None:
+    """Raises UserError where the pictures of a corpus have another size than a policy of `world` sees."""
+    if (size := read_card(folder)["size"]) != world.size:
+        raise UserError(
+            f"the corpus in {folder} has pictures of {size} px, but world.size={world.size}: set world.size={size}, or"
+            f" build the corpus again with size={world.size}"
+        )
 
 
 def read_samples(folder: Path, split: str, taxonomy: Taxonomy, limit: int = 0, clean: bool = True) -> CorpusSplit:

@@ -114,9 +114,17 @@ def scaled(depth: np.ndarray) -> np.ndarray:
     return (depth / depth.mean(dtype=np.float64)).astype(np.float32)
 
 
-def beside(photo: Path) -> Path | None:
-    """The depth file of a photo: NAME.depth.png, NAME.depth.npy, NAME.disparity.png or NAME.disparity.npy."""
-    return next((file for suffix in SUFFIXES if (file := photo.with_suffix(suffix)).is_file()), None)
+def beside(photo: Path) -> Path:
+    """The depth file of a photo: NAME.depth.png, NAME.depth.npy, NAME.disparity.png or NAME.disparity.npy.
+
+    Raises:
+        UserError: it has none.
+    """
+    for suffix in SUFFIXES:
+        if (file := photo.with_suffix(suffix)).is_file():
+            return file
+    names = ", ".join(photo.stem + suffix for suffix in SUFFIXES)
+    raise UserError(f"{photo} has no depth: expected one of {names} beside it; or set world.depth=procedural")
 
 
 @lru_cache(maxsize=2)
@@ -130,9 +138,6 @@ def read_depth(photo: Path, height: int, width: int) -> np.ndarray:
         UserError: there is no such file, it cannot be read, or is of another shape than the photo.
     """
     file = beside(photo)
-    if file is None:
-        names = ", ".join(photo.stem + suffix for suffix in SUFFIXES)
-        raise UserError(f"{photo} has no depth: expected one of {names} beside it; or set world.depth=procedural")
     found = _numbers(file)
     if abs(found.shape[1] / found.shape[0] - width / height) > 0.02 * width / height:
         came = f"{found.shape[1]} x {found.shape[0]}"

@@ -24,15 +24,16 @@ class Photographs(Sequence[Sample]):
         """
         Args:
             spec: as `photos=` names folders. All their pictures count, whatever their split, and however like another:
-                the same scene under two degradations is two samples. Unreadable ones and those below `size` do not.
+                the same scene under two degradations is two samples. Unreadable ones and those below `size` do not,
+                nor those that their dataset does not list: a line says how many of each.
 
         Raises:
             UserError: there is no such folder, or no picture of use in it.
         """
-        found, _ = candidates(spec)
+        found, left_out = candidates(spec)
         with ThreadPoolExecutor(4) as threads:
-            usable = list(threads.map(lambda photo: _usable(photo.path, size), found))
-        self._photos = [photo for photo, good in zip(found, usable, strict=True) if good]
+            faults = list(threads.map(lambda photo: _fault(photo.path, size), found))
+        self._photos = [photo for photo, fault in zip(found, faults, strict=True) if not fault]
         self._ids = _unique([photo.photo_id for photo in self._photos])
         self._size = size
         if not self._photos:
@@ -40,6 +41,9 @@ class Photographs(Sequence[Sample]):
                 f"photos={spec}: expected pictures ({' '.join(SUFFIXES)}) of at least {size} px a side, found "
                 f"{len(found)}, none of use"
             )
+        skipped = Counter(fault for fault in faults if fault) | Counter({"not listed": len(left_out)})
+        if told := ", ".join(f"{count} {fault}" for fault, count in skipped.items()):
+            print(f"photos={spec}: {len(self._photos)} pictures; skipped: {told}", flush=True)
 
     def __len__(self) -> int:
         return len(self._photos)
@@ -63,12 +67,13 @@ def _unique(names: Sequence[str]) -> list[str]:
     return numbered
 
 
-def _usable(path: Path, size: int) -> bool:
-    """Decodes it: a broken picture shall not be found in the middle of a job."""
+def _fault(path: Path, size: int) -> str:
+    """Why a picture is of no use; empty if it is. Decodes it: a broken one shall not be found in the middle of a job.
+    """
     try:
-        return min(read_photo(path).shape[:2]) >= size
+        return "" if min(read_photo(path).shape[:2]) >= size else f"below {size} px"
     except UNREADABLE:
-        return False
+        return "unreadable"
 
 
 class Blind(Sequence[Sample]):

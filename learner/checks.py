@@ -31,10 +31,30 @@ def check_rl(config: Config, job: str) -> None:
         raise UserError(
             f"{job} needs a warm start: expected policy=FOLDER or policy=shipped, got policy=random"
         )
+    _check_rollouts(config, job)
     if job == "online":
         _check_online(config)
     elif config.mix:
         raise UserError("mix: only an online job mixes; expected 0 for offline, where every prompt has its truth")
+
+
+def _check_rollouts(config: Config, job: str) -> None:
+    rollout, learner = config.rollout, config.learner
+    if rollout.temperature != 1:
+        raise UserError(
+            f"rollout.temperature={rollout.temperature:g}: {job} samples at 1, the temperature of the log-probs "
+            "that it learns from; leave it out (an evaluation with rollout.decoding=sample may have another)"
+        )
+    if (answers := config.grpo.prompts * rollout.group_size) < learner.ranks:
+        raise UserError(
+            f"grpo.prompts x rollout.group_size = {answers} answers a step for learner.ranks={learner.ranks}: expected "
+            "one a rank at least; raise them, or lower learner.ranks"
+        )
+    if (rollout.gpus > 0) != (learner.gpus > 0):
+        raise UserError(
+            f"rollout.gpus={rollout.gpus:g} with learner.gpus={learner.gpus:g}: weights travel from GPU to GPU, or "
+            "from CPU to CPU; give both GPUs, or neither"
+        )
 
 
 def _check_online(config: Config) -> None:

@@ -188,10 +188,12 @@ class PriorTrainer:
             {**state, "optimiser": self.optimiser.state_dict(), "schedule": {"last_epoch": self.step}},
             aside / "state.pt",
         )
+        old = folder.with_name(folder.name + ".old")
         if folder.exists():
-            folder.rename(folder.with_name(folder.name + ".old"))
+            _remove(old)  # what a kill has left of it
+            folder.rename(old)
         aside.rename(folder)
-        _remove(folder.with_name(folder.name + ".old"))
+        _remove(old)
 
     def load(self, folder: Path) -> None:
         """Continues from `folder`, or from the one that was being replaced; a fresh start where there is neither."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import ray
 
 from configs.schema import Config
-from envs.corpus import read_samples
+from envs.corpus import check_size, read_samples
 from envs.metrics import measure, read_text
 from envs.policy_world import world_taxonomy
 from envs.samples import Prompt
@@ -21,9 +21,10 @@ class Probe:
     """The first `SAMPLES` (or `limit`) samples of the corpus at `probe=`, of `split`; answered greedily."""
 
     def __init__(self, config: Config):
-        """Raises UserError if there is no such corpus, or it is of another world."""
+        """Raises UserError if there is no such corpus, or it is of another world or size."""
         self._taxonomy = world_taxonomy(config.world)
         folder = Path(config.probe).resolve()
+        check_size(folder, config.world)
         samples = read_samples(folder, config.split, self._taxonomy, config.limit or SAMPLES)
         self._truth = samples.degradations()
         self._samples = [replace(sample, clean=None, degradation=None) for sample in samples]

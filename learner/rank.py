@@ -26,7 +26,7 @@ class LearnerRank:
         torch.set_num_threads(max(1, int(config.learner.cpus)))
         for seed in (random.seed, numpy.random.seed, torch.manual_seed):
             seed(config.seed)
-        self._rank, self._config = rank, config
+        self._rank, self._config, self._sender = rank, config, None
 
     def address(self) -> tuple[str, int]:
         """A free port of this node, for the ranks to meet at."""
@@ -115,8 +115,9 @@ class LearnerRank:
         """Opens the address where rollout engines meet rank 0 (see rollout.weight_transfer)."""
         from rollout.weight_transfer import BUCKET_BYTES, WeightSender
 
-        backend = "nccl" if self._config.learner.gpus else "gloo"
-        self._sender = WeightSender(backend, timeout, min(BUCKET_BYTES, self._trainer.manifest().bytes))
+        if self._sender is None:
+            backend = "nccl" if self._config.learner.gpus else "gloo"
+            self._sender = WeightSender(backend, timeout, min(BUCKET_BYTES, self._trainer.manifest().bytes))
         return self._sender.bind(ray.util.get_node_ip_address())
 
     def open_weights(self, world_size: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,31 +10,27 @@ from typing import Any
 
 import ray
 
-from configs import UserError
-from configs.deaths import told
 from configs.placement import Reservation
 from configs.resources import learner_ranks
 from configs.schema import Config
 from learner.examples import Example
 from learner.grpo import Trajectory
 from learner.rank import LearnerRank
-from rollout.weight_transfer import Endpoint, TransferError
+from learner.watch import PULSE, LearnerError, Watch
+from rollout.update import GRACE
+from rollout.weight_transfer import Endpoint
 
-PULSE = "pulse"
-"""A rank's second thread, which only answers: long as its work may take, a rank that does not answer hangs. (Where
-all answer and a collective never ends, torch.distributed's own deadline finds it: 30 minutes.)"""
-LOOK_SECONDS, HANG_SECONDS, START_SECONDS = 10.0, 60.0, 300.0
-"""How often the pulse is felt, and how long a rank, or one that is starting, may take to answer."""
+__all__ = ["Learner", "LearnerError"]
 
-
-class LearnerError(RuntimeError):
-    """A rank failed or its process ended; the message carries the cause."""
+START_SECONDS = 300.0
+"""How long a rank that is starting may take to answer."""
 
 
 class Learner:
     """All ranks as one. Every call waits for all of them; from asyncio, use `asyncio.to_thread`.
 
-    Calls of several threads take turns. version: GRPO steps behind the weights as they are.
+    Calls of several threads take turns; a thread that holds `turn` makes several without another's between them.
+    version: GRPO steps behind the weights as they are.
     """
 
     def __init__(
@@ -57,12 +54,14 @@ class Learner:
             "runtime_env": {"env_vars": environment},
             "max_restarts": 0,
         }
-        self._turn, self.version, self._epochs = threading.RLock(), 0, config.grpo.epochs
+        self.turn, self.version, self._epochs = threading.RLock(), 0, config.grpo.epochs
+        self._sending_seconds = config.rollout.timeout + GRACE
         self._room, actor = Reservation(learner_ranks(config)), ray.remote(concurrency_groups={PULSE: 1})(rank_class)
         self._ranks = [
             actor.options(**options, **self._room.options(rank)).remote(rank, config) for rank in range(learner.ranks)
         ]
-        address = self._wait([rank.address.remote() for rank in self._ranks], START_SECONDS)[0]
+        self._watch = Watch(self._ranks, self.close)
+        address = self._watch.wait([rank.address.remote() for rank in self._ranks], START_SECONDS)[0]
         self._all("start", address, str(folder), total_steps, str(reference) if reference else None)
 
     def open_corpus(self, folder: str | Path, split: str) -> int:
@@ -86,7 +85,7 @@ class Learner:
             raise ValueError(
                 f"{len(trajectories)} completions for {len(self._ranks)} ranks: expected one each at least"
             )
-        with self._turn:
+        with self.turn:
             metrics = self._split("grpo_step", trajectories)[0]
             self.version += 1
         return metrics
@@ -113,16 +112,16 @@ class Learner:
 
     def load(self, folder: str | Path) -> int:
         """Continues from what `save` wrote; optimiser steps made by then."""
-        with self._turn:
+        with self.turn:
             steps = self._all("load", str(folder))[0]
             self.version = steps // self._epochs
         return steps
 
     def bind_weights(self, timeout: float) -> Endpoint:
-        return self._one("bind_weights", timeout)
+        return self._one("bind_weights", timeout, limit=self._sending_seconds)
 
     def open_weights(self, world_size: int) -> None:
-        self._one("open_weights", world_size)
+        self._one("open_weights", world_size, limit=self._sending_seconds)
 
     def weight_manifest(self):
         return self._one("weight_manifest")
@@ -132,9 +131,10 @@ class Learner:
 
         Raises:
             TransferError: an engine went away. The ranks go on; `bind_weights` and `open_weights` begin anew.
+            LearnerError: the ranks took longer than an update may. (NCCL waits for ever for an engine that is gone.)
         """
-        with self._turn:
-            self._all("send_weights", whole)
+        with self.turn:
+            self._all("send_weights", whole, limit=self._sending_seconds)
             return self.version
 
     def close(self) -> None:
@@ -142,12 +142,12 @@ class Learner:
             ray.kill(rank)
         self._room.release()
 
-    def _one(self, method: str, *arguments: Any) -> Any:
-        with self._turn:
-            return self._wait([getattr(self._ranks[0], method).remote(*arguments)])[0]
+    def _one(self, method: str, *arguments: Any, limit: float = math.inf) -> Any:
+        with self.turn:
+            return self._watch.wait([getattr(self._ranks[0], method).remote(*arguments)], limit=limit)[0]
 
-    def _all(self, method: str, *arguments: Any) -> list:
-        return self._each(method, [arguments] * len(self._ranks))
+    def _all(self, method: str, *arguments: Any, limit: float = math.inf) -> list:
+        return self._each(method, [arguments] * len(self._ranks), limit)
 
     def _split(self, method: str, items: Sequence) -> list:
         """Contiguous shares, as even as can be, one a rank."""
@@ -155,50 +155,7 @@ class Learner:
         bounds = [len(items) * r // count for r in range(count + 1)]
         return self._each(method, [(items[a:b],) for a, b in zip(bounds, bounds[1:], strict=False)])
 
-    def _each(self, method: str, calls: Sequence[tuple]) -> list:
-        with self._turn:
-            return self._wait([getattr(r, method).remote(*call) for r, call in zip(self._ranks, calls, strict=True)])
-
-    def _wait(self, futures: list, patience: float = HANG_SECONDS) -> list:
-        """All results, or the first failure at once: the other ranks would wait in a collective for ever.
-
-        They are ended then, except after a TransferError: that an engine is gone is nothing to do with them.
-        """
-        try:
-            while True:
-                try:
-                    return ray.get(futures, timeout=LOOK_SECONDS)
-                except ray.exceptions.GetTimeoutError:
-                    self._feel_pulse(patience)
-        except ray.exceptions.RayError as error:
-            cause = _cause(futures, error)
-            if isinstance(cause, TransferError):
-                raise cause from None
-            self.close()
-            if isinstance(cause, UserError):
-                raise cause from None
-            raise LearnerError(
-                f"a learner rank failed; run the job again to resume. Cause: {told(cause)}"
-            ) from error
-
-    def _feel_pulse(self, patience: float) -> None:
-        """Ends all ranks and raises LearnerError where one does not answer; what it works on may take its time."""
-        pulses = [rank.__ray_ready__.options(concurrency_group=PULSE).remote() for rank in self._ranks]
-        silent = ray.wait(pulses, num_returns=len(pulses), timeout=patience)[1]
-        if silent:
-            ranks = [pulses.index(pulse) for pulse in silent]
-            self.close()
-            raise LearnerError(f"learner ranks {ranks} have not answered for {patience:g} s: they hang")
-
-
-def _cause(futures: list, first: Exception) -> Exception:
-    """The error that explains the others: when one rank's process ends, the others see broken connections."""
-    errors = [first]
-    for future in ray.wait(futures, num_returns=len(futures), timeout=5)[0]:
-        try:
-            ray.get(future)
-        except ray.exceptions.RayError as error:
-            errors.append(error)
-    cause = next((e for e in errors if isinstance(e, ray.exceptions.RayActorError)), first)
-    plain = cause.cause if isinstance(cause, ray.exceptions.RayTaskError) else None
-    return plain if isinstance(plain, (UserError, TransferError)) else cause
+    def _each(self, method: str, calls: Sequence[tuple], limit: float = math.inf) -> list:
+        with self.turn:
+            made = [getattr(rank, method).remote(*call) for rank, call in zip(self._ranks, calls, strict=True)]
+            return self._watch.wait(made, limit=limit)

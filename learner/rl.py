@@ -98,6 +98,7 @@ class Loop:
         self.scale = RunningScale(terms(config.reward.scorer)) if self.online else None
         self.stages, self.rollouts, self.rewards = stages, stages.rollouts(config, self.policy), stages.rewards(config)
         self.learner: Learner | None = None
+        self.weights: LearnerWeights | None = None
         self.desk, self.wishes = control.open_desk(config, job), None
         self.sampling = asyncio.Lock()  # sampling and syncing take turns: one batch, one set of weights
         self.synced = asyncio.Condition()
@@ -112,6 +113,7 @@ class Loop:
             starting.append(self.rewards.start())
         try:
             self.learner, *_ = await asyncio.gather(*starting)
+            self.weights = LearnerWeights(self.learner, config)
             self.wishes = asyncio.create_task(control.grant(self.desk, self.rewards))
             first = await self._resume()
             with RunLog(self.out, self.job, config, config.steps, first, SHOWN) as self.log:
@@ -228,7 +230,7 @@ class Loop:
         began, before = time.time(), self.rollouts.stats().update_bytes
         async with self.sampling:
             start = time.time()
-            await self.rollouts.update(LearnerWeights(self.learner, self.config))
+            await self.rollouts.update(self.weights)
             seconds = time.time() - start
         self.log.span("learner", "sync", f"version {version}", start, seconds)
         async with self.synced:
@@ -241,21 +243,21 @@ class Loop:
         draft = checkpoint.begin(self.out / "checkpoints", step)
         await asyncio.to_thread(self.learner.save, draft)
         cursor = {"recent": self.recent, "scale": self.scale.as_dict() if self.scale else {}}
-        checkpoint.finish(draft, cursor=cursor)
+        await asyncio.to_thread(checkpoint.finish, draft, cursor=cursor)  # it reads and flushes all of it
 
     async def _resume(self) -> int:
         """Steps already taken; prompts and seeds follow from their number, the rest is in the checkpoint.
 
         Then the engines get the learner's weights: what does not fit or arrives damaged is told before the first step.
         """
-        found = checkpoint.to_continue(self.out / "checkpoints", self.config.resume)
+        found = await asyncio.to_thread(checkpoint.to_continue, self.out / "checkpoints", self.config.resume)
         if found is not None:
             await asyncio.to_thread(self.learner.load, found)
             self.version, cursor = checkpoint.step_of(found), checkpoint.cursor_of(found)
             self.recent = cursor["recent"]
             if self.scale:
                 self.scale = self.scale.restored(cursor["scale"])
-        await self.rollouts.update(LearnerWeights(self.learner, self.config))
+        await self.rollouts.update(self.weights)
         return self.version
 
 

@@ -176,7 +176,9 @@ class Trainer:
         texts: list[str] = []
         for chunk in self._chunks([Example(image, (0,) * max_tokens) for image in images]):
             shown = [example.image for example in chunk]
-            texts += greedy(self.engine.module, self.collate, self.processor.tokenizer, shown, max_tokens)
+            texts += greedy(
+                self.engine.module, self.collate, self.processor.tokenizer, shown, max_tokens, self.device
+            )
         return texts
 
     def _chunks(self, examples: Sequence[Example]) -> list[Sequence[Example]]:

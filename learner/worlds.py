@@ -13,7 +13,7 @@ from envs.environment import MixedEnvironment, OfflineEnvironment, OnlineEnviron
 from envs.policy_world import world_taxonomy
 from envs.samples import Prompt, Sample
 from envs.unlabelled import Blind, Photographs
-from learner.sft import training_corpus
+from learner.sources import training_corpus
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ def open_world(config: Config, job: str, out: Path) -> JobWorld:
     """The world of `offline` (a corpus with its truth) or `online` (pictures alone, and `mix` of a corpus).
 
     Raises:
-        UserError: a corpus or folder is missing, or two sources are named where one is used.
+        UserError: a corpus or folder is missing or of another world, or two sources are named where one is used.
     """
     if job == "offline":
-        samples = _corpus(training_corpus(config, out), config)
+        samples = _corpus(config, out)
         return JobWorld(_offline(config, _prompts(samples.sample_ids()), samples), samples)
     photographs = config.photos != "bundled"
     if config.mix and not config.corpus:
@@ -42,12 +42,12 @@ def open_world(config: Config, job: str, out: Path) -> JobWorld:
         unlabelled = Photographs(config.photos, config.world.size)
         ids = unlabelled.sample_ids()
     else:
-        samples = _corpus(training_corpus(config, out), config)
+        samples = _corpus(config, out)
         unlabelled, ids = Blind(samples), samples.sample_ids()
     taxonomy = world_taxonomy(config.world)
     if not config.mix:
         return JobWorld(OnlineEnvironment(_prompts(ids), taxonomy), unlabelled)
-    labelled = _corpus(Path(config.corpus).resolve(), config)
+    labelled = _corpus(config, out)
     prompts = _prompts([f"labelled/{sample_id}" for sample_id in labelled.sample_ids()])
     online = OnlineEnvironment(_prompts(ids, len(labelled)), taxonomy)
     offline = _offline(config, prompts, labelled)
@@ -55,7 +55,8 @@ def open_world(config: Config, job: str, out: Path) -> JobWorld:
     return JobWorld(mixed, _Joined(labelled, unlabelled))
 
 
-def _corpus(folder: Path, config: Config) -> CorpusSplit:
+def _corpus(config: Config, out: Path) -> CorpusSplit:
+    folder = training_corpus(config, out, of_this_seed=True)
     return read_samples(folder, "train", world_taxonomy(config.world))
 
 

@@ -89,9 +89,6 @@ class RolloutActor:
         async with self._gate.sampling():
             return tuple((await self._ask(request, scoring_params())).prompt_token_ids)
 
-    async def weight_version(self) -> int:
-        return self._version
-
     async def open_transfer(self, init_info: dict) -> None:
         """Joins the learner's transfer group; `init_info` as vLLM's backend takes it."""
         from vllm.distributed.weight_transfer.base import WeightTransferInitRequest

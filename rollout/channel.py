@@ -92,21 +92,23 @@ class Channel:
     def _meet(self, file: Path) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Two halves of memory that every member sees, uint8 (limit,) each; None where one of them does not.
 
-        The file has no name any more once all have opened it: nothing is left over, however they end.
+        The file has no name any more once all have opened it, or one went away: nothing is left over, however they end.
         """
         nonce, memory = torch.zeros(shared_memory.NONCE, dtype=torch.uint8), None
         if self._sender:
             nonce = torch.tensor(list(secrets.token_bytes(shared_memory.NONCE)), dtype=torch.uint8)
             with suppress(OSError):
                 memory = shared_memory.made(file, nonce, 2 * self._limit)
-        self.group.broadcast(nonce, 0).wait()
-        if not self._sender:
-            with suppress(OSError, ValueError):
-                memory = shared_memory.opened(file, nonce, 2 * self._limit)
-        everywhere = torch.tensor([memory is not None], dtype=torch.int64)
-        self.group.allreduce([everywhere], dist.ReduceOp.MIN).wait()
-        if self._sender and memory is not None:
-            file.unlink(missing_ok=True)
+        try:
+            self.group.broadcast(nonce, 0).wait()
+            if not self._sender:
+                with suppress(OSError, ValueError):
+                    memory = shared_memory.opened(file, nonce, 2 * self._limit)
+            everywhere = torch.tensor([memory is not None], dtype=torch.int64)
+            self.group.allreduce([everywhere], dist.ReduceOp.MIN).wait()
+        finally:
+            if self._sender and memory is not None:
+                file.unlink(missing_ok=True)
         return memory.split(self._limit) if everywhere.item() else None
 
     def _free_half(self) -> torch.Tensor:

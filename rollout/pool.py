@@ -126,8 +126,8 @@ class RolloutPool:
 
     async def _ask(self, index: int, prompt: Prompt, options: tuple) -> Group:
         while True:
-            engine = await self._engines.at(index)
             try:
+                engine = await self._engines.at(index)
                 with self._clocks[index]:
                     group = await answer_within(self._config.rollout.timeout, engine.generate.remote(prompt, *options))
             except LOST as error:  # the prompt goes to the next engine that is free

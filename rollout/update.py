@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from ray.exceptions import RayActorError
@@ -19,6 +20,9 @@ GRACE = 30.0  # seconds in which the other participants of a failed update may s
 
 class WeightSource(Protocol):
     """The learner as the pool sees it: a `WeightSender` in its first rank, and whatever carries the calls."""
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Around the calls of one update: it waits until the learner has nothing else to do, and keeps it so."""
 
     async def manifest(self) -> Manifest: ...
 
@@ -65,6 +69,10 @@ class WeightUpdate:
             EngineLostError: an engine ended on the way. All of `engines` must be started anew.
             WeightUpdateError: the source could not send, or an engine could not receive.
         """
+        async with source.turn():  # an engine's time runs from its call on: none is called before
+            return await self._run(engines, source, whole)
+
+    async def _run(self, engines: Sequence[Any], source: WeightSource, whole: bool) -> int:
         if self._manifest is None:
             manifest = await source.manifest()
             manifest.check(self._folder)

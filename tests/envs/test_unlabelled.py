@@ -15,14 +15,16 @@ def save(picture, path):
     Image.fromarray(picture).save(path)
 
 
-def test_a_folder_of_pictures_is_read_as_it_is(tmp_path, photo):
+def test_a_folder_of_pictures_is_read_as_it_is(tmp_path, photo, capsys):
     save(photo, tmp_path / "a.png")
     save(np.ascontiguousarray(photo[::-1]), tmp_path / "test" / "b.png")
     save(np.clip(photo.astype(int) + 1, 0, 255).astype(np.uint8), tmp_path / "like_a.png")
     (tmp_path / "notes.txt").write_text("no picture")
     (tmp_path / "broken.png").write_bytes(b"no picture either")
+    save(photo[:100], tmp_path / "small.png")
     found = Photographs(str(tmp_path), 128)
     assert sorted(found.sample_ids()) == ["a", "like_a", "test/b"]
+    assert capsys.readouterr().out == f"photos={tmp_path}: 3 pictures; skipped: 1 unreadable, 1 below 128 px\n"
     sample = found[found.sample_ids().index("a")]
     assert np.array_equal(sample.degraded, photo)  # of the right size: to the bit
     assert (sample.clean, sample.degradation) == (None, None)

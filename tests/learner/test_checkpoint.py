@@ -1,3 +1,6 @@
+import asyncio
+import time
+
 import pytest
 
 from configs import UserError
@@ -74,6 +77,29 @@ def test_nothing_is_continued_where_a_run_is_to_begin_anew(tmp_path):
     assert checkpoint.to_continue(tmp_path, resume=False) is None
     checkpoint.discard(tmp_path, "shipped")
     assert checkpoint.to_continue(tmp_path, resume=True) is None
+
+
+def test_the_loop_goes_on_while_a_checkpoint_is_hashed_and_flushed(tmp_path, monkeypatch):
+    """Who shares a reward pool must show signs of life, however large the policy is."""
+    from learner.rl import Loop
+
+    class Learner:
+        def save(self, draft):
+            (draft / "weights").write_text("")
+
+    async def scene():
+        loop = Loop.__new__(Loop)
+        loop.out, loop.learner, loop.recent, loop.scale = tmp_path, Learner(), [0.5], None
+        saving, signs = asyncio.ensure_future(loop._save(3)), 0
+        while not saving.done():
+            await asyncio.sleep(0.01)
+            signs += 1
+        return signs
+
+    finish = checkpoint.finish
+    monkeypatch.setattr(checkpoint, "finish", lambda *a, **k: (time.sleep(0.3), finish(*a, **k)))
+    assert asyncio.run(scene()) > 5
+    assert checkpoint.cursor_of(checkpoint.newest(tmp_path / "checkpoints")[0])["recent"] == [0.5]
 
 
 def test_a_run_that_begins_anew_does_not_discard_the_policy_it_begins_with(tmp_path):

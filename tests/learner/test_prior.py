@@ -72,6 +72,18 @@ def test_a_resumed_trainer_takes_the_same_step(tmp_path):
     assert all(torch.equal(again.average[name], trainer.average[name]) for name in trainer.average)
 
 
+def test_a_checkpoint_is_saved_where_a_kill_has_left_half_of_the_one_before(tmp_path):
+    trainer = prior.PriorTrainer(10, 1e-3, seed=0)
+    trainer.save(tmp_path / "checkpoint")
+    (tmp_path / "checkpoint.old").mkdir()
+    (tmp_path / "checkpoint.old" / "state.pt").write_text("")
+    trainer.step = 7
+    trainer.save(tmp_path / "checkpoint")
+    trainer.load(tmp_path / "checkpoint")
+    assert trainer.step == 7
+    assert not (tmp_path / "checkpoint.old").exists()
+
+
 def test_the_exported_prior_is_small_and_a_diffusers_folder(tmp_path):
     prior.PriorTrainer(10, 1e-3, seed=0).export(tmp_path)
     assert isinstance(UNet2DModel.from_pretrained(tmp_path), UNet2DModel)

@@ -3,11 +3,16 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from configs import UserError, load
+from envs import corpus
 from learner import sft
+from learner.validation import exhausted, validate
 
 
 def config(out, *changes):
@@ -54,7 +59,67 @@ def test_a_batch_that_does_not_divide_over_ranks_is_refused(tmp_path):
     ],
 )
 def test_patience_ends_a_run_after_so_many_validations_without_a_better_one(errors, patience, ends):
-    assert sft.exhausted(errors, patience) is ends
+    assert exhausted(errors, patience) is ends
+
+
+@pytest.fixture(scope="module")
+def unvalidated(tmp_path_factory):
+    """A corpus of a training split alone."""
+    folder, settings = tmp_path_factory.mktemp("unvalidated"), load("corpus", ["count=40", "world.size=64"])
+    recipe = replace(corpus.plan(settings)[0], counts={"train": 4})
+    rows = [corpus.row(recipe, "train", index) for index in range(4)]
+    pq.write_table(pa.Table.from_pylist(rows, corpus.SCHEMA), folder / "train-00000-of-00001.parquet")
+    (folder / "corpus.json").write_text(json.dumps(corpus.card(recipe, {})))
+    return folder
+
+
+def test_without_a_validation_split_nothing_is_validated(unvalidated, tmp_path):
+    settings = config(tmp_path, f"corpus={unvalidated}")
+    assert validate(settings, None, unvalidated) == {}
+    settings.learner.patience = 2
+    with pytest.raises(UserError, match="learner.patience=2 needs validation"):
+        sft.run(settings)
+
+
+class StandIn:
+    """A learner whose policy is the number of the steps it has made."""
+
+    def __init__(self):
+        self.steps = 0
+
+    def open_corpus(self, *_): ...
+
+    def sft_corpus_step(self, step):
+        self.steps = step + 1
+        return {"loss": 0.0}
+
+    def save_policy(self, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "steps").write_text(str(self.steps))
+
+    def save(self, folder):
+        self.save_policy(folder / "policy")
+
+    def load(self, folder):
+        self.steps = int((folder / "policy" / "steps").read_text())
+        return self.steps
+
+
+@pytest.mark.parametrize(("steps", "best"), [(4, 4), (8, 6)])  # nothing is left to do; two more validations
+def test_patience_set_on_the_way_counts_from_the_checkpoint_on(unvalidated, tmp_path, monkeypatch, steps, best):
+    errors = {2: 0.1, 4: 0.3, 6: 0.2, 8: 0.25}
+    monkeypatch.setattr(sft, "validate", lambda config, learner, corpus: {"val_p_rel": errors[learner.steps]})
+    sft._train(config(tmp_path), tmp_path, unvalidated, StandIn())
+    assert (tmp_path / "policy" / "steps").read_text() == "4"
+    sft._train(config(tmp_path, "learner.patience=9", f"steps={steps}"), tmp_path, unvalidated, StandIn())
+    assert (tmp_path / "policy" / "steps").read_text() == str(best)
+
+
+def test_a_policy_is_not_given_up_for_one_that_is_missing(tmp_path):
+    (tmp_path / "policy").mkdir()
+    with pytest.raises(FileNotFoundError):
+        sft._replace(tmp_path / "policy", tmp_path / "best")
+    assert (tmp_path / "policy").is_dir()
 
 
 def test_the_host_cannot_hold_an_optimiser_that_is_not_partitioned(tmp_path):

@@ -8,6 +8,7 @@ from configs import UserError, load
 from envs.environment import MixedEnvironment, OfflineEnvironment, OnlineEnvironment
 from envs.samples import Prompt
 from learner.checks import check_rl
+from learner.probe import Probe
 from learner.worlds import open_world
 
 
@@ -51,6 +52,16 @@ def test_a_corpus_is_known_offline_blind_online_and_both_in_a_mixed_stream(corpu
         world("online", tmp_path, f"corpus={corpus}", f"photos={photographs}")
 
 
+def test_pictures_of_another_size_than_the_policy_sees_are_refused(corpus, photographs, tmp_path):
+    larger, given = "world.size=128", f"corpus={corpus}"
+    with pytest.raises(UserError, match=r"pictures of 64 px, but world.size=128: set world.size=64"):
+        world("offline", tmp_path, given, larger)
+    with pytest.raises(UserError, match="pictures of 64 px"):
+        world("online", tmp_path, given, larger, f"photos={photographs}", "mix=0.5")
+    with pytest.raises(UserError, match="pictures of 64 px"):
+        Probe(load("online", [larger, f"probe={corpus}"]))
+
+
 def test_online_learns_from_a_bare_folder(photographs, tmp_path):
     found = world("online", tmp_path, f"photos={photographs}")
     assert type(found.environment) is OnlineEnvironment
@@ -65,6 +76,11 @@ def test_online_learns_from_a_bare_folder(photographs, tmp_path):
     [
         ("offline", ["steps=0"], "steps"),
         ("offline", ["mix=0.5"], "only an online job"),
+        ("offline", ["rollout.temperature=0.7"], "samples at 1"),
+        ("online", ["rollout.temperature=0"], "samples at 1"),
+        ("offline", ["grpo.prompts=1", "rollout.group_size=2", "learner.ranks=4"], "2 answers a step"),
+        ("offline", ["rollout.gpus=1"], "give both GPUs"),
+        ("offline", ["learner.gpus=0.5"], "give both GPUs"),
         ("online", ["reward.strategy=value"], "truth"),
         ("online", ["reward.scorer=mse"], "clean picture"),
     ],

@@ -81,6 +81,21 @@ class Engine:
         return Group(prompt, (), self.weights)
 
 
+def test_a_request_that_is_cancelled_while_its_engine_is_replaced_gives_its_place_back(tmp_path):
+    async def scene():
+        pool, prompt = RolloutPool(Config(), tmp_path), Prompt("sample", None)
+        pool._engines.handles = [Engine(lost=False, weights=3)]
+        pool._engines.free(0)
+        async with pool._engines._weights:  # as long as a replacement lasts
+            asking = asyncio.ensure_future(anext(pool.sample([prompt])))
+            await asyncio.sleep(0.05)
+            asking.cancel()
+            await asyncio.wait([asking])
+        return await asyncio.wait_for(anext(pool.sample([prompt])), 5)
+
+    assert asyncio.run(scene()).weight_version == 3
+
+
 def test_nothing_is_asked_of_a_new_engine_before_it_has_its_weights(tmp_path):
     """The lost engine had room for several prompts: its free places must not lead to the new one at once."""
 

@@ -7,6 +7,7 @@ same arithmetic: their log-probs agree almost exactly, and any larger difference
 import asyncio
 import os
 import signal
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -62,6 +63,10 @@ class LearnerModel:
         text = {k: torch.cat([v, fill.get(k, torch.zeros_like(answer))], 1) for k, v in given.items()}
         logits = self.model(**text, **pixels).logits[0, -answer.shape[1] - 1 : -1]
         return logits.log_softmax(-1).gather(1, answer.T)[:, 0].numpy()
+
+    @asynccontextmanager
+    async def turn(self):
+        yield
 
     async def manifest(self):
         sent = Manifest.of(self.model.named_parameters())

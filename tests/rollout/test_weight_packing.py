@@ -96,6 +96,21 @@ def test_where_no_memory_can_be_shared_weights_travel_all_the_same(monkeypatch, 
     assert len(got[2]) == len(TENSORS)
 
 
+def test_memory_does_not_outlive_a_meeting_that_fails(tmp_path):
+    class Alone:
+        def broadcast(self, *_):
+            return self
+
+        def wait(self):
+            raise RuntimeError("the other end has gone away")
+
+    channel, file = Channel.__new__(Channel), tmp_path / "weights"
+    channel.group, channel._limit, channel._sender = Alone(), 64, True
+    with pytest.raises(RuntimeError, match="gone away"):
+        channel._meet(file)
+    assert not file.exists()
+
+
 def test_what_a_receiver_keeps_is_not_written_over():
     numbers = [(f"row {i}", torch.full((8,), float(i))) for i in range(40)]
     kept = []
