@@ -1,5 +1,6 @@
-# make setup | quickstart | test | test-slow | test-chaos | fuzz | lint      (EXTRA=cuda for GPUs; the default is cpu)
-EXTRA ?= cpu
+# make setup | quickstart | test | test-slow | test-chaos | fuzz | lint      (EXTRA=cuda for GPUs; else as installed, or cpu)
+INSTALLED := $(patsubst .venv/.ready-%,%,$(wildcard .venv/.ready-*))
+EXTRA ?= $(firstword $(INSTALLED) cpu)
 BIN := .venv/bin
 RUN := $(BIN)/python duvlm.py run
 Q := runs/quickstart
@@ -10,9 +11,10 @@ export OMP_NUM_THREADS ?= 1
 help:
 	@head -1 Makefile
 
-setup: .venv/.ready
+setup: .venv/.ready-$(EXTRA)
 
-.venv/.ready: pyproject.toml configs/install.sh configs/torchvision_schemas.py
+.venv/.ready-$(EXTRA): pyproject.toml configs/install.sh configs/torchvision_schemas.py
+	@rm -f .venv/.ready*
 	configs/install.sh $(EXTRA)
 	@touch $@
 

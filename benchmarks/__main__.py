@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +122,10 @@ def main(arguments: list[str] | None = None) -> int:
     settings = [*options.settings, *further]
     benchmark = BENCHMARKS[options.name]
     try:
+        if options.json:
+            _check_writable(options.json)
+        if (recorded := getattr(options, "recorded", None)) and not recorded.is_file():
+            _check_writable(recorded)
         module = importlib.import_module(benchmark.module)
         figures = module.run(load("evaluate", settings), **{f: getattr(options, f) for f in benchmark.flags})
     except UserError as error:
@@ -129,6 +134,12 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
     return 0
+
+
+def _check_writable(file: Path) -> None:
+    """Raises UserError where `file` cannot be written: after the measurement it would be too late."""
+    if file.is_dir() or not file.parent.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise UserError(f"{file}: expected a file to write to, in a folder that is there")
 
 
 if __name__ == "__main__":

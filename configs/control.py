@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Protocol
 
 from configs.errors import UserError
@@ -92,25 +93,38 @@ async def grant(desk, pool: Scalable) -> None:
 
 
 def scale_rewards(wish: Wish, run: str = "") -> str:
-    """Asks the running job whose folder ends in `run` for that many reward actors; returns its folder.
+    """Asks the running job whose folder ends in the path `run` for that many reward actors; returns its folder.
 
     Raises:
-        UserError: no running job, or several and `run` does not say which.
+        UserError: no running job, or several and `run` does not say which; or it ends just now.
     """
     import ray
+    from ray.exceptions import RayError
 
-    from configs.cluster import connect
+    from configs.cluster import DEADLINE, connect
 
     connect()
     desks = [name for name in _named() if not name.startswith(POOL)]
-    found = [name for name in desks if name.endswith(run)]
+    found = [name for name in desks if ends_in(name, run)]
     if len(found) != 1:
         raise UserError(
             f"scale: expected one running job{f' whose folder ends in {run!r}' if run else ''}, found "
             f"{', '.join(found or desks) or 'none'}; say which with --run"
         )
-    ray.get(ray.get_actor(found[0], namespace=NAMESPACE).leave.remote(wish))
+    try:
+        ray.get(ray.get_actor(found[0], namespace=NAMESPACE).leave.remote(wish), timeout=DEADLINE)
+    except (ValueError, RayError):  # there is no such actor any more; it died; or it does not answer
+        raise UserError(
+            f"scale: {found[0]} did not take the wish within {DEADLINE:g} s: its job has ended, or is ending; see "
+            "`duvlm status`"
+        ) from None
     return found[0]
+
+
+def ends_in(folder: str, run: str) -> bool:
+    """Whether the last names of the path `folder` are those of `run`; all end in an empty one."""
+    names, last = PurePath(folder).parts, PurePath(run).parts
+    return names[len(names) - len(last) :] == last
 
 
 def pools() -> list[str]:

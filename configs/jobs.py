@@ -8,8 +8,9 @@ import os
 import re
 import shlex
 import sys
+import time
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from configs.errors import UserError
@@ -20,6 +21,8 @@ PATHS = ("photos", "reviews", "corpus", "probe", "policy", "before", "image")
 PATHS += ("reward.prior", "reward.scorer")
 # What the cluster does not need; Ray leaves .git and .venv out by itself.
 LEFT_HERE = ["runs", "build", "dist", "docs", "tests", ".*_cache", ".hypothesis", "*.egg-info"]
+LOOK_SECONDS = 2.0
+"""Between looks at a job whose log has broken off."""
 
 
 def submit(job: str, overrides: Sequence[str], address: str, follow: bool = True) -> int:
@@ -38,8 +41,7 @@ def submit(job: str, overrides: Sequence[str], address: str, follow: bool = True
         print(f"submitted {name}; `duvlm logs {name} --address {address}` shows its log again", flush=True)
         if not follow:
             return 0
-        asyncio.run(_print_log(client, name))
-        return _exit_status(client, name)
+        return _followed(client, name)
 
 
 def entrypoint(job: str, overrides: Sequence[str]) -> str:
@@ -80,8 +82,7 @@ def logs(name: str, address: str, follow: bool) -> int:
         if not follow:
             print(client.get_job_logs(name), end="")
             return 0
-        asyncio.run(_print_log(client, name))
-        return _exit_status(client, name)
+        return _followed(client, name)
 
 
 def stop(name: str, address: str) -> bool:
@@ -90,13 +91,16 @@ def stop(name: str, address: str) -> bool:
         return client.stop_job(name)
 
 
-async def _print_log(client, name: str) -> None:
-    async for lines in client.tail_job_logs(name):
-        print(lines, end="", flush=True)
-
-
-def _exit_status(client, name: str) -> int:
-    info = client.get_job_info(name)
+def _followed(client, name: str) -> int:
+    """Prints the log of a job until it ends; its exit status."""
+    asyncio.run(_print_log(client, name))
+    info, said = client.get_job_info(name), False
+    while not info.status.is_terminal():  # the connection broke, not the job
+        time.sleep(LOOK_SECONDS)
+        info = client.get_job_info(name)
+        if not said and not info.status.is_terminal():
+            print(f"{name}: its log broke off, it goes on; `duvlm logs` shows all of it", file=sys.stderr, flush=True)
+            said = True
     if info.driver_exit_code is not None:
         return info.driver_exit_code if info.driver_exit_code >= 0 else 128 - info.driver_exit_code
     if info.status.value == "SUCCEEDED":
@@ -105,20 +109,34 @@ def _exit_status(client, name: str) -> int:
     return 1
 
 
+async def _print_log(client, name: str) -> None:
+    """Until it ends, or the connection does: why, what is asked next will tell."""
+    from aiohttp import ClientError
+
+    with suppress(ClientError, RuntimeError):
+        async for lines in client.tail_job_logs(name):
+            print(lines, end="", flush=True)
+
+
 @contextmanager
 def _client(address: str):
     """A connected client; what goes wrong between it and the cluster becomes one message."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
+    from requests import RequestException
 
     try:
         client = JobSubmissionClient(address)
         logging.getLogger("ray").setLevel(logging.ERROR)  # one line for every file that is not uploaded
         yield client
-    except (ConnectionError, RuntimeError, ValueError, AuthenticationError) as error:
+    except (ConnectionError, RuntimeError, ValueError, AuthenticationError, RequestException) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if found := re.search(r"Job (\S+) does not exist", reason):
+            listed = f"`duvlm status --address {address}` lists them"
+            raise UserError(f"{address} knows no job {found[1]}: expected one of its jobs; {listed}") from None
         raise UserError(
-            f"the Ray dashboard at {address} failed: {str(error).strip().splitlines()[0]} Expected the "
+            f"the Ray dashboard at {address} failed: {reason} Expected the "
             "dashboard of a running cluster, for example http://127.0.0.1:8265; if it asks for a token, set "
             "RAY_AUTH_MODE=token"
         ) from error

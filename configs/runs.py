@@ -41,7 +41,12 @@ def reopen(folder: Path, overrides: Sequence[str] = ()) -> tuple[str, Config]:
 
 def check_writable(folder: Path) -> None:
     """Raises UserError where `folder` is none, or cannot be made or written to. Makes nothing."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        for name in folder.parts:
+            (there / name).exists()  # raises where a name is too long, below folders that are to be made too
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}; use out=") from None
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"cannot write to {folder}: {there} is {'read-only' if there.is_dir() else 'a file'}; use out=")
 

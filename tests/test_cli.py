@@ -1,5 +1,6 @@
 """The front door: exit statuses and messages, through the real command line."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 import duvlm
-from configs import JOBS, config_to_yaml, load
+from configs import JOBS, UserError, config_to_yaml, load, runs
 from configs.usage import EXAMPLES
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +27,8 @@ BAD = [
     (["run", "offline", "--address", "127.0.0.1:9"], "no Ray cluster answers at 127.0.0.1:9"),
     (["run", "offline", "--address", "127.0.0.1:9", "--dry-run"], "no Ray cluster answers at 127.0.0.1:9"),
     (["run", "offline", "out=/dev/null/here"], "cannot write to /dev/null/here: /dev/null is a file"),
+    (["run", "offline", "out=/dev/shm/none/" + "n" * 300], "File name too long; use out="),
+    (["run", "offline", "name=" + "n" * 300], "File name too long; use out="),
     (["run", "sft", "corpus=/nowhere"], "/nowhere"),
     (["run", "offline", "policy=/nowhere", "corpus=/nowhere"], "/nowhere"),
     (["run", "corpus", "photos=/nowhere"], "/nowhere"),
@@ -52,6 +55,15 @@ def test_a_wrong_request_is_one_message_and_exit_2(arguments, message, capsys):
     assert message in said
     assert said.startswith("duvlm: ")
     assert len(said.strip().splitlines()) == 1
+
+
+def test_a_folder_that_may_not_be_looked_into_is_one_message(monkeypatch):
+    def exists(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", exists)  # root, who may run this, may look into every folder
+    with pytest.raises(UserError, match="cannot write to /root/there: Permission denied; use out="):
+        runs.check_writable(Path("/root/there"))
 
 
 @pytest.mark.parametrize(

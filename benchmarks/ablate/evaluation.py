@@ -11,7 +11,8 @@ from pathlib import Path
 
 from benchmarks.quality import policies, posteriors
 from benchmarks.quality.answers import in_order, reasons
-from benchmarks.quality.restorations import Task, restore_all
+from benchmarks.quality.parallel import restore_all
+from benchmarks.quality.restorations import Task
 from configs import cluster
 from configs.schema import Config
 from envs.corpus import read_samples

@@ -7,6 +7,7 @@ interrupted goes on, and the tables are written anew after each.
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from benchmarks.ablate import study as studies
 from benchmarks.ablate.study import Cell, Study
 from benchmarks.ablate.terms import read_terms
 from benchmarks.ablate.training import run_cell, trained_seconds
+from benchmarks.quality.checks import check_prior
 from configs import UserError, cluster, config_to_yaml, run_folder
 from configs.schema import Config
 from envs.corpus import read_card, read_samples
@@ -32,7 +34,7 @@ def run(config: Config) -> None:
     """Trains and evaluates every cell of config.study on config.corpus (built from config.photos if empty).
 
     Raises:
-        UserError: no such study, no steps, or OUT holds one with other settings.
+        UserError: no such study, no steps, no prior, or OUT holds one with other settings.
     """
     study = studies.STUDIES.get(config.study)
     if study is None:
@@ -41,13 +43,13 @@ def run(config: Config) -> None:
         raise UserError("steps: expected at least 1 optimiser step for each training")
     out = run_folder(config, "ablate").resolve()
     wanted = studies.cells(study, range(config.seed, config.seed + studies.SEEDS))
+    check_prior(config.reward.prior)  # before the trainings, which some studies do without it
     _check_same(out, config)
     corpus = _corpus(config, out)
     with locked(out):
-        write_atomically(out / "config.yaml", config_to_yaml(config, "ablate"))
         if not config.resume:
-            for cell in _there(study, out):
-                (cell.folder(out) / "evaluate" / "summary.json").unlink()
+            _discard(study, out)  # before config.yaml names the settings of those to come
+        write_atomically(out / "config.yaml", config_to_yaml(config, "ablate"))
         left = [cell for cell in wanted if not is_finished(cell, out)]
         if left:
             cluster.prepare(config, "ablate")  # one cluster for all cells
@@ -85,15 +87,31 @@ def collect(config: Config, study: Study, out: Path, corpus: Path) -> dict:
 
 def _there(study: Study, out: Path) -> Iterator[Cell]:
     """The finished cells, by variant and seed."""
+    return (cell for cell in _begun(study, out) if is_finished(cell, out))
+
+
+def _begun(study: Study, out: Path) -> Iterator[Cell]:
+    """The cells that may have a folder in OUT, by variant and seed."""
     for variant in study.variants:
         folders = (out / variant.name).glob("seed-*")
         seeds = [None] if variant.training == "none" else sorted(int(f.name.removeprefix("seed-")) for f in folders)
-        yield from (cell for seed in seeds if is_finished(cell := Cell(variant.name, seed), out))
+        yield from (Cell(variant.name, seed) for seed in seeds)
+
+
+def _discard(study: Study, out: Path) -> None:
+    """Forgets all cells, trained policies too. What says that something is finished goes first: what an interrupted
+    start leaves of a cell is not taken for done."""
+    folders = [cell.folder(out) for cell in _begun(study, out)]
+    for folder in folders:
+        for part in ("evaluate", "train", "timing"):
+            (folder / part / "summary.json").unlink(missing_ok=True)
+    for folder in filter(Path.exists, folders):
+        shutil.rmtree(folder)
 
 
 def _corpus(config: Config, out: Path) -> Path:
     if not config.corpus:
-        from learner.sft import training_corpus
+        from learner.sources import training_corpus
 
         return training_corpus(config, out)
     corpus = Path(config.corpus).resolve()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmarks.quality import answers as given
 from benchmarks.quality import output, policies, posteriors, tables
+from benchmarks.quality.checks import check_prior
 from benchmarks.quality.report import write_report
 from benchmarks.quality.summary import Answers, summarise
 from configs import UserError, run_folder
@@ -21,7 +22,7 @@ def run(config: Config) -> None:
     Writes summary.json, answers.jsonl, pictures/, figures/, tables/ and a report; prints the tables last.
 
     Raises:
-        UserError: no corpus, no policy, or a file of answers that cannot be read.
+        UserError: no corpus, no policy, no prior, or a file of answers that cannot be read.
     """
     if not config.corpus:
         raise UserError("corpus: expected the folder of a corpus; `duvlm run corpus out=FOLDER` builds one")
@@ -32,6 +33,7 @@ def run(config: Config) -> None:
         answers = _predictions(config, samples, taxonomy)
         qualities, biased = {}, []
     else:
+        check_prior(config.reward.prior)
         if config.endpoint:
             answers, usage = _endpoint(config, samples, taxonomy, folder)
         else:
@@ -84,7 +86,8 @@ def _check_size(config: Config) -> None:
 
 
 def _restorations(config: Config, samples: CorpusSplit, answers: Answers) -> dict[str, list]:
-    from benchmarks.quality.restorations import columns_of, restore_all
+    from benchmarks.quality.parallel import restore_all
+    from benchmarks.quality.restorations import columns_of
 
     found = {name: [answer.reading.degradation for answer in column] for name, column in answers.items()}
     return restore_all(config, samples, columns_of(samples.degradations(), found))
@@ -92,11 +95,11 @@ def _restorations(config: Config, samples: CorpusSplit, answers: Answers) -> dic
 
 def _bias(config: Config, samples: CorpusSplit, taxonomy: Taxonomy) -> list[dict]:
     """The rows of the bias table, from a few samples of each type."""
-    from benchmarks.quality import bias, restorations
+    from benchmarks.quality import bias, parallel, restorations
 
     truths = samples.degradations()
     count = bias.per_type(len(truths), len({truth.type for truth in truths}))
     chosen = sorted(restorations.first_of_each(truths, count))
     wanted = bias.tasks(truths, chosen, taxonomy)
-    found = restorations.restore_pairs(config, samples, list(dict.fromkeys(wanted.values())))
+    found = parallel.restore_pairs(config, samples, list(dict.fromkeys(wanted.values())))
     return bias.rows({name: found[pair] for name, pair in wanted.items()})

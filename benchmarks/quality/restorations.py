@@ -1,24 +1,21 @@
 """Restorations and what they are worth, by columns: the policy's parameters, the true ones, classical methods.
 
-A restoration is asked for by a `Task`; equal tasks of a sample are done once, by Ray tasks or in this process.
+A restoration is asked for by a `Task`. Here a few are done in this process; `parallel` does many.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
-from rich.progress import Progress
 
 from benchmarks.quality import scores
-from configs.schema import Config, Reward
+from configs.schema import Reward
 from envs.samples import Sample
 from envs.taxonomy import Degradation
 
-CHUNK = 16
 SCORED = 8
 """Samples of each type whose restorations get no-reference scores, at most: these cost more than restoring."""
 
@@ -84,28 +81,6 @@ def first_of_each(truths: Sequence[Degradation], count: int) -> set[int]:
     return {number for numbers in seen.values() for number in numbers[:count]}
 
 
-def restore_all(
-    config: Config, samples: Sequence[Sample], columns: Mapping[str, Sequence[Task]]
-) -> dict[str, list[Quality]]:
-    """Restores every sample under each column's task, by Ray tasks: {column: [a Quality a sample]}."""
-    wanted = list(dict.fromkeys((i, task) for column in columns.values() for i, task in enumerate(column)))
-    found = restore_pairs(config, samples, wanted)
-    return {name: [found[pair] for pair in enumerate(column)] for name, column in columns.items()}
-
-
-def restore_pairs(
-    config: Config, samples: Sequence[Sample], wanted: Sequence[tuple[int, Task]]
-) -> dict[tuple[int, Task], Quality]:
-    """The same for (index of a sample, task) pairs."""
-    ordered, found = sorted(wanted, key=lambda pair: pair[0]), {}
-    with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
-        bar = progress.add_task("restorations", total=len(ordered))
-        for pairs, qualities in _in_parallel(config.reward, samples, ordered):
-            found |= zip(pairs, qualities, strict=True)
-            progress.advance(bar, len(pairs))
-    return found
-
-
 def restore_here(reward: Reward, samples: Sequence[Sample], tasks: Sequence[Task]) -> list[Quality]:
     """Restores a few samples in this process, a task each."""
     from benchmarks.quality import blind, classical
@@ -147,27 +122,6 @@ def _judge(picture: np.ndarray, sample: Sample, scored: bool, weights: str) -> Q
         found[name] = scores.no_reference_score(name, picture, sample.degraded)
     found = {name: score for name, score in found.items() if np.isfinite(score)}  # PIQE has none for a flat picture
     return Quality(psnr(picture, sample.clean), ssim(picture, sample.clean), picture, found)
-
-
-def _in_parallel(reward: Reward, samples: Sequence[Sample], wanted: Sequence[tuple[int, Task]]) -> Iterator[tuple]:
-    import ray
-
-    @ray.remote(num_cpus=1)
-    def restore(chosen: list[Sample], tasks: list[Task]) -> list[Quality]:
-        import torch
-
-        torch.set_num_threads(1)
-        return restore_here(reward, chosen, tasks)
-
-    waiting, chunks = {}, [wanted[i : i + CHUNK] for i in range(0, len(wanted), CHUNK)]
-    limit = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
-    while waiting or chunks:
-        while chunks and len(waiting) < limit:
-            pairs = chunks.pop()
-            reference = restore.remote([samples[i] for i, _ in pairs], [task for _, task in pairs])
-            waiting[reference] = pairs
-        (done, *_), _ = ray.wait(list(waiting))
-        yield waiting.pop(done), ray.get(done)
 
 
 @lru_cache(maxsize=2)

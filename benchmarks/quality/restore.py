@@ -13,9 +13,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from benchmarks.quality.checks import check_prior
+from benchmarks.quality.pixels import given_degradation, policy_view, to_photo
 from configs import UserError, run_folder
 from configs.schema import Config
 from envs.corpus import encode
@@ -25,8 +26,6 @@ from envs.samples import Sample
 from envs.taxonomy import Degradation, Taxonomy
 
 SMALLEST = 16
-PIXELS = {"sigma": "px", "scale": "px"}
-"""Keys that count pixels: they grow with the resolution of the picture they are read from."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +40,15 @@ def run(config: Config) -> None:
     """Writes OUT/STEM.png, the photo restored, and OUT/STEM.json, what was found.
 
     Raises:
-        UserError: no readable image, or a degradation that the taxonomy does not have.
+        UserError: no readable image, or one that would be overwritten; no prior; or a degradation that the taxonomy
+            does not have.
     """
     if not config.image:
         raise UserError("image: expected the file of a photograph")
-    photo = _read(Path(config.image))
+    photo, result = _read(Path(config.image)), run_folder(config, "restore") / f"{Path(config.image).stem}.png"
+    if result.exists() and result.samefile(config.image):
+        raise UserError(f"out={result.parent}: {result} would take the place of the photograph itself; choose another")
+    check_prior(config.reward.prior)
     taxonomy = world_taxonomy(config.world)
     ratio = max(1.0, min(photo.shape[:2]) / config.world.size)
     if config.degradation:
@@ -54,9 +57,8 @@ def run(config: Config) -> None:
         found = _ask(config, photo, taxonomy)
     started = time.time()
     restored = restore(config, photo, found.degradation) if found.degradation else photo
-    folder, stem = run_folder(config, "restore"), Path(config.image).stem
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{stem}.png").write_bytes(encode(restored))
+    result.parent.mkdir(parents=True, exist_ok=True)
+    result.write_bytes(encode(restored))
     answer = found.degradation.as_dict() if found.degradation else None
     card = {
         "image": config.image,
@@ -68,33 +70,9 @@ def run(config: Config) -> None:
         "prior": config.reward.prior,
         "seconds": round(time.time() - started, 2),
     }
-    (folder / f"{stem}.json").write_text(json.dumps(card, indent=1) + "\n")
+    result.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
     said = json.dumps(answer) if answer else f"no valid answer ({str(found.text)[:80]!r}), left as it is"
-    print(f"{folder / stem}.png: {said}")
-
-
-def given_degradation(answer: dict, taxonomy: Taxonomy, ratio: float) -> Degradation:
-    """A degradation in pixels of the photo; keys that count pixels may be `ratio` times the taxonomy's high.
-
-    Raises:
-        UserError: unknown type, wrong keys, a value out of range.
-    """
-    try:
-        values = dict(answer["values"])
-        inside = dict(values)
-        for name in PIXELS.keys() & values.keys():
-            key = taxonomy.keys[name]
-            if isinstance(values[name], (int, float)) and key.low <= values[name] <= key.high * ratio:
-                inside[name] = min(values[name], key.high)
-        checked = taxonomy.degradation(answer["type"], inside)
-    except KeyError as missing:
-        raise UserError(f'degradation: expected {{"type": ..., "values": {{...}}}}, {missing} is not there') from None
-    except (ValueError, TypeError) as error:
-        raise UserError(f"degradation: {error}") from None
-    exact = {
-        name: round(values["scale"]) if name == "scale" else values[name] for name in PIXELS if name in values
-    }
-    return Degradation(checked.type, tuple((name, exact.get(name, value)) for name, value in checked.values))
+    print(f"{result}: {said}")
 
 
 def restore(config: Config, photo: np.ndarray, degradation: Degradation) -> np.ndarray:
@@ -140,27 +118,3 @@ def _ask(config: Config, photo: np.ndarray, taxonomy: Taxonomy) -> Found:
     (answered,) = policies.ask(config, source, [sample], taxonomy).values()
     degradation = answered.reading.degradation
     return Found(to_photo(degradation, ratio) if degradation else None, str(answered.given))
-
-
-def policy_view(photo: np.ndarray, size: int) -> tuple[np.ndarray, float]:
-    """The central square, uint8 (size, size, 3), and how many photo pixels one of its pixels spans."""
-    side = min(photo.shape[:2])
-    top, left = ((n - side) // 2 for n in photo.shape[:2])
-    square = np.ascontiguousarray(photo[top : top + side, left : left + side])
-    if side == size:
-        return square, 1.0
-    way = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
-    return cv2.resize(square, (size, size), interpolation=way), side / size
-
-
-def to_photo(degradation: Degradation, ratio: float) -> Degradation:
-    """The same degradation, its pixels those of the photo; whole where they must be."""
-
-    def scaled(name: str, value):
-        if name == "scale":
-            return max(2, round(value * ratio))
-        return value * ratio if name in PIXELS else value
-
-    return Degradation(
-        degradation.type, tuple((name, scaled(name, value)) for name, value in degradation.values)
-    )

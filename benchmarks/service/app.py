@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, Response
 
-from benchmarks.quality.restore import given_degradation
-from benchmarks.service import pictures
-from benchmarks.service.engine import NoRoomError, Service, Unanswered
-from configs import UserError
+from benchmarks.quality.pixels import PIXELS, reduced, to_photo
+from benchmarks.service import pictures, uploads
+from benchmarks.service.engine import Service, Unanswered
+from benchmarks.service.pictures import Upload
+from benchmarks.service.room import SECONDS, NoRoomError, Room
 from configs.schema import Config
 from envs.corpus import encode
 from envs.policy_world import world_taxonomy
-from envs.taxonomy import Taxonomy
+from envs.taxonomy import Key, Taxonomy
 
 PAGE = Path(__file__).parent / "page.html"
-SECONDS = 120.0
-"""A request that takes longer is given up (504)."""
 
 app = FastAPI(title="DU-VLM restoration service", docs_url="/docs", redoc_url=None)
 
@@ -30,12 +33,20 @@ class Ingress:
 
     def __init__(self, config: Config):
         self.config, self.taxonomy = config, world_taxonomy(config.world)
-        self.service = Service(config)
-        self._starting = asyncio.get_running_loop().create_task(self.service.start())
+        self.service, self.room = Service(config), Room()
+        self.decoder = ThreadPoolExecutor(1)  # a picture of 40 megapixels takes 360 MB: one at a time
+        self._starting, self._told = asyncio.get_running_loop().create_task(self.service.start()), False
+
+    async def started(self) -> None:
+        """Returns when the pools answer; raises what kept them from starting."""
+        try:
+            await asyncio.shield(self._starting)
+        finally:
+            self._told = True
 
     async def check_health(self) -> None:
-        """Serve asks; raises what kept the pools from starting."""
-        if self._starting.done():
+        """Serve asks, and starts a replica anew that raises; not before somebody has heard why its pools failed."""
+        if self._told and self._starting.done():
             self._starting.result()
 
     async def __del__(self):
@@ -47,90 +58,80 @@ class Ingress:
 
     @app.get("/api/health")
     async def health(self) -> dict:
-        """{"ready": bool} and what the pools have done so far."""
+        """{"ready": bool}, and when ready the requests under way and what the pools have done so far."""
         ready = self._starting.done() and not self._starting.cancelled() and self._starting.exception() is None
-        return {"ready": ready, **(self.service.counts() if ready else {})}
+        return {"ready": ready, **({"under_way": self.room.under_way, **self.service.counts()} if ready else {})}
 
     @app.get("/api/taxonomy")
     async def types(self) -> list[dict]:
-        """Types, and the range and step of each key, for sliders."""
+        """Types, and the range and step of each key, for sliders; `pixels`: of the square that the policy sees."""
         return describe(self.taxonomy)
 
     @app.post("/api/read")
     async def read(self, request: Request) -> dict:
-        """Body: a picture. What the policy reads off it: {"degradation" or null, "text"}."""
-        picture = await _picture(request)
-        answer = await self._within_time(self.service.read(picture))
-        found = answer.degradation.as_dict() if answer.degradation else None
-        return {"degradation": found, "text": answer.text, "size": [picture.shape[1], picture.shape[0]]}
+        """Body: a picture. What the policy reads off it: {"degradation" or null, "text", "size", "ratio"}.
+
+        `sigma` and `scale` count pixels of the picture as sent, whose width and height are `size`. `ratio`: how many of
+        them one of the policy's is.
+        """
+        return await self._admitted(request, self._read)
 
     @app.post("/api/restore")
     async def restore(self, request: Request, degradation: str = "") -> Response:
         """Body: a picture; `degradation`: JSON {"type", "values"}, or nothing to ask the policy.
 
-        The restored picture as PNG; the parameters are in the header X-Degradation, JSON.
+        The restored picture as PNG, reduced to a long side of 512 px where it is larger. The parameters are in the
+        header X-Degradation, JSON; there and in `degradation` `sigma` and `scale` count pixels of the picture as sent.
         """
-        picture = await _picture(request)
+        return await self._admitted(request, partial(self._restore, degradation))
+
+    async def _read(self, upload: Upload) -> dict:
+        answer = await self.service.read(upload.picture)
+        found = answer.degradation and to_photo(answer.degradation, upload.ratio).as_dict()
+        return {"degradation": found, "text": answer.text, "size": upload.size, "ratio": self._pixels(upload)}
+
+    async def _restore(self, degradation: str, upload: Upload) -> Response:
         if degradation:
-            wanted = _degradation(degradation, self.taxonomy, max(1.0, min(picture.shape[:2]) / self.config.world.size))
+            wanted = uploads.given(degradation, self.taxonomy, max(1.0, self._pixels(upload)))
+            here = reduced(wanted, upload.ratio)
         else:
-            wanted = (await self._within_time(self.service.read(picture))).degradation
-            if wanted is None:
+            here = (await self.service.read(upload.picture)).degradation
+            if here is None:
                 raise HTTPException(422, "the policy gave no valid answer for this picture; pass `degradation`")
-        restored = await self._within_time(self.service.restore(picture, wanted))
+            wanted = to_photo(here, upload.ratio)
+        restored = await self.service.restore(upload.picture, here)
         headers = {"X-Degradation": json.dumps(wanted.as_dict())}
         return Response(encode(restored), media_type="image/png", headers=headers)
 
-    async def _within_time(self, work):
+    def _pixels(self, upload: Upload) -> float:
+        """How many pixels of an upload one pixel of the square that the policy sees spans."""
+        return min(upload.size) / self.config.world.size
+
+    async def _admitted(self, request: Request, work: Callable[[Upload], Awaitable]):
+        """Does `work` with the picture in the body, within the limits of the room."""
+
+        async def decoded(data: bytes):
+            await self.started()
+            loop = asyncio.get_running_loop()
+            return await work(await loop.run_in_executor(self.decoder, pictures.read, data))
+
         try:
-            async with asyncio.timeout(SECONDS):
-                await asyncio.shield(self._starting)
-                return await work
+            return await self.room.admit(partial(uploads.body, request), decoded)
+        except NoRoomError as error:
+            await uploads.received(request, 0)  # so that the sender hears why
+            raise HTTPException(503, str(error), headers={"Retry-After": "5"}) from None
+        except pictures.PictureError as error:
+            raise HTTPException(400, str(error)) from None
         except TimeoutError:
             raise HTTPException(504, f"not done within {SECONDS:.0f} s; try a smaller picture") from None
-        except NoRoomError as error:
-            raise HTTPException(503, str(error), headers={"Retry-After": "5"}) from None
         except Unanswered as error:
             raise HTTPException(500, str(error)) from None
-        finally:
-            work.close()
 
 
 def describe(taxonomy: Taxonomy) -> list[dict]:
-    """The scalar keys of every single type, as JSON."""
-    return [
-        {
-            "type": kind.name,
-            "keys": [
-                {"name": k.name, "unit": k.unit, "low": k.low, "high": k.high, "step": k.step, "shape": list(k.shape)}
-                for k in kind.keys
-            ],
-        }
-        for kind in taxonomy.types
-    ]
+    """The keys of every type, as JSON. pixels: whether they count those of a picture."""
 
+    def told(key: Key) -> dict:
+        return asdict(key) | {"shape": list(key.shape), "pixels": key.name in PIXELS}
 
-async def _picture(request: Request):
-    """The body as a picture. What is too large is read on, so that the sender hears why, but not kept."""
-    data, size = bytearray(), 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > pictures.MAX_BYTES:
-            data.clear()
-        else:
-            data += chunk
-        if size > 4 * pictures.MAX_BYTES:
-            break
-    if size > pictures.MAX_BYTES:
-        raise HTTPException(413, f"at most {pictures.MAX_BYTES // 2**20} MiB")
-    try:
-        return await asyncio.to_thread(pictures.read, bytes(data))
-    except pictures.PictureError as error:
-        raise HTTPException(400, str(error)) from None
-
-
-def _degradation(text: str, taxonomy: Taxonomy, ratio: float):
-    try:
-        return given_degradation(json.loads(text), taxonomy, ratio)
-    except (UserError, ValueError, RecursionError) as error:
-        raise HTTPException(422, str(error)[:300]) from None
+    return [{"type": kind.name, "keys": [told(key) for key in kind.keys]} for kind in taxonomy.types]

@@ -6,20 +6,24 @@ import logging
 import socket
 import time
 
+from benchmarks.quality.checks import check_prior
 from benchmarks.service.app import Ingress, app
 from configs import UserError
 from configs.cluster import prepare
+from configs.deaths import told
 from configs.schema import Config
 from envs.policy_world import policy_folder
 
 APPLICATION = "duvlm"
+READY_SECONDS = 600.0
+"""How long the engine and the reward actors may take to start."""
 
 
 def serve(config: Config, host: str = "127.0.0.1", port: int = 8000) -> None:
     """Serves on http://HOST:PORT/ until Ctrl-C.
 
     Raises:
-        UserError: the port is taken, or there is no such policy.
+        UserError: the port is taken, or the pools cannot start with these settings.
     """
     try:
         start(config, host, port)
@@ -32,12 +36,13 @@ def serve(config: Config, host: str = "127.0.0.1", port: int = 8000) -> None:
 
 
 def start(config: Config, host: str, port: int) -> None:
-    """Starts the deployment and returns when it answers."""
+    """Starts the deployment and returns when its pools answer."""
     from ray import serve
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     _check_free(host, port)
-    policy_folder(config.policy, config.world)  # told here: a replica could only fail to start
+    policy_folder(config.policy, config.world)  # told here, before anything is started
+    check_prior(config.reward.prior)
     prepare(config, "serve")
     options = {"host": host, "port": port, "request_timeout_s": 180.0}
     serve.start(http_options=options, logging_config={"log_level": "WARNING"})
@@ -45,7 +50,21 @@ def start(config: Config, host: str, port: int) -> None:
         name="restoration", num_replicas=1, max_ongoing_requests=128, max_queued_requests=128,
         ray_actor_options={"num_cpus": 0.1}, graceful_shutdown_timeout_s=5.0,
     )  # fmt: skip
-    serve.run(deployment.bind(config), name=APPLICATION)
+    await_ready(serve.run(deployment.bind(config), name=APPLICATION))
+
+
+def await_ready(service, seconds: float = READY_SECONDS) -> None:
+    """Returns when the pools behind a handle of `Ingress` answer.
+
+    Raises:
+        UserError: they failed to start, or did not within `seconds`.
+    """
+    from ray.exceptions import RayError
+
+    try:
+        service.started.remote().result(timeout_s=seconds)
+    except (UserError, RayError, TimeoutError) as error:
+        raise UserError(f"the service does not start: {told(error)}") from None
 
 
 def stop() -> None:

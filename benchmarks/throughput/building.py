@@ -15,11 +15,13 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
+from configs import UserError
 from configs.schema import Config
 
 PAPER = 110_000
 SMALLER = 5
 """The build is first made with a fifth of the samples: what memory must not depend on."""
+FEWEST = 100
 BOUND = 0.10
 """Share by which the peaks may differ."""
 
@@ -29,8 +31,10 @@ def run(config: Config) -> dict:
 
     Returns {samples: {"seconds", "samples_per_second", "peak_bytes"}}, `growth` of the peak and `hours_for_110000`.
     """
+    if config.count <= FEWEST:
+        raise UserError(f"count={config.count}: expected more than {FEWEST}, the least that memory is measured at")
     figures = {}
-    for count in (max(100, config.count // SMALLER), config.count):
+    for count in (max(FEWEST, config.count // SMALLER), config.count):
         figures[count] = _build(config, count)
         one = figures[count]
         Console(width=120).print(

@@ -35,13 +35,18 @@ def read_run(folder: Path) -> Measured:
     step; how many it steps together is in that number. A group's seconds are those under the load of the run.
 
     Raises:
-        UserError: that is no RL run, or it has too few steps.
+        UserError: that is no RL run, it has too few steps, or a pool that others share restored for it.
     """
     job, config = runs.reopen(Path(folder))
     steps = read_metrics(Path(folder) / "metrics.jsonl")[1:]
     file = Path(folder) / "trace.json"
     if job not in JOBS or len(steps) < FEWEST_STEPS - 1 or not file.exists():
         raise UserError(f"expected the folder of an RL run, with a trace of {FEWEST_STEPS} steps or more, got {folder}")
+    if config.reward.pool:
+        raise UserError(
+            f"{folder}: its rewards came from the shared pool {config.reward.pool!r}, of whose actors and times it has "
+            "no record; expected a run with reward actors of its own (without reward.pool=)"
+        )
     spans = _spans(file)
     first = int(steps[0]["step"]) - 1
     engine = [s for number, s in spans["rollout", "engine"] if number >= first]

@@ -16,10 +16,12 @@ from rich.table import Table
 
 from benchmarks.throughput.simulation import Shape, simulate
 from benchmarks.throughput.sleeping_loop import Sleeps, run_loop
+from configs import UserError
 from configs.cluster import connect
 from configs.schema import Config
 
 BOUND = 0.95
+FEWEST_STEPS = 4
 SHAPE = Shape(prompts=8, group_size=8, engines=1, in_flight=4, actors=4, rows=4)
 SHORT = 0.3  # of the longest stage
 STAGES = ("rollout", "reward", "learner")
@@ -32,6 +34,8 @@ WAYS = {
 
 def run(config: Config, steps: int, seconds: float) -> dict:
     """Measures each stage as the longest, `seconds` a step, in `steps` steps; and what a simulation predicts."""
+    if steps < FEWEST_STEPS:
+        raise UserError(f"--steps={steps}: expected at least {FEWEST_STEPS}; the first two and the last do not count")
     connect()
     rows = [measure(config, stage, way, steps, seconds) for stage in STAGES for way in WAYS]
     table = Table("longest stage", "", "T, s", "T*/T", "overlap", "predicted T, s")

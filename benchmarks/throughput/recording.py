@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from configs import UserError
 from configs.cluster import prepare
 from configs.schema import Config
-from envs.corpus import CorpusSplit
+from envs.corpus import CorpusSplit, read_card
 from envs.policy_world import policy_folder
 from envs.samples import Group, Prompt
 from rollout.pool import RolloutPool
@@ -21,10 +21,16 @@ from rollout.pool import RolloutPool
 
 @dataclass(frozen=True)
 class Recorded:
-    """The completions of one prompt, as text."""
+    """The completions of one prompt, as text. corpus: see `corpus_of`; sample_ids are the same in every corpus."""
 
     sample_id: str
     texts: tuple[str, ...]
+    corpus: str
+
+
+def corpus_of(folder: Path) -> str:
+    """What tells a corpus from every other: the fingerprint of its recipe."""
+    return read_card(folder)["recipe"]
 
 
 def record(config: Config, samples: CorpusSplit, prompts: int, completions: int, file: Path) -> list[Recorded]:
@@ -36,24 +42,32 @@ def record(config: Config, samples: CorpusSplit, prompts: int, completions: int,
     prepare(config, "evaluate")
     groups = asyncio.run(_sample(config, [_prompt(samples, index) for index in chosen], completions))
     texts = {group.prompt.sample_id: tuple(completion.text for completion in group.completions) for group in groups}
-    recorded = [Recorded(name, texts[name]) for name in (samples.sample_ids()[index] for index in chosen)]
+    names, corpus = samples.sample_ids(), corpus_of(Path(config.corpus))
+    recorded = [Recorded(names[index], texts[names[index]], corpus) for index in chosen]
     file.write_text("".join(json.dumps(asdict(group)) + "\n" for group in recorded))
     return recorded
 
 
-def read(file: Path, prompts: int, completions: int) -> list[Recorded]:
+def read(file: Path, prompts: int, completions: int, corpus: str, sample_ids: Collection[str]) -> list[Recorded]:
     """The first `completions` texts of the first `prompts` lines of a file that `record` wrote.
 
     Raises:
-        UserError: the file holds fewer, or something else.
+        UserError: the file holds fewer, or something else, or answers to pictures of another corpus or split.
     """
     try:
-        rows = [json.loads(line) for line in file.read_text().splitlines()]
-        recorded = [Recorded(row["sample_id"], tuple(row["texts"])[:completions]) for row in rows[:prompts]]
+        rows = [json.loads(line) for line in file.read_text().splitlines()[:prompts]]
+        recorded = [Recorded(row["sample_id"], tuple(row["texts"])[:completions], row["corpus"]) for row in rows]
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file}: expected a line {{'sample_id', 'texts'}} per prompt ({error}); record anew") from None
+        keys = ", ".join(field.name for field in fields(Recorded))
+        raise UserError(f"{file}: expected a line {{{keys}}} per prompt ({error}); record anew") from None
     if len(recorded) < prompts or any(len(group.texts) < completions for group in recorded):
         raise UserError(f"{file} holds fewer than {prompts} prompts x {completions} completions; record anew")
+    for group in recorded:
+        if group.corpus != corpus or group.sample_id not in sample_ids:
+            raise UserError(
+                f"{file}: expected answers to samples of this split of the corpus {corpus}, got {group.sample_id} of "
+                f"{group.corpus}; record anew, or give the corpus and split it was recorded from"
+            )
     return recorded
 
 

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.throughput.fidelity import fidelity
-from benchmarks.throughput.recording import Recorded, read, record
+from benchmarks.throughput.recording import Recorded, corpus_of, read, record
 from configs import UserError
 from configs.cluster import connect
 from configs.schema import Config
@@ -72,7 +72,8 @@ def run(config: Config, prompts: int, completions: int, recorded: Path | None = 
     torch.set_num_threads(1)
     samples = read_samples(config.corpus, config.split, world_taxonomy(config.world))
     if recorded is not None and recorded.is_file():
-        groups = read(recorded, prompts, completions)
+        corpus = corpus_of(Path(config.corpus))
+        groups = read(recorded, prompts, completions, corpus, set(samples.sample_ids()))
     else:
         groups = record(config, samples, prompts, completions, recorded or Path("completions.jsonl"))
     cases = _cases(config, samples, groups)

@@ -25,7 +25,14 @@ trap 'rm -f "$RAY_AUTH_TOKEN_PATH"; kill $(jobs -p) 2>/dev/null || true' EXIT
 srun --overlap --nodes=1 --ntasks=1 -w "$head" \
     ray start --head --block --node-ip-address "$address" --port "$port" --dashboard-host 127.0.0.1 \
     --num-cpus "$SLURM_CPUS_PER_TASK" --num-gpus "$SLURM_GPUS_PER_NODE" --disable-usage-stats &
-until (exec 3<>"/dev/tcp/$address/$port") 2>/dev/null; do sleep 2; done
+ray_head=$! ends=$((SECONDS + 180))
+until (exec 3<>"/dev/tcp/$address/$port") 2>/dev/null; do
+    if ! kill -0 "$ray_head" 2>/dev/null || [ "$SECONDS" -ge "$ends" ]; then
+        echo "slurm.sh: no Ray head answers at $address:$port on $head; what \`ray start\` said is above" >&2
+        exit 1
+    fi
+    sleep 2
+done
 others=$((SLURM_JOB_NUM_NODES - 1))
 if [ "$others" -gt 0 ]; then
     srun --overlap --nodes="$others" --ntasks="$others" --exclude "$head" \

@@ -155,6 +155,27 @@ def test_only_the_cells_that_are_missing_are_run(finished, folder, samples, monk
     assert summary["variants"]["naive"]["seeds"] == [0, 1, 2, 3]
 
 
+def test_with_resume_false_no_cell_is_left_for_the_start_after_an_interrupted_one(finished, folder, monkeypatch):
+    """Interrupted in the first cell: what the next start finds must not be the policies of the old settings."""
+    ablate(finished, folder)
+    for name in ("train/summary.json", "train/policy/config.json", "timing/summary.json", "steps.json"):
+        file = finished / "sft" / "seed-1" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text('{"steps": 7}')
+    (finished / "naive" / "seed-2" / "evaluate" / "summary.json").unlink()  # a cell that was not finished
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(job, "run_cell", interrupted)
+    monkeypatch.setattr(job.cluster, "prepare", lambda config, name: None)
+    assert ablate(finished, folder, "steps=8", "resume=false") == 130
+    left = [file for variant in TABLE5.variants for file in (finished / variant.name).rglob("*") if file.is_file()]
+    assert left == []
+    assert ablate(finished, folder, "steps=8") == 130  # it goes on with the new settings
+    assert ablate(finished, folder) == 2  # and not with the old ones
+
+
 def test_cells_of_other_settings_do_not_share_a_table(finished, folder, capsys):
     ablate(finished, folder)
     assert ablate(finished, folder, "steps=8") == 2

@@ -17,6 +17,7 @@ from benchmarks.quality.report import write_report
 from benchmarks.quality.report_pictures import words
 from benchmarks.quality.restoration_tables import table
 from benchmarks.quality.restorations import Task, restore_here
+from configs import UserError
 from configs.schema import Config, Reward, World
 from envs import corpus
 from envs.policy_world import world_taxonomy
@@ -112,6 +113,33 @@ def test_answers_are_scored_without_torch_or_ray(folder, tmp_path):
         "sys.exit(f'{status} {loaded}' if status or loaded else 0)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(duvlm.__file__).parent)
+
+
+@pytest.mark.parametrize("prior", ["/nowhere", "/nowhere/adm.pt"])
+def test_a_prior_that_is_not_there_is_told_before_any_answer_is_sampled(folder, tmp_path, capsys, prior):
+    loaded = {name for name in ("torch", "ray") if name in sys.modules}
+    out = tmp_path / "out"
+    assert duvlm.main(["run", "evaluate", f"corpus={folder}", f"reward.prior={prior}", f"out={out}"]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"duvlm: reward.prior={prior}: expected")
+    assert "rollout engine" not in said.out  # the plan, which is printed before an engine starts
+    assert {name for name in ("torch", "ray") if name in sys.modules} == loaded
+    assert not out.exists()
+
+
+def test_what_a_restoration_task_says_to_the_user_comes_without_ray_s_traceback(monkeypatch):
+    import ray
+    from ray.exceptions import RayTaskError
+
+    from benchmarks.quality import parallel
+
+    def get(_):
+        raise RayTaskError("restore", "a traceback", UserError("no such prior")).as_instanceof_cause()
+
+    monkeypatch.setattr(ray, "get", get)
+    with pytest.raises(UserError) as raised:
+        parallel._result(None)
+    assert str(raised.value) == "no such prior"
 
 
 def test_an_answer_given_twice_is_refused(folder, tmp_path, capsys):

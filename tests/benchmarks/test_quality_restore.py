@@ -9,7 +9,7 @@ from PIL import Image
 from skimage import data
 
 import duvlm
-from benchmarks.quality.restore import given_degradation, policy_view, to_photo
+from benchmarks.quality.pixels import given_degradation, policy_view, reduced, to_photo
 from benchmarks.quality.tiles import TILE, TiledPrior, starts
 from configs import UserError
 from envs.corpus import degrade
@@ -57,6 +57,14 @@ def test_pixels_are_those_of_the_photo():
     assert to_photo(TAXONOMY.degradation("low_light", {"gamma": 2, "gain": 0.1}), 4.0)["gamma"] == 2
 
 
+def test_pixels_of_a_reduced_picture_are_fewer():
+    blurred = TAXONOMY.degradation("blur", {"sigma": 8.0})
+    assert reduced(blurred, 8.0)["sigma"] == 1.0
+    assert to_photo(reduced(blurred, 3.7), 3.7)["sigma"] == pytest.approx(8.0)
+    coarse = TAXONOMY.degradation("low_resolution", {"scale": 4})
+    assert [reduced(coarse, ratio)["scale"] for ratio in (1, 2, 8)] == [4, 2, 1]
+
+
 @pytest.mark.parametrize("shape", [(300, 500, 3), (40, 60, 3), (128, 128, 3)])
 def test_the_policy_sees_a_square_of_its_size(shape):
     view, ratio = policy_view(np.zeros(shape, np.uint8), 128)
@@ -80,6 +88,18 @@ def test_a_degradation_that_does_not_exist_is_refused(tmp_path, capsys, degradat
     assert restore(tmp_path / "photo.png", tmp_path / "out", degradation) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_photo_is_not_overwritten_by_what_was_made_of_it(tmp_path, capsys):
+    photo = tmp_path / "photo.png"
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(photo)
+    (tmp_path / "link").symlink_to(tmp_path)
+    before = photo.read_bytes()
+    for out in (tmp_path, tmp_path / "link"):
+        assert restore(photo, out, {"type": "blur", "values": {"sigma": 2.0}}) == 2
+        assert "the photograph itself" in capsys.readouterr().err
+    assert photo.read_bytes() == before
+    assert not (tmp_path / "photo.json").exists()
 
 
 @pytest.mark.parametrize("content", [None, b"", b"GIF89a nothing", b"\x89PNG\r\n\x1a\n broken"])

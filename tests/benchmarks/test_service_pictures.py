@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from benchmarks.quality.restore import given_degradation
+from benchmarks.quality.pixels import given_degradation
 from benchmarks.service import pictures
 from benchmarks.service.app import describe
 from benchmarks.service.serve import _check_free
@@ -26,20 +26,35 @@ def encoded(picture: np.ndarray, kind: str) -> bytes:
 
 
 def test_a_picture_comes_through_unchanged(photo):
-    assert np.array_equal(pictures.read(encoded(photo, "PNG")), photo)
+    found = pictures.read(encoded(photo, "PNG"))
+    assert np.array_equal(found.picture, photo)
+    assert (found.size, found.ratio) == ((128, 128), 1.0)
 
 
 @pytest.mark.parametrize("kind", pictures.FORMATS)
 def test_every_format_is_read(photo, kind):
-    found = pictures.read(encoded(photo, kind))
+    found = pictures.read(encoded(photo, kind)).picture
     assert found.shape == photo.shape
     assert np.abs(found.astype(float) - photo).mean() < 8
 
 
 def test_a_large_picture_is_reduced_and_keeps_its_shape(photo):
     large = cv2.resize(photo, (2000, 1000))
-    found = pictures.read(encoded(large, "JPEG"))
-    assert found.shape == (256, 512, 3)
+    for kind in ("JPEG", "PNG"):
+        found = pictures.read(encoded(large, kind))
+        assert found.picture.shape == (256, 512, 3)
+        assert found.size == (2000, 1000)
+        assert found.ratio == pytest.approx(2000 / 512)
+
+
+@pytest.mark.parametrize(("size", "taken"), [((1600, 100), True), ((2000, 40), False), ((33, 600), False)])
+def test_a_strip_keeps_its_proportions_or_is_refused(size, taken):
+    data = encoded(np.zeros((size[1], size[0], 3), np.uint8), "PNG")
+    if taken:
+        assert pictures.read(data).picture.shape == (32, 512, 3)
+    else:
+        with pytest.raises(pictures.PictureError, match=f"at most 16 to 1, got {size[0]} x {size[1]}"):
+            pictures.read(data)
 
 
 def test_a_picture_turned_by_its_camera_stands_upright(photo):
@@ -48,7 +63,9 @@ def test_a_picture_turned_by_its_camera_stands_upright(photo):
     exif = image.getexif()
     exif[0x0112] = 6
     image.save(buffer, "JPEG", exif=exif)
-    assert pictures.read(buffer.getvalue()).shape == (128, 64, 3)
+    found = pictures.read(buffer.getvalue())
+    assert found.picture.shape == (128, 64, 3)
+    assert found.size == (64, 128)
 
 
 @given(st.binary(max_size=2000))
@@ -63,7 +80,7 @@ def test_a_damaged_picture_is_read_or_refused_but_never_crashes(data):
     for _ in range(data.draw(st.integers(1, 8))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     try:
-        found = pictures.read(bytes(whole[: data.draw(st.integers(1, len(whole)))]))
+        found = pictures.read(bytes(whole[: data.draw(st.integers(1, len(whole)))])).picture
     except pictures.PictureError:
         return
     assert found.dtype == np.uint8

@@ -1,16 +1,18 @@
 """What the benchmarks of the reward engine compute, without engines; one of them runs, small, with them."""
 
+import asyncio
 import json
 
 import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.throughput import scaling
 from benchmarks.throughput.fidelity import fidelity
 from benchmarks.throughput.lines import fitted
 from benchmarks.throughput.recording import read
 from benchmarks.throughput.scaling import LAWS, draw, makespan
-from configs import UserError
+from configs import UserError, load
 
 
 def test_equal_rewards_keep_the_whole_signal():
@@ -50,13 +52,54 @@ def test_a_pull_queue_ends_before_chunks_and_round_robin():
 
 def test_a_recording_that_is_too_short_is_refused(tmp_path):
     file = tmp_path / "recorded.jsonl"
-    file.write_text(json.dumps({"sample_id": "a", "texts": ["x", "y"]}) + "\n")
-    assert read(file, 1, 2)[0].texts == ("x", "y")
+    file.write_text(json.dumps({"sample_id": "a", "texts": ["x", "y"], "corpus": "c0"}) + "\n")
+    assert read(file, 1, 2, "c0", {"a"})[0].texts == ("x", "y")
     with pytest.raises(UserError, match="fewer than 2 prompts x 2 completions"):
-        read(file, 2, 2)
-    file.write_text("{}\n")
-    with pytest.raises(UserError, match="record anew"):
-        read(file, 1, 1)
+        read(file, 2, 2, "c0", {"a"})
+    for line in ("{}", "[]", '{"sample_id": "a", "texts": ["x"]}'):
+        file.write_text(f"{line}\n")
+        with pytest.raises(UserError, match="expected a line {sample_id, texts, corpus} per prompt"):
+            read(file, 1, 1, "c0", {"a"})
+
+
+@pytest.mark.parametrize(("corpus", "ids"), [("c1", {"a"}), ("c0", {"b"})])
+def test_a_recording_of_other_pictures_is_refused(tmp_path, corpus, ids):
+    """Every corpus has a sample of that id."""
+    file = tmp_path / "recorded.jsonl"
+    file.write_text(json.dumps({"sample_id": "a", "texts": ["x", "y"], "corpus": corpus}) + "\n")
+    with pytest.raises(UserError, match="expected answers to samples of this split of the corpus c0, got a of"):
+        read(file, 1, 2, "c0", ids)
+
+
+class Waiting:
+    """A pool whose actors take turns as a perfect pull queue has it, and no time for anything else."""
+
+    def __init__(self, *_, **__):
+        self.actors = 1
+
+    async def start(self):
+        pass
+
+    async def resize(self, actors):
+        self.actors = actors
+
+    def stats(self):
+        return self
+
+    async def close(self):
+        pass
+
+
+def test_an_ideal_pool_is_no_better_than_ideal(monkeypatch):
+    """Though the gate answers 29 % of 24 draws and 30 % of 96."""
+
+    async def time_queries(pool, times, name):
+        return times.sum() / pool.actors
+
+    monkeypatch.setattr(scaling, "RewardPool", Waiting)
+    monkeypatch.setattr(scaling, "time_queries", time_queries)
+    rows = asyncio.run(scaling._measure(load("evaluate"), [1, 2, 4, 8], 24, 0.5))
+    assert [row["efficiency"] for row in rows] == pytest.approx([1.0] * len(rows))
 
 
 def test_the_rise_of_memory_is_that_of_the_last_two_thirds():
@@ -69,6 +112,21 @@ def test_a_benchmark_without_its_corpus_says_so(capsys):
     for name in ("reward", "engine", "soak"):
         assert main([name]) == 2
         assert "expected corpus=FOLDER" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["pipeline", "--steps", "3"], "expected at least 4"),
+        (["corpus", "count=100"], "expected more than 100"),
+        (["scaling", "--json", "/nowhere/figures.json"], "/nowhere/figures.json: expected a file to write to"),
+        (["scaling", "--json", "."], "expected a file to write to"),
+        (["reward", "corpus=/nowhere", "--recorded", "/nowhere/recorded.jsonl"], "expected a file to write to"),
+    ],
+)
+def test_what_could_not_be_finished_is_not_begun(arguments, words, capsys):
+    assert main(arguments) == 2
+    assert words in capsys.readouterr().err
 
 
 def test_settings_may_follow_flags_and_what_is_neither_is_refused(capsys):

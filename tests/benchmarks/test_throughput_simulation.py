@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import gate
+from benchmarks.__main__ import main
 from benchmarks.throughput.measured import read_run
 from benchmarks.throughput.planning import lower_bound, plan, report, splits, table
 from benchmarks.throughput.scaling import makespan
@@ -127,6 +128,15 @@ def test_service_times_come_from_the_trace_and_the_metrics_of_a_run(rl_run):
     assert (set(found.times.restoration), found.times.asked) == ({1.0}, 0.5)
     assert found.step_seconds == pytest.approx(2.0)
     assert (found.shape.prompts, found.shape.group_size, found.shape.actors) == (2, 4, 2)
+
+
+def test_a_run_whose_rewards_another_pool_made_is_no_basis_for_a_plan(rl_run, capsys):
+    config = load("offline", [f"out={rl_run}", "reward.pool=shared"])
+    (rl_run / "config.yaml").write_text(config_to_yaml(config, "offline"))
+    with pytest.raises(UserError, match="shared pool 'shared'"):
+        report(["gpus=8", f"run={rl_run}"])
+    assert main(["simulate", "--run", str(rl_run)]) == 2
+    assert "shared pool 'shared'" in capsys.readouterr().err
 
 
 def test_a_plan_gives_the_bottleneck_most_gpus(rl_run):

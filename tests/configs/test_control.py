@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from ray.exceptions import RayActorError
+from ray.exceptions import GetTimeoutError, RayActorError
 
 from configs import UserError, control, load
 from configs.control import Wish
@@ -18,6 +18,29 @@ def test_a_number_is_a_fixed_size_and_two_are_bounds(text, wish):
 def test_what_is_no_number_of_actors_is_refused(text):
     with pytest.raises(UserError, match="expected N or MIN:MAX"):
         control.read_wish(text)
+
+
+@pytest.mark.parametrize(
+    ("run", "ends"),
+    [("first/offline", True), ("offline", True), ("/runs/first/offline", True), ("first/offline/", True), ("", True),
+     ("rst/offline", False), ("first", False), ("/first/offline", False), ("/work/runs/first/offline", False)],
+)  # fmt: skip
+def test_a_job_is_named_by_the_last_names_of_its_folder(run, ends):
+    assert control.ends_in("/runs/first/offline", run) is ends
+
+
+@pytest.mark.parametrize("error", [ValueError("no such actor"), GetTimeoutError("not in time"), RayActorError()])
+def test_a_job_that_ends_before_it_takes_the_wish_is_one_message(monkeypatch, error):
+    import ray
+
+    def gone(*_, **__):
+        raise error
+
+    monkeypatch.setattr("configs.cluster.connect", lambda: None)
+    monkeypatch.setattr(control, "_named", lambda: ["/runs/first/offline", "/runs/notfirst/offline"])
+    monkeypatch.setattr(ray, "get_actor", gone)
+    with pytest.raises(UserError, match="/runs/first/offline did not take the wish"):
+        control.scale_rewards(Wish(2, 2), "first/offline")
 
 
 class Pool:

@@ -1,8 +1,10 @@
 """What docs/ tells people to deploy: manifests that Kubernetes takes, jobs and settings that exist."""
 
+import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,49 @@ def test_the_slurm_script_is_a_shell_script_and_needs_nothing_that_is_not_there(
     script = DOCS / "deploy" / "slurm.sh"
     subprocess.run(["bash", "-n", script], check=True)
     assert script.stat().st_mode & 0o111
+
+
+def test_the_slurm_script_ends_where_the_head_of_its_cluster_does_not_start(tmp_path):
+    """With commands of Slurm's names, of which `srun ... ray start` fails."""
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "activate").touch()
+    commands = {"scontrol": "echo node", "srun": 'case "$*" in *hostname*) echo 127.0.0.1;; *) exit 7;; esac'}
+    for name, line in commands.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    slurm = {"SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": "node", "SLURM_JOB_NUM_NODES": "1", "RAY_PORT": "9"}
+    slurm |= {"SLURM_CPUS_PER_TASK": "1", "SLURM_GPUS_PER_NODE": "1"}
+    path = f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    command = ["bash", str(DOCS / "deploy" / "slurm.sh"), "offline"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**slurm, "PATH": path}, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("slurm.sh: no Ray head answers at 127.0.0.1:9 on node")
+    assert list((tmp_path / "runs").iterdir()) == []  # nor is the token left
+
+
+@pytest.mark.parametrize(
+    ("installed", "target", "installs"),
+    [
+        ("", ["setup"], "cpu"),
+        ("cpu", ["setup"], ""),
+        ("cpu", ["setup", "EXTRA=cuda"], "cuda"),
+        ("cuda", ["test"], ""),
+        ("cuda", ["setup", "EXTRA=cpu"], "cpu"),
+    ],
+)
+def test_make_installs_what_is_asked_for_unless_it_is_there(tmp_path, installed, target, installs):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / ".venv").mkdir()
+    for name in ("pyproject.toml", "configs/install.sh", "configs/torchvision_schemas.py"):
+        (tmp_path / name).touch()
+    if installed:
+        (tmp_path / ".venv" / f".ready-{installed}").touch()
+    made = ["make", "-n", "-f", str(ROOT / "Makefile"), *target]
+    environment = {"PATH": os.environ["PATH"]}  # without the flags of a make that runs these tests
+    said = subprocess.run(made, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+    assert re.findall(r"install\.sh (\w+)", said) == [installs] * bool(installs)
 
 
 def test_the_container_copies_and_runs_what_exists():

@@ -11,7 +11,11 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from aiohttp import ServerDisconnectedError
+from ray.job_submission import JobDetails, JobStatus, JobType
+from requests import RequestException
 
+import duvlm
 from configs import jobs
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +43,53 @@ def test_json_reaches_the_cluster_s_shell_in_one_piece():
     ).stdout.splitlines()
     assert degradation in printed
     assert "image=a b.png" in printed
+
+
+class Dashboard:
+    """In place of Ray's client: a job that has printed a line, and what is said of it each time somebody looks."""
+
+    def __init__(self, *looks, tail=None):
+        self._looks, self._tail = list(looks), tail
+
+    async def tail_job_logs(self, name):
+        yield "step 1\n"
+        if self._tail:
+            raise self._tail
+
+    def get_job_info(self, name):
+        look = self._looks.pop(0) if len(self._looks) > 1 else self._looks[0]
+        if isinstance(look, Exception):
+            raise look
+        status, code = look
+        return JobDetails(type=JobType.SUBMISSION, entrypoint="", status=status, driver_exit_code=code)
+
+
+RUNNING, ENDED, FAILED = (JobStatus.RUNNING, None), (JobStatus.SUCCEEDED, 0), (JobStatus.FAILED, 2)
+
+
+@pytest.mark.parametrize(
+    ("dashboard", "status", "said"),
+    [
+        (Dashboard(ENDED), 0, ""),
+        (Dashboard(RUNNING, ENDED), 0, ""),
+        (Dashboard(RUNNING, RUNNING, RUNNING, FAILED), 2, "its log broke off"),
+        (Dashboard(RUNNING, FAILED, tail=RuntimeError("closed unexpectedly")), 2, ""),
+        (Dashboard(RUNNING, ENDED, tail=ServerDisconnectedError()), 0, ""),
+        (
+            Dashboard(RuntimeError("Request failed with status code 404: Job raysubmit_x does not exist.")),
+            2,
+            "duvlm: http://127.0.0.1:9 knows no job raysubmit_x: expected one of its jobs",
+        ),
+        (Dashboard(RequestException("connection refused")), 2, "failed: connection refused Expected"),
+    ],
+)
+def test_a_job_is_followed_until_it_has_ended_whatever_becomes_of_its_log(monkeypatch, capsys, dashboard, status, said):
+    monkeypatch.setattr("ray.job_submission.JobSubmissionClient", lambda address: dashboard)
+    monkeypatch.setattr(jobs, "LOOK_SECONDS", 0)
+    assert duvlm.main(["logs", "raysubmit_x", "-f", "--address", "http://127.0.0.1:9"]) == status
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == bool(said)
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +141,9 @@ def test_a_submitted_job_shows_its_log_and_returns_its_exit_status(cluster, tmp_
     bad = _duvlm(environment, "submit", "evaluate", *settings, "--address", address)
     assert bad.returncode == 2, bad.stdout + bad.stderr
     assert "duvlm: no corpus at" in bad.stdout
+    unknown = _duvlm(environment, "logs", "raysubmit_none", "-f", "--address", address)
+    assert unknown.returncode == 2
+    assert f"{address} knows no job raysubmit_none" in unknown.stderr
     listed = _duvlm(environment, "status", "--address", address).stdout
     assert "SUCCEEDED  run corpus" in listed
     assert "FAILED  run evaluate" in listed

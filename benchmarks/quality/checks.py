@@ -1,0 +1,21 @@
+"""What can be told before an engine is started or a question paid for. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from configs import UserError
+
+
+def check_prior(spec: str) -> None:
+    """Raises UserError where nothing is at `reward.prior`; whether it is a network, only loading it can tell."""
+    place = Path(spec).expanduser()
+    if spec.endswith((".pt", ".pth")):
+        there = place.is_file()
+    else:
+        there = spec in ("shipped", "gaussian") or any((place / f / "config.json").is_file() for f in ("", "unet"))
+    if not there:
+        raise UserError(
+            f"reward.prior={spec}: expected shipped, gaussian, the folder of a diffusers UNet2DModel (config.json and "
+            "weights) or an ADM checkpoint FILE.pt, found none there. Train one with `duvlm run prior`"
+        )

@@ -1,0 +1,65 @@
+"""Degradations in the pixels of one picture or another: the taxonomy's are those of the small square a policy sees."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from configs import UserError
+from envs.taxonomy import Degradation, Taxonomy
+
+PIXELS = {"sigma", "scale"}
+"""Keys that count pixels: they grow with the resolution of the picture they are read from."""
+
+
+def given_degradation(answer: dict, taxonomy: Taxonomy, ratio: float) -> Degradation:
+    """A degradation in pixels of the photo; keys that count pixels may be `ratio` times the taxonomy's high.
+
+    Raises:
+        UserError: unknown type, wrong keys, a value out of range.
+    """
+    try:
+        values = dict(answer["values"])
+        inside = dict(values)
+        for name in values.keys() & PIXELS:
+            key = taxonomy.keys[name]
+            high = key.high * ratio + (0.5 if name == "scale" else 0)  # which is whole in every picture
+            if isinstance(values[name], (int, float)) and key.low <= values[name] <= high:
+                inside[name] = min(values[name], key.high)
+        checked = taxonomy.degradation(answer["type"], inside)
+    except KeyError as missing:
+        raise UserError(f'degradation: expected {{"type": ..., "values": {{...}}}}, {missing} is not there') from None
+    except (ValueError, TypeError) as error:
+        raise UserError(f"degradation: {error}") from None
+    exact = {name: round(values[name]) if name == "scale" else values[name] for name in values.keys() & PIXELS}
+    return Degradation(checked.type, tuple((name, exact.get(name, value)) for name, value in checked.values))
+
+
+def policy_view(photo: np.ndarray, size: int) -> tuple[np.ndarray, float]:
+    """The central square, uint8 (size, size, 3), and how many photo pixels one of its pixels spans."""
+    side = min(photo.shape[:2])
+    top, left = ((n - side) // 2 for n in photo.shape[:2])
+    square = np.ascontiguousarray(photo[top : top + side, left : left + side])
+    if side == size:
+        return square, 1.0
+    way = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
+    return cv2.resize(square, (size, size), interpolation=way), side / size
+
+
+def to_photo(degradation: Degradation, ratio: float) -> Degradation:
+    """The same degradation, its pixels those of the photo; whole where they must be."""
+    return _scaled(degradation, ratio, least=2)
+
+
+def reduced(degradation: Degradation, ratio: float) -> Degradation:
+    """The same degradation in the pixels of a picture `ratio` times smaller, in which cells may be pixels (scale 1)."""
+    return _scaled(degradation, 1 / ratio, least=1)
+
+
+def _scaled(degradation: Degradation, ratio: float, least: int) -> Degradation:
+    def scaled(name: str, value):
+        if name == "scale":
+            return max(least, round(value * ratio))
+        return value * ratio if name in PIXELS else value
+
+    return Degradation(degradation.type, tuple((name, scaled(name, value)) for name, value in degradation.values))
