@@ -40,6 +40,16 @@ def settings(learner: LearnerConfig, ranks: int, parameters: int, on_gpu: bool) 
     }
 
 
+def join(backend: str) -> None:
+    """Meets the other ranks at the address in the environment. backend: `nccl` or `gloo`.
+
+    DeepSpeed's reduction through shared memory, which only inference calls, is left out: it would be compiled here, for
+    a minute and with a compiler that a machine may lack.
+    """
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(backend, verbose=False)
+
+
 def initialize(
     module: torch.nn.Module,
     optimizer: torch.optim.Optimizer,

@@ -37,8 +37,7 @@ class LearnerRank:
 
     def start(self, address: tuple[str, int], folder: str, total_steps: int, reference: str | None) -> None:
         """Meets the other ranks and builds the trainer."""
-        import deepspeed
-
+        from learner.deepspeed_settings import join
         from learner.trainer import Trainer
 
         host, port = address
@@ -51,7 +50,7 @@ class LearnerRank:
         os.environ.update({name: str(value) for name, value in place.items()}, LOCAL_RANK="0")
         if host.startswith("127."):
             os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-        deepspeed.init_distributed("nccl" if self._config.learner.gpus else "gloo", verbose=False)
+        join("nccl" if self._config.learner.gpus else "gloo")
         self._trainer = Trainer(
             Path(folder), self._config, total_steps, Path(reference) if reference else None
         )

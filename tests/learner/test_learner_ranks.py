@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -92,6 +93,8 @@ def test_steps_are_those_of_one_plain_process(start, examples, policy_folder, tm
         assert metrics["policy_kl"] > 1e-6
         assert metrics["mismatch"] > 0.1
     assert_agree(learner, trainer, tmp_path)
+    compiled = learner._ranks[0].__ray_call__.remote(lambda _: sys.modules["deepspeed.comm.comm"].cdb.shm_comm_op)
+    assert ray.get(compiled) is None
 
 
 LOSSES = [

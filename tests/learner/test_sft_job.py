@@ -29,6 +29,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path):
     shutil.copytree(whole, broken)
     shutil.rmtree(broken / "policy")
     shutil.rmtree(broken / "checkpoints" / "step-00000004")
+    (broken / "summary.json").unlink()
     sft.run(config(broken))
     weights = "policy/model.safetensors"
     assert (whole / weights).read_bytes() == (broken / weights).read_bytes()
