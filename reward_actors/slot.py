@@ -105,7 +105,8 @@ class Slot:
                 if done:
                     return answers.result()
                 if self.in_flight:
-                    self._stepped(await asyncio.wait_for(actor.steps.remote(), max(half, patience - self._still)))
+                    async with asyncio.timeout(max(half, patience - self._still)):
+                        self._stepped(await actor.steps.remote())
                 if self._still >= patience:
                     raise TimeoutError(f"no step in {patience:g} s")
         finally:
