@@ -13,6 +13,11 @@ def check_learner(config: Config) -> None:
         raise UserError(
             "learner.memory=offload: expected learner.zero=1, 2 or 3, got 0; ZeRO-0 has nothing to move to the host"
         )
+    if 0 < config.learner.gpus < 1 and config.learner.ranks > 1:
+        raise UserError(
+            f"learner.gpus={config.learner.gpus:g} with learner.ranks={config.learner.ranks}: NCCL takes "
+            "one rank a GPU; expected learner.gpus=1, or learner.ranks=1 on a share of a GPU"
+        )
     if config.learner.lora and config.learner.trained in ("norms", "final_norm"):
         raise UserError(
             f"learner.lora={config.learner.lora} with learner.trained={config.learner.trained}: norms have no "

@@ -112,11 +112,12 @@ class LearnerRank:
 
     def bind_weights(self, timeout: float):
         """Opens the address where rollout engines meet rank 0 (see rollout.weight_transfer)."""
+        from rollout.engine import transfer_backend
         from rollout.weight_transfer import BUCKET_BYTES, WeightSender
 
         if self._sender is None:
-            backend = "nccl" if self._config.learner.gpus else "gloo"
-            self._sender = WeightSender(backend, timeout, min(BUCKET_BYTES, self._trainer.manifest().bytes))
+            limit, device = min(BUCKET_BYTES, self._trainer.manifest().bytes), self._trainer.device
+            self._sender = WeightSender(transfer_backend(self._config), timeout, limit, device)
         return self._sender.bind(ray.util.get_node_ip_address())
 
     def open_weights(self, world_size: int) -> None:

@@ -26,8 +26,9 @@ def gpus_spread_over(config: Config) -> int:
 
 
 def transfer_backend(config: Config) -> str:
-    """vLLM's weight transfer: `nccl` between GPUs, ours over gloo between CPUs."""
-    return "nccl" if on_gpu(config) else "gloo"
+    """vLLM's weight transfer: `nccl` between whole GPUs; ours, over gloo, between CPUs and on a GPU that learner and
+    engines have shares of: NCCL refuses two ranks on one GPU."""
+    return "nccl" if min(config.rollout.gpus, config.learner.gpus) >= 1 else "gloo"
 
 
 def environment(config: Config) -> dict[str, str]:
@@ -80,6 +81,8 @@ def engine_arguments(policy_folder: str | Path, processor, config: Config) -> di
     if rollout.grammar:
         arguments["structured_outputs_config"] = {"backend": grammar.BACKEND}
     if on_gpu(config):
+        if rollout.gpus < 1:  # vLLM refuses to start where less than its part is free
+            arguments["gpu_memory_utilization"] = rollout.gpus
         return arguments | {
             "tensor_parallel_size": gpus_spread_over(config),
             "distributed_executor_backend": "mp" if gpus_spread_over(config) > 1 else "uni",  # the actor holds the GPUs

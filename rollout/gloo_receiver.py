@@ -1,4 +1,5 @@
-"""The engine's end of the weight transfer on CPUs; lives in vLLM's worker process."""
+"""The engine's end of the weight transfer on CPUs, and on a GPU that it shares with the learner; lives in vLLM's worker
+process."""
 
 from __future__ import annotations
 
@@ -39,11 +40,15 @@ class GlooWeightTransferEngine(nccl_engine.NCCLWeightTransferEngine):
         rank = init_info.rank_offset + self.parallel_config.rank
         address, port = init_info.master_address, init_info.master_port
         self._limit = init_info.packed_buffer_size_bytes
-        self.model_update_group = Channel(address, port, rank, init_info.world_size, init_info.timeout, self._limit)
+        self.model_update_group = Channel(
+            address, port, rank, init_info.world_size, init_info.timeout, self._limit, device=self.device
+        )
 
     def update_weights(self, update_info: dict) -> None:
-        """As in the base class, without its synchronisation of an accelerator."""
-        self.receive_weights(self.parse_update_info(update_info))
+        """As in the base class, which synchronises an accelerator even where there is none."""
+        if self.device.type != "cpu":
+            return super().update_weights(update_info)
+        return self.receive_weights(self.parse_update_info(update_info))
 
     def receive_weights(self, update_info: GlooUpdateInfo) -> None:
         """Receives and loads bucket after bucket. RuntimeError if the learner goes away or is too slow, or if what
@@ -66,7 +71,7 @@ class GlooWeightTransferEngine(nccl_engine.NCCLWeightTransferEngine):
         of its own, so the reload passes it by, and it would go on answering with the old ones.
         """
         super().finish_weight_update()
-        if self.model_config.hf_config.tie_word_embeddings:
+        if self.device.type == "cpu" and self.model_config.hf_config.tie_word_embeddings:
             for layer in self.model.modules():
                 if isinstance(layer, ParallelLMHead):
                     dispatch_cpu_unquantized_gemm(layer, remove_weight=False)

@@ -88,8 +88,8 @@ def buckets(sizes: Sequence[int], limit: int) -> Iterator[slice]:
 
 
 def as_bytes(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor's bytes, a uint8 vector on the CPU."""
-    return tensor.detach().contiguous().view(-1).view(torch.uint8).cpu()
+    """A tensor's bytes, a uint8 vector where the tensor is."""
+    return tensor.detach().contiguous().view(-1).view(torch.uint8)
 
 
 def unpack(packed: torch.Tensor, manifest: Manifest) -> list[tuple[str, torch.Tensor]]:
@@ -106,7 +106,7 @@ def unpack(packed: torch.Tensor, manifest: Manifest) -> list[tuple[str, torch.Te
 
 def checksum(tensor: torch.Tensor) -> int:
     """CRC-32 of a tensor's bytes."""
-    return zlib.crc32(as_bytes(tensor).numpy())
+    return zlib.crc32(as_bytes(tensor).cpu().numpy())
 
 
 def checked(manifest: Manifest, named_tensors: NamedTensors) -> Iterator[torch.Tensor]:

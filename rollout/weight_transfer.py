@@ -1,8 +1,9 @@
 """How weights travel from the learner to the engines: packed in buckets, broadcast to all engines at once.
 
-The learner's first rank is rank 0 of the transfer group, the workers of the engines follow. On GPUs this is
-vLLM's own `nccl` transfer; on CPUs the same protocol runs over gloo, or through memory that all share on one machine
-(`rollout.channel`; receiver: `rollout.gloo_receiver`).
+The learner's first rank is rank 0 of the transfer group, the workers of the engines follow. Between GPUs of their own
+this is vLLM's own `nccl` transfer. Between CPUs, and where learner and engines have shares of one GPU (which NCCL
+refuses), the same protocol runs over gloo, its buckets through memory of that machine or GPU (`rollout.channel`;
+receiver: `rollout.gloo_receiver`).
 """
 
 from __future__ import annotations
@@ -66,9 +67,13 @@ class WeightSender:
     Lives in the learner's first rank; other ranks only walk through their tensors, for the gathering.
     """
 
-    def __init__(self, backend: str, timeout: float = 300.0, bucket_bytes: int = BUCKET_BYTES):
-        """backend: "gloo" or "nccl". timeout: seconds after which a step fails instead of hanging (gloo)."""
+    def __init__(
+        self, backend: str, timeout: float = 300.0, bucket_bytes: int = BUCKET_BYTES, device: str | torch.device = "cpu"
+    ):
+        """backend: "gloo" or "nccl". timeout: seconds after which a step fails instead of hanging (gloo). device: where
+        the tensors are."""
         self._backend, self._limit, self._timeout = backend, bucket_bytes, timeout
+        self._device = torch.device(device)
         self._socket = self._group = self._endpoint = None
 
     def bind(self, address: str) -> Endpoint:
@@ -84,7 +89,9 @@ class WeightSender:
         address, port = self._endpoint.address, self._endpoint.port
         try:
             if self._backend == "gloo":
-                self._group = Channel(address, port, 0, world_size, self._timeout, self._limit, listen)
+                self._group = Channel(
+                    address, port, 0, world_size, self._timeout, self._limit, listen, self._device
+                )
             else:
                 listen.close()  # NCCL's store binds the port itself
                 self._group = _nccl_group(address, port, world_size)
