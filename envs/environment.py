@@ -45,7 +45,8 @@ class OfflineEnvironment(OnlineEnvironment):
     """Prompts with truth, judged by one of three strategies (Table 5).
 
     structured: a wrong type is gated too (Eq. 7 and 8; keys follow from the type), the rest is restored.
-    naive: whatever is an answer is restored, a wrong type with the wrong operator.
+    naive: no gate at all: a wrong type is restored with the wrong operator, and what cannot be read restores nothing:
+    it earns what the degraded picture itself is worth.
     value: nothing is restored: the reward is -`relative_error`, and a wrong type is gated.
     """
 
@@ -62,6 +63,8 @@ class OfflineEnvironment(OnlineEnvironment):
 
     def judge(self, prompt: Prompt, completion: Completion) -> Gated | RewardQuery | Scored:
         verdict = super().judge(prompt, completion)
+        if self._strategy == "naive" and isinstance(verdict, Gated):
+            return RewardQuery(prompt.sample_id, prompt.sample)
         if self._strategy != "value" or isinstance(verdict, Gated):
             return verdict
         error = relative_error(self._truth[prompt.sample_id], verdict.degradation)

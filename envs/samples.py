@@ -66,13 +66,14 @@ class Group:
 class RewardQuery:
     """One restoration to score. Equal (sample_id, degradation) are one query. `sample` as in `Prompt`.
 
+    degradation: by what it is restored; None: not at all, the degraded picture is scored as it is.
     picture: the restored picture is wanted too, not its score alone.
     content: `Sample.content`, where several corpora may use one sample_id for different pictures; else empty.
     """
 
     sample_id: str
     sample: Any = field(compare=False, hash=False, repr=False)
-    degradation: Degradation = None
+    degradation: Degradation | None = None
     picture: bool = False
     content: str = ""
 

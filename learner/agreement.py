@@ -17,20 +17,21 @@ from envs.taxonomy import Degradation
 from reward_actors.terms import AGREEMENT, Spec, terms
 
 
-def agreements(answers: Sequence[Degradation]) -> list[float]:
+def agreements(answers: Sequence[Degradation | None]) -> list[float]:
     """Of each answer 1 - `relative_error` against the median, key by key, of those of the most frequent type.
 
-    1 is the median itself, 0 another type (of two as frequent ones, that of the first answer counts).
+    1 is the median itself, 0 another type (of two as frequent ones, that of the first answer counts) or no answer.
     """
-    if not answers:
-        return []
-    kind = Counter(answer.type for answer in answers).most_common(1)[0][0]
-    middle = _median([answer for answer in answers if answer.type == kind])
-    return [1.0 - relative_error(middle, answer) if answer.type == kind else 0.0 for answer in answers]
+    read = [answer for answer in answers if answer is not None]
+    if not read:
+        return [0.0] * len(answers)
+    kind = Counter(answer.type for answer in read).most_common(1)[0][0]
+    middle = _median([answer for answer in read if answer.type == kind])
+    return [1.0 - relative_error(middle, answer) if answer and answer.type == kind else 0.0 for answer in answers]
 
 
 def with_agreement(
-    scorer: Spec, answers: Sequence[Degradation], scores: Sequence[Scored | Failed]
+    scorer: Spec, answers: Sequence[Degradation | None], scores: Sequence[Scored | Failed]
 ) -> list[Scored | Failed]:
     """The scores of one group's answers, in order, with the term `agreement` where `scorer` has it."""
     term = next((term for term in terms(scorer) if term.name == AGREEMENT), None)

@@ -18,11 +18,14 @@ from reward_actors.restorers import Restorer, noise, schedule, step
 
 @dataclass
 class Row:
-    """One restoration under way. y: (3, H, W) on [0, 1]; x: (draws, 3, H, W) on [-1, 1], None until it has begun."""
+    """One restoration under way. y: (3, H, W) on [0, 1]; x: (draws, 3, H, W) on [-1, 1], None until it has begun.
+
+    Without a degradation there is nothing to undo: x is y, and the row is finished from the start.
+    """
 
     key: Hashable
     sample_id: str
-    degradation: Degradation
+    degradation: Degradation | None
     restorer: Restorer
     y: Tensor
     timesteps: tuple[int, ...]
@@ -65,7 +68,7 @@ class RunningBatch:
         key: Hashable,
         sample_id: str,
         degraded: np.ndarray,
-        degradation: Degradation,
+        degradation: Degradation | None,
         restorer: Restorer | None = None,
     ) -> None:
         """Takes in one picture, uint8 (H, W, 3). `restorer` overrides the batch's own for this row.
@@ -77,7 +80,8 @@ class RunningBatch:
             raise RuntimeError(f"the running batch holds its {self.capacity} rows already")
         restorer = restorer or self._restorer
         y = torch.tensor(degraded, device=self._prior.device).permute(2, 0, 1).contiguous().float() / 255
-        self._rows.append(Row(key, sample_id, degradation, restorer, y, schedule(restorer, degradation)))
+        timesteps, begun = (schedule(restorer, degradation), None) if degradation else ((), 2 * y[None] - 1)
+        self._rows.append(Row(key, sample_id, degradation, restorer, y, timesteps, begun))
 
     @torch.inference_mode()
     def step(self) -> list[tuple[Hashable, np.ndarray]]:

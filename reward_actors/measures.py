@@ -39,14 +39,17 @@ def ssim(picture: np.ndarray, truth: np.ndarray) -> float:
     )  # fmt: skip
 
 
-def consistency(restored: np.ndarray, degraded: np.ndarray, degradation: Degradation) -> float:
-    """-MSE between G(restored; D) and the degraded picture: 0 where the answer explains the data."""
+def consistency(restored: np.ndarray, degraded: np.ndarray, degradation: Degradation | None) -> float:
+    """-MSE between G(restored; D) and the degraded picture: 0 where the answer explains the data. None: G changes
+    nothing."""
+    if degradation is None:
+        return -mse(unit(restored), degraded)
     picture = torch.tensor(unit(restored)).permute(2, 0, 1)[None]
     again = degrade(picture, [degradation])[0].permute(1, 2, 0).numpy()
     return -mse(again, degraded)
 
 
-def consistency_db(restored: np.ndarray, degraded: np.ndarray, degradation: Degradation) -> float:
+def consistency_db(restored: np.ndarray, degraded: np.ndarray, degradation: Degradation | None) -> float:
     """PSNR between G(restored; D) and the degraded picture, dB, at most `DATA_EXPLAINED`."""
     return min(decibel(-consistency(restored, degraded, degradation)), DATA_EXPLAINED)
 

@@ -81,7 +81,13 @@ def test_the_naive_strategy_restores_a_wrong_type_with_the_wrong_operator():
     query = judged_by("naive", WRONG_TYPE)
     assert isinstance(query, RewardQuery)
     assert query.degradation.type == "low_resolution"
-    assert judged_by("naive", said("blur")) == Gated("no_answer", -1.0)
+
+
+def test_the_naive_strategy_restores_nothing_where_nothing_can_be_read():
+    for answer in ("blur", "[T-blur][K-sigma][V-99.00]", "[T-haze][K-sigma][V-2.00]"):
+        query = judged_by("naive", said(answer))
+        assert isinstance(query, RewardQuery)
+        assert query.degradation is None
 
 
 def test_the_value_strategy_restores_nothing_and_gates_a_wrong_type():

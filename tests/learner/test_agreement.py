@@ -35,6 +35,11 @@ def test_another_type_than_most_does_not_agree_at_all():
     assert agreements([]) == []
 
 
+def test_no_answer_agrees_with_nothing():
+    assert agreements([None, blur(2.0), None]) == [0.0, 1.0, 0.0]
+    assert agreements([None, None]) == [0.0, 0.0]
+
+
 def test_a_grid_of_transmissions_is_compared_number_by_number():
     hazy = taxonomy(transmission_grid=2)
     light, grid = hazy["haze"].keys[0].name, hazy["haze"].keys[1].name

@@ -137,6 +137,16 @@ def test_haze_in_the_fast_restorer_costs_no_denoiser_call(unet_prior, samples):
     assert batch.image_steps == 0
 
 
+def test_without_a_degradation_a_picture_is_left_as_it_is(unet_prior, samples):
+    batch = RunningBatch(unet_prior, SHORT, capacity=2)
+    batch.add("nothing", samples[0].sample_id, samples[0].degraded, None)
+    batch.add("blur", samples[1].sample_id, samples[1].degraded, samples[1].degradation)
+    ((key, picture),) = batch.step()
+    assert key == "nothing"
+    assert np.abs(picture - samples[0].degraded / 255).max() <= 1e-6
+    assert batch.image_steps == 1  # the other's
+
+
 def test_a_full_batch_takes_nobody(unet_prior, samples):
     batch = RunningBatch(unet_prior, SHORT, capacity=1)
     batch.add(0, "a", samples[0].degraded, samples[0].degradation)

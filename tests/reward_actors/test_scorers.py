@@ -42,6 +42,12 @@ def test_consistency_needs_no_truth_and_is_perfect_for_the_true_picture(samples,
     assert "mse" not in parts
 
 
+def test_what_nothing_was_done_to_explains_the_data(samples):
+    reward, parts = score(["consistency", "psnr:0.05"], unit(samples[0].degraded), samples[0], None)
+    assert parts["consistency"] == pytest.approx(0, abs=1e-9)
+    assert reward == pytest.approx(0.05 * parts["psnr"])
+
+
 def test_a_composite_is_the_sum_of_its_weighted_terms_each_turned_upwards(samples):
     sample = samples[0]
     reward, parts = score(COMPOSITE, unit(sample.degraded), sample, sample.degradation)
