@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from reward_actors.iqa import niqe_local
 
 BLOCK = 32
 CROPS_PER_PHOTO = 40
+CHECKPOINT = "rank_iqa.checkpoint"
 SAVE_STEPS, SAY_STEPS = 250, 50
 JUDGED = 24
 """Batches of pictures of the val split by which a trained network is judged."""
@@ -32,8 +34,11 @@ JUDGED = 24
 def run(config: Config) -> None:
     """Fits to the train photos of photos=, crops of size= pixels a side; writes niqe_local.json, rank_iqa.safetensors.
 
+    What OUT holds already of the same photographs and settings is kept, unless `resume=false`.
+
     Raises:
-        UserError: no train photo, too few sharp blocks, or a network without photos of the val split to judge it by.
+        UserError: no train photo, too few sharp blocks, a network without photos of the val split to judge it by, or
+            OUT has a checkpoint of one that was trained on other photographs, or with another seed, size or world.
     """
     size = config.size or config.world.size
     photos = scan_photos(config.photos, config.seed, size)[0]
@@ -42,14 +47,18 @@ def run(config: Config) -> None:
         lacking = "val" if train else "train"
         raise UserError(f"photos={config.photos}: expected photographs of the {lacking} split, found none")
     about = {"photos": sorted({photo.photo_id for photo in train}), "size": size, "seed": config.seed}
-    model = niqe_local.fit(crops(train, size, config.seed, CROPS_PER_PHOTO), BLOCK, about)
     folder = run_folder(config, "fit-iqa")
+    trainer = _trainer(config, about, folder / CHECKPOINT) if config.steps else None  # before anything is written
+    file = folder / "niqe_local.json"
+    model = _fitted(file, about) if config.resume else None
+    if model is None:
+        model = niqe_local.fit(crops(train, size, config.seed, CROPS_PER_PHOTO), BLOCK, about)
     with locked(folder):
         write_atomically(folder / "config.yaml", config_to_yaml(config, "fit-iqa"))
-        niqe_local.save(model, folder / "niqe_local.json")
-        print(f"{folder / 'niqe_local.json'}: {model.about['blocks']} sharp blocks of {len(train)} photographs")
-        if config.steps:
-            _train(config, train, val, size, folder)
+        niqe_local.save(model, file)
+        print(f"{file}: {model.about['blocks']} sharp blocks of {len(train)} photographs")
+        if trainer:
+            _train(config, trainer, train, val, size, folder)
 
 
 def crops(photos: list[Photo], size: int, seed: int, per_photo: int):
@@ -60,13 +69,27 @@ def crops(photos: list[Photo], size: int, seed: int, per_photo: int):
             yield crop(picture, size, rng)
 
 
-def _train(config: Config, train: list[Photo], val: list[Photo], size: int, folder: Path) -> None:
+def _fitted(file: Path, about: dict) -> niqe_local.NaturalModel | None:
+    """The model in `file`, if it was fitted to the same."""
+    if not file.is_file():
+        return None
+    model = niqe_local.load(str(file))
+    return model if about.items() <= model.about.items() else None
+
+
+def _trainer(config: Config, about: dict, checkpoint: Path) -> RankTrainer:
     torch.set_num_threads(1)
-    groups = Groups(train, config.world, size, config.seed)
-    trainer, checkpoint = RankTrainer(config.steps, config.learner.lr, config.seed), folder / "rank_iqa.checkpoint"
+    trainer = RankTrainer(config.steps, config.learner.lr, config.seed, about | {"world": asdict(config.world)})
     if config.resume:
         trainer.load(checkpoint)
-    else:  # should this run be killed before its first, an earlier run's would be taken for its own
+    return trainer
+
+
+def _train(
+    config: Config, trainer: RankTrainer, train: list[Photo], val: list[Photo], size: int, folder: Path
+) -> None:
+    groups, checkpoint = Groups(train, config.world, size, config.seed), folder / CHECKPOINT
+    if not config.resume:  # should this run be killed before its first, an earlier run's would be taken for its own
         checkpoint.unlink(missing_ok=True)
     first, began, losses = trainer.step, time.monotonic(), []
     write_atomically(folder / "metrics.jsonl", lines_until(folder / "metrics.jsonl", first))

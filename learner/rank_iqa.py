@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from configs import UserError
 from configs.schema import World
 from envs import degradations
 from envs.corpus import crop
@@ -73,8 +75,10 @@ def guess(truth: Degradation, kind: DegradationType, taxonomy: Taxonomy, rng: np
 class RankTrainer:
     """Network, AdamW with warm-up and cosine, and their checkpoint, a file."""
 
-    def __init__(self, steps: int, lr: float, seed: int):
+    def __init__(self, steps: int, lr: float, seed: int, learns: Mapping[str, object]):
+        """learns: from what, as far as JSON tells it."""
         torch.manual_seed(seed)
+        self._about = json.dumps({**learns, "seed": seed}, sort_keys=True)
         self.steps, self.step = steps, 0
         self.network = rank_iqa.RankNet().to(memory_format=torch.channels_last)
         self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=lr, weight_decay=WEIGHT_DECAY)
@@ -97,14 +101,23 @@ class RankTrainer:
         """In place of the checkpoint before, at once."""
         aside = file.with_suffix(".new")
         state = {"step": self.step, "network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
-        torch.save(state, aside)
+        torch.save({**state, "about": self._about}, aside)
         os.replace(aside, file)
 
     def load(self, file: Path) -> None:
-        """Continues from a checkpoint, if there is one."""
+        """Continues from a checkpoint, if there is one.
+
+        Raises:
+            UserError: it is that of another training.
+        """
         if not file.is_file():
             return
         state = torch.load(file, weights_only=True)
+        if state.get("about") != self._about:
+            raise UserError(
+                f"{file} is of a training on other photographs, or with another seed, size or world; set resume=false "
+                "to train anew, or out= to another folder"
+            )
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step = state["step"]

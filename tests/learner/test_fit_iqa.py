@@ -80,3 +80,17 @@ def test_a_network_is_not_trained_without_photographs_to_judge_it_by(tmp_path, p
     with pytest.raises(UserError, match="photographs of the val split, found none"):
         fit_iqa.run(load("fit-iqa", [f"photos={tmp_path}", "steps=1", f"out={tmp_path / 'out'}"]))
     assert not (tmp_path / "out").exists()
+
+
+def test_what_was_fitted_is_kept_and_another_training_is_not_continued(quick, tmp_path, monkeypatch):
+    settings = ["photos=bundled", "size=64", "steps=2", f"out={tmp_path / 'out'}"]
+    fit_iqa.run(load("fit-iqa", settings))
+    fitted, fit = [], niqe_local.fit
+    monkeypatch.setattr(niqe_local, "fit", lambda *what: fitted.append(what) or fit(*what))
+    fit_iqa.run(load("fit-iqa", settings))
+    assert not fitted
+    with pytest.raises(UserError, match="resume=false"):
+        fit_iqa.run(load("fit-iqa", [*settings, "seed=1"]))
+    assert niqe_local.load(str(tmp_path / "out" / "niqe_local.json")).about["seed"] == 0
+    fit_iqa.run(load("fit-iqa", [*settings, "seed=1", "resume=false"]))
+    assert len(fitted) == 1
