@@ -13,8 +13,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 
 import ray
@@ -23,11 +22,10 @@ from configs import UserError, control, run_folder
 from configs.cluster import prepare
 from configs.schema import Config
 from envs.policy_world import policy_folder
-from envs.samples import Group, Prompt, RewardQuery
 from learner import checkpoint
-from learner.agreement import with_agreement
+from learner.batches import Batches
 from learner.checks import check_rl
-from learner.experience import JudgedGroup, mean_reward, measures, saturated, teaches_nothing, trajectories
+from learner.experience import JudgedGroup, mean_reward, measures, saturated, trajectories
 from learner.grpo import Trajectory
 from learner.lock import locked
 from learner.meter import Meter
@@ -36,7 +34,7 @@ from learner.probe import Probe
 from learner.ranks import Learner
 from learner.reward_scale import RunningScale, rescaled
 from learner.runlog import RunLog, finished
-from learner.staleness import may_sample, steps_ahead
+from learner.staleness import Pace, steps_ahead
 from learner.weight_source import LearnerWeights
 from learner.worlds import JobWorld, open_world
 from reward_actors.client import SharedPool, open_pool
@@ -91,17 +89,15 @@ class Loop:
     def __init__(
         self, config: Config, job: str, policy: Path, world: JobWorld, probe: Probe | None, stages: Stages = STAGES
     ):
-        self.config, self.environment, self.samples, self.probe = config, world.environment, world.samples, probe
+        self.config, self.world, self.probe = config, world, probe
         self.job, self.out, self.online = job, run_folder(config, job), job == "online"
-        self.policy, self.version = policy, 0
+        self.policy, self.pace = policy, Pace(config.grpo.max_staleness)
         self.recent: list[float] = []  # mean rewards of the last steps
         self.scale = RunningScale(terms(config.reward.scorer)) if self.online else None
         self.stages, self.rollouts, self.rewards = stages, stages.rollouts(config, self.policy), stages.rewards(config)
         self.learner: Learner | None = None
         self.weights: LearnerWeights | None = None
         self.desk, self.wishes = control.open_desk(config, job), None
-        self.sampling = asyncio.Lock()  # sampling and syncing take turns: one batch, one set of weights
-        self.synced = asyncio.Condition()
 
     async def run(self) -> None:
         config = self.config
@@ -117,6 +113,7 @@ class Loop:
             self.wishes = asyncio.create_task(control.grant(self.desk, self.rewards))
             first = await self._resume()
             with RunLog(self.out, self.job, config, config.steps, first, SHOWN) as self.log:
+                self.batches = Batches(config, self.world, self.rollouts, self.rewards, self.pace, self.log)
                 last = await self._steps(first)
                 policy = self.out / "policy"
                 await asyncio.to_thread(self.learner.save_policy, policy)
@@ -131,7 +128,7 @@ class Loop:
 
     async def _steps(self, first: int) -> dict:
         """The loop. Returns the metrics of the last step."""
-        config, batches = self.config, {}
+        config, collecting = self.config, {}
         metrics: dict = {"step": first}
         try:
             for step in range(first, config.steps):
@@ -139,9 +136,9 @@ class Loop:
                     break
                 meter = Meter(config, self.rollouts, self.rewards)
                 for ahead in steps_ahead(step, config.grpo.max_staleness, config.steps):
-                    if ahead not in batches:
-                        batches[ahead] = asyncio.create_task(self._collect(ahead))
-                judged = await batches.pop(step)
+                    if ahead not in collecting:
+                        collecting[ahead] = asyncio.create_task(self.batches.collect(ahead))
+                judged = await collecting.pop(step)
                 if self.scale:
                     judged, self.scale = rescaled(judged, self.scale)
                 with self.log.timed("learner", "ranks", f"step {step}"):
@@ -159,83 +156,27 @@ class Loop:
                 if keep:
                     await self._save(step + 1)
         finally:
-            for batch in batches.values():
+            for batch in collecting.values():
                 batch.cancel()
-        return {"step": self.version, **metrics, "saturated": self._saturated()}
+        return {"step": self.pace.version, **metrics, "saturated": self._saturated()}
 
     def _saturated(self) -> bool:
         """Whether an online job has learned what it can (see `saturated`)."""
         return self.online and saturated(self.recent, SATURATION_WINDOW)
 
     async def _measure_probe(self) -> dict[str, float]:
-        async with self.sampling:
+        async with self.pace.sampling:
             return await self.probe.measure(self.rollouts)
-
-    async def _collect(self, step: int) -> list[JudgedGroup]:
-        """The groups of one step, in the order of its prompts.
-
-        Restorations begin while other prompts are still sampled. Groups that would teach nothing are replaced, at
-        most `refill` of them. Their prompts come from a second stream: so those of a step follow from its number
-        alone, and neither a resumed run nor the next step, under way already, depends on what was replaced.
-        """
-        async with self.synced:
-            await self.synced.wait_for(lambda: may_sample(step, self.version, self.config.grpo.max_staleness))
-        grpo, seed = self.config.grpo, self.config.seed
-        judged = await self._sampled(step, seed, step * grpo.prompts, grpo.prompts)
-        spare, last = step * grpo.refill, (step + 1) * grpo.refill
-        while flat := [i for i, item in enumerate(judged) if teaches_nothing(item)][: last - spare]:
-            fresh = await self._sampled(step, seed + 1, spare, len(flat))
-            spare += len(flat)
-            for i, item in zip(flat, fresh, strict=True):
-                judged[i] = replace(item, replaced=judged[i].replaced + 1)
-        return judged
-
-    async def _sampled(self, step: int, seed: int, start: int, count: int) -> list[JudgedGroup]:
-        """The groups of `count` prompts of the stream `seed` from `start` on, judged, in the order of the prompts."""
-        judging = {}
-        try:
-            async with self.sampling:
-                prompts = [self._sent(p) for p in islice(self.environment.prompts(seed, start), count)]
-                async for group in self.rollouts.sample(prompts, seed=seed, start=start):
-                    name, began = f"step {step} {group.prompt.sample_id}", time.time() - group.seconds
-                    self.log.span("rollout", "engine", name, began, group.seconds)
-                    judging[group.prompt.sample] = asyncio.create_task(self._judge(group, step))
-            return list(await asyncio.gather(*[judging[prompt.sample] for prompt in prompts]))
-        finally:  # where sampling or one of them failed, nobody waits for the others
-            for task in judging.values():
-                task.cancel()
-
-    async def _judge(self, group: Group, step: int) -> JudgedGroup:
-        """Gate first, on this CPU; only what passes is restored."""
-        began = time.time()
-        verdicts: list = [
-            self.environment.judge(group.prompt, completion) for completion in group.completions
-        ]
-        asked = [index for index, verdict in enumerate(verdicts) if isinstance(verdict, RewardQuery)]
-        queries = [verdicts[index] for index in asked]
-        scores = await self.rewards.score(queries, priority=step)
-        scores = with_agreement(self.config.reward.scorer, [query.degradation for query in queries], scores)
-        for index, score in zip(asked, scores, strict=True):
-            verdicts[index] = score
-        ended = time.time()
-        self.log.span("reward", "pool", f"step {step} {group.prompt.sample_id}", began, ended - began)
-        return JudgedGroup(group, tuple(verdicts), began, ended)
-
-    def _sent(self, prompt: Prompt) -> Prompt:
-        """The prompt with its sample in the object store: it travels once, as uint8, and by reference after."""
-        return replace(prompt, sample=ray.put(self.samples[prompt.sample]))
 
     async def _sync(self, version: int) -> dict:
         """Sends the learner's weights to the engines, which by then have no group under way."""
         began, before = time.time(), self.rollouts.stats().update_bytes
-        async with self.sampling:
+        async with self.pace.sampling:
             start = time.time()
             await self.rollouts.update(self.weights)
             seconds = time.time() - start
         self.log.span("learner", "sync", f"version {version}", start, seconds)
-        async with self.synced:
-            self.version = version
-            self.synced.notify_all()
+        await self.pace.reach(version)
         sent = self.rollouts.stats().update_bytes - before
         return {"sync": {"seconds": seconds, "waited": start - began, "bytes": sent, "version": version}}
 
@@ -253,12 +194,13 @@ class Loop:
         found = await asyncio.to_thread(checkpoint.to_continue, self.out / "checkpoints", self.config.resume)
         if found is not None:
             await asyncio.to_thread(self.learner.load, found)
-            self.version, cursor = checkpoint.step_of(found), checkpoint.cursor_of(found)
+            await self.pace.reach(checkpoint.step_of(found))
+            cursor = checkpoint.cursor_of(found)
             self.recent = cursor["recent"]
             if self.scale:
                 self.scale = self.scale.restored(cursor["scale"])
         await self.rollouts.update(self.weights)
-        return self.version
+        return self.pace.version
 
 
 def _some(taken: list[Trajectory], judged: Sequence[JudgedGroup]) -> list[Trajectory]:

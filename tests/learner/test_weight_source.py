@@ -127,9 +127,9 @@ def test_ranks_that_never_end_sending_are_taken_for_dead_although_they_answer(mo
 def test_a_rank_leaves_its_old_group_when_it_opens_another(monkeypatch):
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "127.0.0.1")
     config, left = Config(), []
-    config.learner.gpus = 1.0
+    config.learner.gpus = config.rollout.gpus = 1.0
     rank = LearnerRank(0, config)
-    rank._trainer = SimpleNamespace(manifest=lambda: SimpleNamespace(bytes=64))
+    rank._trainer = SimpleNamespace(manifest=lambda: SimpleNamespace(bytes=64), device="cpu")
     rank.bind_weights(5)
     rank._sender._group = SimpleNamespace(destroy=lambda: left.append(True))
     rank.bind_weights(5)
