@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.quality import ceiling
+from benchmarks.quality import ceiling, regressor
 from configs import UserError, load
 from envs.corpus import degrade
 from envs.metrics import measure, read_degradation
@@ -26,10 +26,10 @@ def blurred(photo, count, seed):
 
 def test_it_learns_to_read_a_number_that_the_picture_shows(photo):
     train, test = blurred(photo, 64, seed=0), blurred(photo, 32, seed=1)
-    network, losses = ceiling.fit(train, TAXONOMY, VIEWS, updates=80, seed=0)
+    network, losses = regressor.fit(train, TAXONOMY, VIEWS, updates=80, seed=0)
     assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:10])
     truths = [sample.degradation for sample in test]
-    answers = [read_degradation(found) for found in ceiling.read(network, test, TAXONOMY, VIEWS)]
+    answers = [read_degradation(found) for found in regressor.read(network, test, TAXONOMY, VIEWS)]
     middle = TAXONOMY.degradation("blur", {"sigma": float(np.median([truth["sigma"] for truth in truths]))})
     constant = measure(truths, [read_degradation(middle)] * len(test), TAXONOMY, resamples=0).p_rel
     found = measure(truths, answers, TAXONOMY, resamples=0)
@@ -39,10 +39,12 @@ def test_it_learns_to_read_a_number_that_the_picture_shows(photo):
 
 def test_it_repeats_itself(photo):
     train = blurred(photo, 8, seed=0)
-    first, second = (ceiling.fit(train, TAXONOMY, VIEWS, updates=2, seed=3)[1] for _ in range(2))
+    first, second = (regressor.fit(train, TAXONOMY, VIEWS, updates=2, seed=3)[1] for _ in range(2))
     assert first == second
 
 
-def test_without_a_corpus_it_says_what_to_do():
+def test_without_a_corpus_or_an_update_it_says_what_to_do():
     with pytest.raises(UserError, match="corpus=FOLDER"):
         ceiling.run(load("evaluate", []))
+    with pytest.raises(UserError, match="at least 1"):
+        ceiling.run(load("evaluate", ["corpus=anywhere"]), updates=0)
