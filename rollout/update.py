@@ -126,7 +126,7 @@ def _raise_cause(tasks: list[asyncio.Task], sending: asyncio.Task | None) -> Non
 def _error(task: asyncio.Task) -> BaseException | None:
     if not task.done():
         task.cancel()
-        return TimeoutError("no answer in time")
+        return TimeoutError("no answer in time, it hangs")
     return task.exception()
 
 
