@@ -1,7 +1,7 @@
-"""How well a network that does nothing else reads each number off the picture: what a policy could reach at most.
+"""How well a network that does nothing else reads each number off the picture: what a policy is held against.
 
-Where this is no better than the policy, the picture does not say more, or the training pictures do not teach it: no
-training of the policy on them will move that key.
+It is no bound. But where it reads a key no better than the policy does, more training on the same pictures is unlikely
+to move that key: they do not say more, or do not teach it.
 """
 
 from __future__ import annotations
