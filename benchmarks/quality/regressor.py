@@ -6,7 +6,7 @@ are degraded anew each time, as those of SFT are (`learner.data.refreshed`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
@@ -92,11 +92,11 @@ def read(
     network: Regressor, samples: Sequence[Sample], taxonomy: Taxonomy, names: Sequence[str]
 ) -> list[Degradation]:
     """What it answers to each sample, whose type it is told."""
-    answers = []
+    answers, places = [], _places(taxonomy)
     for first in range(0, len(samples), BATCH):
         part = samples[first : first + BATCH]
         guesses = network(_pictures(part, names)).clamp(0, 1).tolist()
-        answers += [_degradation(sample, guess, taxonomy) for sample, guess in zip(part, guesses, strict=True)]
+        answers += [_degradation(sample, guess, taxonomy, places) for sample, guess in zip(part, guesses, strict=True)]
     return answers
 
 
@@ -126,8 +126,10 @@ def _pictures(samples: Sequence[Sample], names: Sequence[str]) -> Tensor:
     return torch.from_numpy(rows).permute(0, 3, 1, 2).float().div(255).contiguous(memory_format=torch.channels_last)
 
 
-def _degradation(sample: Sample, guess: Sequence[float], taxonomy: Taxonomy) -> Degradation:
-    places, values = _places(taxonomy), {}
+def _degradation(
+    sample: Sample, guess: Sequence[float], taxonomy: Taxonomy, places: Mapping[tuple[str, int], int]
+) -> Degradation:
+    values = {}
     for name, value in sample.degradation.values:
         key = taxonomy.keys[name]
         numbers = [

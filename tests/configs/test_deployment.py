@@ -11,7 +11,9 @@ import pytest
 import yaml
 
 from configs import UserError, load
+from configs.resources import plan
 from duvlm import JOBS
+from learner.checks import check_rl
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -144,3 +146,14 @@ def test_the_container_copies_and_runs_what_exists():
 def test_links_in_the_documentation_lead_somewhere(page):
     links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text())
     assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize(("heading", "gpus"), [("One GPU", 1), ("Sixty-four GPUs", 64)])
+def test_the_commands_of_the_page_on_sizing_take_the_gpus_they_are_written_for(heading, gpus):
+    page = (DOCS / "sizing.md").read_text()
+    block = page[page.index(f"## {heading}") :].split("```")[1]
+    _, _, job, *settings = shlex.split(block.replace("\\\n", " "))
+    settings = [word for word in settings if "=" in word]
+    config = load(job, settings)
+    check_rl(config, job)
+    assert plan(config, job).gpus == pytest.approx(gpus)

@@ -77,6 +77,17 @@ def rewards(answers):
     return [answer.reward for answer in answers]
 
 
+def test_a_picture_that_nothing_is_done_to_is_scored_as_it_is(in_shared_pool, ask, blurred):
+    restored, untouched = ask("nothing", 1)[0], dataclasses.replace(ask("nothing", 1)[0], degradation=None)
+
+    async def work(pool):
+        return await pool.score([untouched, restored])
+
+    answers = in_shared_pool(work)
+    assert rewards(answers)[0] == pytest.approx(score("mse", blurred.degraded / np.float32(255), blurred, None)[0])
+    assert answers[0].reward != answers[1].reward
+
+
 def test_scores_equal_those_computed_without_actors(in_shared_pool, ask, blurred):
     queries = ask("equal", 40)
 

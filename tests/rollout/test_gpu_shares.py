@@ -1,12 +1,13 @@
 """A GPU that learner and engines have shares of: how weights travel there, and what an engine may take of it."""
 
 import multiprocessing
-from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import AutoProcessor
 
 from configs import load
+from envs.policy_world import SHIPPED
 from rollout.channel import Channel
 from rollout.engine import engine_arguments, transfer_backend
 from rollout.manifest import Manifest
@@ -24,9 +25,8 @@ def test_nccl_is_for_whole_gpus_which_nobody_shares(engine, rank, backend):
     assert transfer_backend(config) == backend
 
 
-def test_an_engine_with_a_share_of_a_gpu_expects_no_more_of_its_memory_to_be_free(monkeypatch):
-    monkeypatch.setattr("rollout.engine.context_length", lambda processor, config: 128)
-    processor = SimpleNamespace(tokenizer=SimpleNamespace(get_vocab=dict))
+def test_an_engine_with_a_share_of_a_gpu_expects_no_more_of_its_memory_to_be_free():
+    processor = AutoProcessor.from_pretrained(SHIPPED)
     share = engine_arguments("policy", processor, load("offline", ["rollout.gpus=0.4", "learner.gpus=0.4"]))
     assert share["gpu_memory_utilization"] == 0.4
     assert share["weight_transfer_config"] == {"backend": "gloo"}
