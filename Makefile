@@ -13,9 +13,9 @@ help:
 
 setup: .venv/.ready-$(EXTRA)
 
-.venv/.ready-$(EXTRA): pyproject.toml configs/install.sh configs/torchvision_schemas.py
+.venv/.ready-$(EXTRA): pyproject.toml configs/install/install.sh configs/install/torchvision_schemas.py
 	@rm -f .venv/.ready*
-	configs/install.sh $(EXTRA)
+	configs/install/install.sh $(EXTRA)
 	@touch $@
 
 # The whole idea on real photographs: a corpus, a little SFT from the shipped warm start, RL, before and after.

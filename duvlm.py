@@ -10,33 +10,31 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs import (
-    Config,
-    UserError,
-    cluster,
-    config_to_yaml,
-    control,
-    document,
-    jobs,
-    load,
-    resources,
-    run_folder,
-    runs,
-    usage,
-)
+from configs import Config, UserError, config_to_yaml, load, run_folder, usage
+from configs import help as document
+from configs import run_folders as runs
+from configs.cluster import connect as cluster
+from configs.cluster import jobs, resources
+from configs.cluster import scaling as control
 
 JOBS = {
-    "corpus": ("envs.corpus:run", "Build a corpus of degraded photographs with known physics."),
-    "review": ("envs.review:run", "Write sheets on which people accept or reject a tenth of a corpus."),
-    "prior": ("learner.prior:run", "Train the diffusion prior."),
+    "corpus": ("envs.corpus.build:run", "Build a corpus of degraded photographs with known physics."),
+    "review": ("envs.corpus.review:run", "Write sheets on which people accept or reject a tenth of a corpus."),
+    "prior": ("reward_actors.priors.train:run", "Train the diffusion prior."),
     "sft": ("learner.sft:run", "Teach the policy the answers of a corpus (the warm start)."),
-    "offline": ("learner.rl:run_offline", "Reinforce the policy by restoration, the truth being known."),
-    "online": ("learner.rl:run_online", "Reinforce the policy on photographs nobody knows the truth of."),
+    "offline": ("learner.rl.job:run_offline", "Reinforce the policy by restoration, the truth being known."),
+    "online": ("learner.rl.job:run_online", "Reinforce the policy on photographs nobody knows the truth of."),
     "evaluate": ("benchmarks.quality.evaluate:run", "Measure a policy, or anyone's answers, on a corpus."),
     "ablate": ("benchmarks.ablate.job:run", "Draw Table 4, Table 5 or Figure 7 of the paper again."),
-    "restore": ("benchmarks.quality.restore:run", "Restore one photograph."),
-    "fit-iqa": ("learner.fit_iqa:run", "Fit no-reference scores to photographs; with steps=N train `rank_iqa` too."),
-    "rewards": ("reward_actors.hosting:run", "Host reward actors that several jobs share, until interrupted."),
+    "restore": ("service.restore:run", "Restore one photograph."),
+    "fit-iqa": (
+        "reward_actors.scoring.fit_iqa:run",
+        "Fit no-reference scores to photographs; with steps=N train `rank_iqa` too.",
+    ),
+    "rewards": (
+        "reward_actors.pool.shared.hosting:run",
+        "Host reward actors that several jobs share, until interrupted.",
+    ),
 }
 DASHBOARD = "http://127.0.0.1:8265"
 
@@ -196,7 +194,7 @@ def _bench(options: argparse.Namespace) -> int:
 def _serve(options: argparse.Namespace) -> None:
     config = load("serve", options.settings)
     cluster.find()
-    importlib.import_module("benchmarks.service.serve").serve(config, options.host, options.port)
+    importlib.import_module("service.serve").serve(config, options.host, options.port)
 
 
 def _completion(options: argparse.Namespace) -> None:

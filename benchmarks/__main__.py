@@ -27,7 +27,7 @@ COMPLETIONS = {"type": int, "default": 8, "help": "answers to each picture"}
 RECORDED = {"type": Path, "metavar": "FILE", "help": "recorded answers; written if it is not there"}
 BENCHMARKS = {
     "quality": Benchmark(
-        "benchmarks.quality.restorers", "PSNR of every restorer at true parameters, beside classical ones.", {}
+        "benchmarks.quality.analysis.restorers", "PSNR of every restorer at true parameters, beside classical ones.", {}
     ),
     "ceiling": Benchmark(
         "benchmarks.quality.ceiling",
@@ -87,7 +87,9 @@ BENCHMARKS = {
             "completions": {"type": int, "default": 4, "help": "answers to each prompt"},
         },
     ),
-    "gate": Benchmark("benchmarks.gate", "Ratios of the throughput benchmarks, beside the baseline in CI.", {}),
+    "regression": Benchmark(
+        "benchmarks.throughput.regression", "Ratios of the throughput benchmarks, beside the baseline in CI.", {}
+    ),
     "simulate": Benchmark(
         "benchmarks.throughput.simulate",
         "The loop in virtual time with the service times of a run: step time, queue age, busy shares.",
@@ -112,11 +114,15 @@ BENCHMARKS = {
 }
 
 
+ALIASES = {"gate": "regression"}  # earlier names, still understood
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
     names = parser.add_subparsers(dest="name", required=True, metavar="NAME")
     for name, benchmark in BENCHMARKS.items():
-        command = names.add_parser(name, help=benchmark.help, description=benchmark.help)
+        aliases = [old for old, new in ALIASES.items() if new == name]
+        command = names.add_parser(name, help=benchmark.help, description=benchmark.help, aliases=aliases)
         command.add_argument("settings", nargs="*", metavar="key=value", help="settings, see `duvlm run --help`")
         command.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
         for flag, details in benchmark.flags.items():
@@ -125,7 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
     if strange := [word for word in further if word.startswith("-") or "=" not in word]:
         parser.error(f"unrecognized arguments: {' '.join(strange)}")
     settings = [*options.settings, *further]
-    benchmark = BENCHMARKS[options.name]
+    benchmark = BENCHMARKS[ALIASES.get(options.name, options.name)]
     try:
         if options.json:
             _check_writable(options.json)

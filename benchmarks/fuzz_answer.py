@@ -1,5 +1,5 @@
-"""Fuzzing of everything that reads what a model wrote: `envs.answer.parse`, `envs.metrics.read_text` and
-`read_object`, and the JSON in free text of `envs.zero_shot.read`.
+"""Fuzzing of everything that reads what a model wrote: `envs.language.answer.parse`, `envs.metrics.read_text` and
+`read_object`, and the JSON in free text of `envs.language.zero_shot.read`.
 
     python -m benchmarks.fuzz_answer --strings 1000000         random, mutated and adversarial strings
     python -m benchmarks.fuzz_answer --coverage SECONDS        guided by coverage (needs `pip install atheris`)
@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.fuzz_strings import SCRAPS, WORLDS, objects, strings
-from envs import zero_shot
-from envs.answer import MAX_CHARACTERS, REASONS, Answer, Invalid, answer_tokens, parse, write
+from envs.language import zero_shot
+from envs.language.answer import MAX_CHARACTERS, REASONS, Answer, Invalid, answer_tokens, parse, write
 from envs.metrics import Reading, read_object, read_text
 from envs.taxonomy import Key, Taxonomy
 

@@ -6,8 +6,8 @@ import json
 import random
 from collections.abc import Iterator
 
-from envs import zero_shot
-from envs.answer import MAX_CHARACTERS, answer_tokens, write
+from envs.language import zero_shot
+from envs.language.answer import MAX_CHARACTERS, answer_tokens, write
 from envs.taxonomy import Degradation, Key, Taxonomy, taxonomy
 
 WORLDS = (taxonomy(), taxonomy(camera=True, transmission_grid=4), taxonomy(composites=3))

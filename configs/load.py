@@ -22,7 +22,7 @@ from configs.errors import UserError
 from configs.schema import Config
 
 JOBS = ("corpus", "review", "prior", "sft", "offline", "online", "evaluate", "ablate", "restore", "fit-iqa", "rewards")
-TRACKS = Path(__file__).parent
+TRACKS = Path(__file__).parent / "tracks"
 
 
 def load(job: str, overrides: Sequence[str] = ()) -> Config:
@@ -64,7 +64,7 @@ def run_folder(config: Config, job: str) -> Path:
 
 
 def config_to_yaml(config: Config, job: str) -> str:
-    """The resolved settings and, in a comment, what they are of; `configs.runs.reopen` reads them back."""
+    """The resolved settings and, in a comment, what they are of; `configs.run_folders.reopen` reads them back."""
     settings = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
     return f"# job: {job}\n{settings}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from configs.document import settings
+from configs.help import settings
 from configs.load import leaves, tracks
 
 EXAMPLES = {

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from envs.answer import Invalid, parse
-from envs.samples import Completion, Gated, Prompt, RewardQuery, Scored
+from envs.language.answer import Invalid, parse
 from envs.taxonomy import Degradation, Taxonomy
+from envs.types import Completion, Gated, Prompt, RewardQuery, Scored
 
 
 class OnlineEnvironment:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from envs.answer import Invalid, parse
+from envs.language.answer import Invalid, parse
 from envs.taxonomy import OWNERS, Degradation, Taxonomy, joined, parts_of
 
 NO_ANSWER = "no answer"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from configs import UserError
 from configs.schema import Config
-from reward_actors.scorers import terms
+from reward_actors.scoring.scorer import terms
 
 
 def check_learner(config: Config) -> None:

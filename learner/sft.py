@@ -9,17 +9,17 @@ from contextlib import closing
 from pathlib import Path
 
 from configs import UserError, run_folder
-from configs.cluster import prepare
+from configs.cluster.connect import prepare
+from configs.run_folders import locked
 from configs.schema import Config
-from envs import corpus as corpora
-from envs.policy_world import world_taxonomy
-from learner import checkpoint
+from envs.corpus import build as corpora
+from envs.world import world_taxonomy
 from learner.checks import check_learner
-from learner.data import step_indices
-from learner.lock import locked
-from learner.persistence import persist
-from learner.ranks import Learner
-from learner.runlog import RunLog, finished
+from learner.distributed import checkpoint
+from learner.distributed.group import Learner
+from learner.distributed.sampler import step_indices
+from learner.logging.runlog import RunLog, finished
+from learner.restart import persist
 from learner.sources import initial_policy, training_corpus
 from learner.validation import best, exhausted, validate, validated
 

@@ -8,10 +8,10 @@ import shutil
 from pathlib import Path
 
 from configs import UserError
+from configs.run_folders import locked
 from configs.schema import Config
-from envs import corpus as corpora
-from envs.policy_world import is_foreign, policy_folder, world_taxonomy
-from learner.lock import locked
+from envs.corpus import build as corpora
+from envs.world import is_foreign, policy_folder, world_taxonomy
 
 SOURCE = "source.json"
 """In OUT/initial: the model that was adopted."""
@@ -68,7 +68,7 @@ def initial_policy(config: Config, out: Path) -> Path:
     """
     folder = (out / "initial").resolve()
     if config.policy == "random":
-        from learner.tiny_policy import build_tiny_policy
+        from learner.policy.tiny import build_tiny_policy
 
         shutil.rmtree(folder, ignore_errors=True)
         return build_tiny_policy(folder, world_taxonomy(config.world), config.world.size, config.seed)
@@ -87,7 +87,7 @@ def _adopted(model: Path, folder: Path, config: Config) -> Path:
                 "name= or out=, or start anew with resume=false"
             )
         return policy_folder(str(folder), config.world)
-    from learner.adoption import adopt
+    from learner.policy.initial import adopt
 
     aside = folder.with_name(f".{folder.name}")
     shutil.rmtree(aside, ignore_errors=True)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs.schema import Config
-from envs import corpus as corpora
+from envs.corpus import build as corpora
 from envs.metrics import measure, read_text
-from envs.policy_world import world_taxonomy
-from learner.ranks import Learner
+from envs.world import world_taxonomy
+from learner.distributed.group import Learner
 
 SAMPLES = 96
 """Answered at each checkpoint, at most."""

@@ -13,17 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from configs.schema import Config
+from envs.language.posterior import Posterior
+from envs.language.vocabulary import LIKELIEST, AnswerTokens, Place
 from envs.observation import views
-from envs.policy_world import world_taxonomy
-from envs.posterior import Posterior
-from envs.samples import Completion, Group, Prompt, Sample
-from rollout.answer_tokens import LIKELIEST, AnswerTokens, Place
-from rollout.engine import engine_arguments, start_engine, transfer_backend
-from rollout.gate import UpdateGate
-from rollout.manifest import Manifest
-from rollout.prompting import grammar_for, prompt_text, question_for
-from rollout.sampling import chosen, completions, density_params, sampling_params, scoring_params
-from rollout.update import EngineLostError
+from envs.types import Completion, Group, Prompt, Sample
+from envs.world import world_taxonomy
+from rollout.vllm.arguments import engine_arguments, start_engine, transfer_backend
+from rollout.vllm.prompting import grammar_for, prompt_text, question_for
+from rollout.vllm.sampling import chosen, completions, density_params, sampling_params, scoring_params
+from rollout.weights.lock import UpdateGate
+from rollout.weights.manifest import Manifest
+from rollout.weights.update import EngineLostError
 
 
 class RolloutActor:

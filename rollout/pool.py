@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from configs.schema import Config
-from envs.samples import Group, Prompt
+from envs.types import Group, Prompt
 from rollout.actor import RolloutActor
-from rollout.engines import Engines, answer_within
+from rollout.replicas import Engines, answer_within
 from rollout.stats import BusyClock, RolloutStats
-from rollout.update import LOST, WeightSource
+from rollout.weights.update import LOST, WeightSource
 
 
 class RolloutPool:

@@ -38,7 +38,7 @@ def photo() -> np.ndarray:
 def ray_cluster():
     """A real local Ray cluster of this test session, two CPUs; tests that ask for it are marked `engine`."""
     ray = pytest.importorskip("ray")
-    from configs import cluster
+    from configs.cluster import connect as cluster
 
     cluster.connect()
     yield ray

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.schema import Config
-from envs import corpus
+from envs.corpus import build as corpus
 
 
 def written(out: Path, count: int) -> Path:

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from reward_actors.actor import RewardActor
-from reward_actors.pool import RewardPool
+from reward_actors.pool.pool import RewardPool
+from reward_actors.pool.worker import RewardActor
 
 
 def in_pool(config, work, actor_class=RewardActor):

@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks.throughput.stand_in import StandIn
 from configs.schema import Config
-from envs.samples import RewardQuery, Sample, Scored
 from envs.taxonomy import TAXONOMY
+from envs.types import RewardQuery, Sample, Scored
 
 SECONDS = 0.03
 

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 import duvlm
-from configs import JOBS, UserError, config_to_yaml, load, runs
+from configs import JOBS, UserError, config_to_yaml, load
+from configs import run_folders as runs
 from configs.usage import EXAMPLES
 
 ROOT = Path(__file__).parents[1]
@@ -127,7 +128,7 @@ def test_every_job_has_a_place():
 def test_the_driver_of_a_training_job_imports_no_model_library():
     """Seconds before Ray is even started; its actors import them side by side."""
     code = (
-        "import sys, learner.rl, learner.sft\n"
+        "import sys, learner.rl.job, learner.sft\n"
         "print([m for m in ('transformers', 'vllm', 'deepspeed', 'diffusers') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)

@@ -9,16 +9,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from benchmarks.quality import policies, posteriors
-from benchmarks.quality.answers import in_order, reasons
+from benchmarks.quality.analysis import posteriors
 from benchmarks.quality.parallel import restore_all
 from benchmarks.quality.restorations import Task
-from configs import cluster
+from benchmarks.quality.sources import policy as policies
+from benchmarks.quality.sources.predictions import in_order, reasons
+from configs.cluster import connect as cluster
+from configs.run_folders import write_atomically
 from configs.schema import Config
-from envs.corpus import read_samples
+from envs.corpus.build import read_samples
 from envs.metrics import mean_interval, measure
-from envs.policy_world import world_taxonomy
-from learner.runlog import write_atomically
+from envs.world import world_taxonomy
 
 
 def evaluate(config: Config, folder: Path) -> None:

@@ -19,12 +19,12 @@ from benchmarks.ablate.study import Cell, Study
 from benchmarks.ablate.terms import read_terms
 from benchmarks.ablate.training import run_cell, trained_seconds
 from benchmarks.quality.checks import check_prior
-from configs import UserError, cluster, config_to_yaml, run_folder
+from configs import UserError, config_to_yaml, run_folder
+from configs.cluster import connect as cluster
+from configs.run_folders import locked, write_atomically
 from configs.schema import Config
-from envs.corpus import read_card, read_samples
-from envs.policy_world import world_taxonomy
-from learner.lock import locked
-from learner.runlog import write_atomically
+from envs.corpus.build import read_card, read_samples
+from envs.world import world_taxonomy
 
 FREE = ("seed", "resume", "name", "out", "max_failures", "trackers")
 """Settings that may differ when a study is gone on with; cells of other seeds are added to it."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.ablate.study import Study
-from benchmarks.quality import style
+from benchmarks.quality.report import style
 
 LABELS = {"j_acc": "J-Acc", "p_rel": "P-Rel", "p_abs": "P-Abs, units of the keys", "psnr": "PSNR (dB)"}
 

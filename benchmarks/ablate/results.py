@@ -10,8 +10,8 @@ from benchmarks.ablate.intervals import Bootstrap, Interval
 from benchmarks.ablate.plot import plot
 from benchmarks.ablate.study import Cell, Study
 from benchmarks.ablate.terms import Terms
-from benchmarks.quality.records import write_csv
-from learner.runlog import write_atomically
+from benchmarks.quality.report.records import write_csv
+from configs.run_folders import write_atomically
 
 TITLES = {
     "j_acc": "J-Acc ↑",

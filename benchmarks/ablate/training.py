@@ -7,10 +7,10 @@ import statistics
 from pathlib import Path
 
 from benchmarks.ablate.study import Cell, Study, settings
+from configs.run_folders import read_metrics, write_atomically
 from configs.schema import Config, World
-from envs.policy_world import world_taxonomy
-from learner.runlog import read_metrics, write_atomically
-from learner.trace import read as read_trace
+from envs.world import world_taxonomy
+from learner.logging.trace import read as read_trace
 
 EVALUATED = "fast"
 """What restores by the answers of every cell, whatever restored for its reward."""
@@ -58,7 +58,8 @@ def regridded(corpus: Path, world: World, folder: Path) -> Path:
 
 
 def _train(config: Config, training: str, cell: Cell, out: Path) -> None:
-    from learner import rl, sft
+    from learner import sft
+    from learner.rl import job as rl
 
     if training == "offline":
         config.rollout.decoding, config.rollout.grammar = "argmax", False  # those of the evaluation

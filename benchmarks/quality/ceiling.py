@@ -17,9 +17,9 @@ from rich.table import Table
 from benchmarks.quality.regressor import fit, read
 from configs import UserError
 from configs.schema import Config
-from envs.corpus import read_samples
+from envs.corpus.build import read_samples
 from envs.metrics import measure, read_degradation
-from envs.policy_world import world_taxonomy
+from envs.world import world_taxonomy
 
 
 def run(config: Config, updates: int = 6000) -> dict:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.quality import answers as given
-from benchmarks.quality import output, policies, posteriors, tables
+from benchmarks.quality import output
+from benchmarks.quality.analysis import posteriors
 from benchmarks.quality.checks import check_prior
-from benchmarks.quality.report import write_report
+from benchmarks.quality.report import tables
+from benchmarks.quality.report.report import write_report
+from benchmarks.quality.sources import policy as policies
+from benchmarks.quality.sources import predictions as given
 from benchmarks.quality.summary import Answers, summarise
 from configs import UserError, run_folder
 from configs.schema import Config
-from envs.corpus import CorpusSplit, read_card, read_samples
-from envs.policy_world import world_taxonomy
+from envs.corpus.build import CorpusSplit, read_card, read_samples
 from envs.taxonomy import Taxonomy
+from envs.world import world_taxonomy
 
 
 def run(config: Config) -> None:
@@ -57,8 +60,8 @@ def _predictions(config: Config, samples: CorpusSplit, taxonomy: Taxonomy) -> di
 
 
 def _endpoint(config: Config, samples: CorpusSplit, taxonomy: Taxonomy, folder: Path) -> tuple[Answers, dict]:
-    from benchmarks.quality import endpoint
-    from configs.cluster import prepare
+    from benchmarks.quality.sources import endpoint
+    from configs.cluster.connect import prepare
 
     _check_size(config)
     found, usage = endpoint.ask(config, samples, taxonomy, folder)
@@ -67,7 +70,7 @@ def _endpoint(config: Config, samples: CorpusSplit, taxonomy: Taxonomy, folder: 
 
 
 def _policies(config: Config, samples: CorpusSplit, taxonomy: Taxonomy) -> dict[str, list]:
-    from configs.cluster import prepare
+    from configs.cluster.connect import prepare
 
     _check_size(config)
     folders = {"before": config.before, "after": config.policy} if config.before else {"after": config.policy}
@@ -95,7 +98,8 @@ def _restorations(config: Config, samples: CorpusSplit, answers: Answers) -> dic
 
 def _bias(config: Config, samples: CorpusSplit, taxonomy: Taxonomy) -> list[dict]:
     """The rows of the bias table, from a few samples of each type."""
-    from benchmarks.quality import bias, parallel, restorations
+    from benchmarks.quality import parallel, restorations
+    from benchmarks.quality.analysis import bias
 
     truths = samples.degradations()
     count = bias.per_type(len(truths), len({truth.type for truth in truths}))

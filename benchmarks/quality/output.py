@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.quality import figures, posteriors, records
+from benchmarks.quality.analysis import posteriors
+from benchmarks.quality.report import figures, records
 from benchmarks.quality.summary import Answers, readings
-from envs.corpus import CorpusSplit, encode
+from configs.run_folders import write_atomically
+from envs.corpus.build import CorpusSplit, encode
 from envs.taxonomy import Taxonomy
-from learner.runlog import write_atomically
 
 PICTURES = 3  # rows of pictures a type, for the report
 SHOWN = ("not restored", "blind", "classical, after", "before", "after", "true parameters")
@@ -76,7 +77,8 @@ def _figures(summary: Mapping, truths, answers: Answers, qualities, taxonomy: Ta
         "values": figures.values(truths, after, taxonomy),
     }
     if qualities:
-        from benchmarks.quality import figures_restoration, tolerance
+        from benchmarks.quality.analysis import tolerance
+        from benchmarks.quality.report import figures_restoration
 
         points = tolerance.points(truths, after, qualities)
         for measure in tolerance.MEASURES:

@@ -10,7 +10,7 @@ from rich.progress import Progress
 from benchmarks.quality.restorations import Quality, Task, restore_here
 from configs import UserError
 from configs.schema import Config, Reward
-from envs.samples import Sample
+from envs.types import Sample
 
 CHUNK = 16
 

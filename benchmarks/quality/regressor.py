@@ -1,7 +1,7 @@
 """A residual network that reads the numbers of a degradation off the views of a picture, its type being told.
 
 It is trained on the absolute error, so what it gives is the median of what the picture leaves open. Training pictures
-are degraded anew each time, as those of SFT are (`learner.data.refreshed`).
+are degraded anew each time, as those of SFT are (`learner.distributed.sampler.refreshed`).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from envs.observation import views
-from envs.samples import Sample
 from envs.taxonomy import Degradation, Taxonomy
-from learner.data import refreshed, step_indices
+from envs.types import Sample
+from learner.distributed.sampler import refreshed, step_indices
 
 BATCH = 32
 RATE = 1e-3

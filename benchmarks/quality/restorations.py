@@ -13,8 +13,8 @@ import numpy as np
 
 from benchmarks.quality import scores
 from configs.schema import Reward
-from envs.samples import Sample
 from envs.taxonomy import Degradation
+from envs.types import Sample
 
 SCORED = 8
 """Samples of each type whose restorations get no-reference scores, at most: these cost more than restoring."""
@@ -84,7 +84,7 @@ def first_of_each(truths: Sequence[Degradation], count: int) -> set[int]:
 def restore_here(reward: Reward, samples: Sequence[Sample], tasks: Sequence[Task]) -> list[Quality]:
     """Restores a few samples in this process, a task each."""
     from benchmarks.quality import blind, classical
-    from reward_actors.batch import restore_batch, to_uint8
+    from reward_actors.restoration.running_batch import restore_batch, to_uint8
 
     pictures = [sample.degraded for sample in samples]
     for i, task in enumerate(tasks):
@@ -115,7 +115,7 @@ def restore_here(reward: Reward, samples: Sequence[Sample], tasks: Sequence[Task
 
 
 def _judge(picture: np.ndarray, sample: Sample, scored: bool, weights: str) -> Quality:
-    from reward_actors.scorers import psnr, ssim
+    from reward_actors.scoring.scorer import psnr, ssim
 
     found = {"lpips": scores.lpips(picture, sample.clean, weights)} if scores.lpips_here(weights) else {}
     for name in scores.no_reference_names() if scored else ():
@@ -126,7 +126,7 @@ def _judge(picture: np.ndarray, sample: Sample, scored: bool, weights: str) -> Q
 
 @lru_cache(maxsize=2)
 def _engine(prior: str, name: str, steps: int, size: int):
-    from reward_actors.priors import load_prior
-    from reward_actors.restorers import restorer
+    from reward_actors.priors.base import load_prior
+    from reward_actors.restoration.presets import restorer
 
     return load_prior(prior, size), restorer(name, steps)

@@ -19,8 +19,8 @@ LOWER = ("lpips", "niqe_local", "spectrum", "contrast", "brisque", "piqe", "niqe
 @lru_cache(maxsize=1)
 def no_reference_names() -> tuple[str, ...]:
     """The no-reference scores that can be computed here."""
-    from reward_actors.iqa import no_reference
-    from reward_actors.terms import BESIDE_GIVEN
+    from reward_actors.scoring import no_reference
+    from reward_actors.scoring.terms import BESIDE_GIVEN
 
     return (*no_reference.available(), *BESIDE_GIVEN)
 
@@ -29,8 +29,8 @@ def no_reference_score(name: str, picture: np.ndarray, given: np.ndarray) -> flo
     """picture: uint8 (H, W, 3); given: what it was restored from, which some look at too."""
     import torch
 
-    from reward_actors.iqa import no_reference
-    from reward_actors.terms import BESIDE_GIVEN
+    from reward_actors.scoring import no_reference
+    from reward_actors.scoring.terms import BESIDE_GIVEN
 
     if name in BESIDE_GIVEN:
         pair = (torch.tensor(one).permute(2, 0, 1)[None] / 255 for one in (picture, given))
@@ -42,7 +42,7 @@ def lpips(picture: np.ndarray, clean: np.ndarray, weights: str = "") -> float:
     """LPIPS of two uint8 (H, W, 3) pictures. Raises UserError without pyiqa and the weights."""
     import torch
 
-    from reward_actors.iqa import third_party
+    from reward_actors.scoring import third_party
 
     batches = (torch.tensor(x).permute(2, 0, 1)[None].float() / 255 for x in (picture, clean))
     return float(third_party.evaluate("lpips", *batches, weights=weights)[0])
@@ -61,7 +61,7 @@ def lpips_here(weights: str = "") -> bool:
 
 def lpips_weights(reward: Reward) -> str:
     """The file of an `lpips:WEIGHT@FILE` term of the reward, or empty: pyiqa's usual place."""
-    from reward_actors.scorers import terms
+    from reward_actors.scoring.scorer import terms
 
     return next((term.file for term in terms(reward.scorer) if term.name == "lpips"), "")
 

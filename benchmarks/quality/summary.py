@@ -7,8 +7,9 @@ from dataclasses import asdict
 
 import numpy as np
 
-from benchmarks.quality import answers as given
-from benchmarks.quality import bias, bounds, figures
+from benchmarks.quality.analysis import bias, bounds
+from benchmarks.quality.report import figures
+from benchmarks.quality.sources import predictions as given
 from configs.schema import Config
 from envs.metrics import Reading, differences, measure
 from envs.taxonomy import Degradation, Taxonomy
@@ -48,7 +49,7 @@ def summarise(
         summary["bias"] = bias.summarise(biased)
         summary["reward"] = asdict(config.reward)
         if "before" in qualities:
-            from benchmarks.quality.restoration_tables import gain
+            from benchmarks.quality.report.restoration_tables import gain
 
             summary["differences"]["psnr"] = list(gain(qualities["after"], qualities["before"]))
     return summary
@@ -95,7 +96,8 @@ def _understanding(config: Config, truths, column: Sequence[given.Answered], tax
 
 
 def _restorations(truths, column: Sequence[Reading], qualities: Mapping[str, Sequence]) -> dict:
-    from benchmarks.quality import restoration_tables, tolerance
+    from benchmarks.quality.analysis import tolerance
+    from benchmarks.quality.report import restoration_tables
 
     judged = {name: found for name, found in qualities.items() if name != "clean"}
     return {

@@ -20,12 +20,12 @@ from rich.table import Table
 from benchmarks.throughput import trl_side
 from benchmarks.throughput.sleeping_loop import step_ends
 from configs import UserError, load
-from configs.cluster import connect
+from configs.cluster.connect import connect
+from configs.run_folders import read_metrics
 from configs.schema import Config
-from learner import trace
-from learner.rl import run_offline
-from learner.runlog import read_metrics
-from learner.worlds import open_world
+from learner.logging import trace
+from learner.rl.job import run_offline
+from learner.rl.worlds import open_world
 
 BOUNDS = {"ddnm": 3.0, "fast": 25.0}
 RATE = 2e-5

@@ -15,12 +15,12 @@ import ray
 from rich.console import Console
 
 from configs import UserError
-from configs.cluster import connect
+from configs.cluster.connect import connect
 from configs.schema import Config
-from envs.corpus import read_samples
-from envs.policy_world import world_taxonomy
-from envs.samples import RewardQuery, Sample
-from reward_actors.pool import RewardPool
+from envs.corpus.build import read_samples
+from envs.types import RewardQuery, Sample
+from envs.world import world_taxonomy
+from reward_actors.pool.pool import RewardPool
 
 BOUND = 0.90
 RESTORERS = {"ddnm": 20, "fast": 1}

@@ -16,8 +16,8 @@ import psutil
 from rich.console import Console
 
 from benchmarks.throughput.lines import BOUND, fitted
+from configs.run_folders import read_metrics
 from configs.schema import Config
-from learner.runlog import read_metrics
 
 KILLS = 30
 """In all, however long it takes: a pool gives up what is lost more than 20 times."""
@@ -52,7 +52,7 @@ def run(config: Config, minutes: float) -> dict:
 
 
 def _told(out: Path, status: int, finished: int, kills: int, left: list[int], seconds, looks) -> dict:
-    from learner.policy import load_policy  # here: it imports torch
+    from learner.policy.model import load_policy  # here: it imports torch
 
     rows, figures = _steps(out), {}
     load_policy(out / "policy")

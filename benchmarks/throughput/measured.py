@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.throughput.simulation import Shape, Times, lap
-from configs import Config, UserError, runs
-from learner import trace
-from learner.runlog import read_metrics
+from configs import Config, UserError
+from configs import run_folders as runs
+from configs.run_folders import read_metrics
+from learner.logging import trace
 
 FEWEST_STEPS = 5
 JOBS = ("offline", "online")

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from benchmarks.throughput.simulation import Shape, Times
 from benchmarks.throughput.sleeping_loop import run_loop
-from configs.cluster import connect
+from configs.cluster.connect import connect
 from configs.schema import Config
 
 BOUND = 1.0

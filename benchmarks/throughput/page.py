@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.quality.page import Section, document, figure, paragraph, table
-from benchmarks.quality.style import BLUE, GREEN, GREY, PURPLE, RED, grid, styled, svg
-from learner import trace
-from learner.runlog import read_metrics, write_atomically
+from benchmarks.quality.report.html import Section, document, figure, paragraph, table
+from benchmarks.quality.report.style import BLUE, GREEN, GREY, PURPLE, RED, grid, styled, svg
+from configs.run_folders import read_metrics, write_atomically
+from learner.logging import trace
 
 ROLES = {"rollout": BLUE, "reward": RED, "learner": GREEN}
 IDLE = {"starved": "#cccccc", "blocked": "#888888", "restarting": PURPLE}

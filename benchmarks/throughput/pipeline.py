@@ -17,7 +17,7 @@ from rich.table import Table
 from benchmarks.throughput.simulation import Shape, simulate
 from benchmarks.throughput.sleeping_loop import Sleeps, run_loop
 from configs import UserError
-from configs.cluster import connect
+from configs.cluster.connect import connect
 from configs.schema import Config
 
 BOUND = 0.95

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from configs import UserError
-from configs.cluster import prepare
+from configs.cluster.connect import prepare
 from configs.schema import Config
-from envs.corpus import CorpusSplit, read_card
-from envs.policy_world import policy_folder
-from envs.samples import Group, Prompt
+from envs.corpus.build import CorpusSplit, read_card
+from envs.types import Group, Prompt
+from envs.world import policy_folder
 from rollout.pool import RolloutPool
 
 

@@ -27,17 +27,17 @@ from rich.table import Table
 from benchmarks.throughput.fidelity import fidelity
 from benchmarks.throughput.recording import Recorded, corpus_of, read, record
 from configs import UserError
-from configs.cluster import connect
+from configs.cluster.connect import connect
 from configs.schema import Config
-from envs.corpus import CorpusSplit, read_samples
+from envs.corpus.build import CorpusSplit, read_samples
 from envs.environment import OfflineEnvironment
-from envs.policy_world import world_taxonomy
-from envs.samples import Completion, Prompt, RewardQuery, Scored
 from envs.taxonomy import Degradation
-from reward_actors.pool import RewardPool
-from reward_actors.priors import Prior, load_prior
-from reward_actors.restorers import RESTORERS, Restorer, noise, step
-from reward_actors.scorers import mse
+from envs.types import Completion, Prompt, RewardQuery, Scored
+from envs.world import world_taxonomy
+from reward_actors.pool.pool import RewardPool
+from reward_actors.priors.base import Prior, load_prior
+from reward_actors.restoration.presets import RESTORERS, Restorer, noise, step
+from reward_actors.scoring.scorer import mse
 
 SHORT = {"times_fewer_seconds": 25.0, "spearman": 0.99}
 BOUNDS = {"ddnm": {"times_fewer_seconds": 3.0}, "fast": SHORT, "few": SHORT}

@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.throughput.stand_in import StandIn
-from configs.cluster import connect
+from configs.cluster.connect import connect
 from configs.schema import Config
-from envs.samples import RewardQuery
 from envs.taxonomy import TAXONOMY
-from reward_actors.pool import RewardPool
+from envs.types import RewardQuery
+from reward_actors.pool.pool import RewardPool
 
 LAWS = ("constant", "log_normal", "one_in_five", "gated")
 BOUND = {"law": "log_normal", "actors": 32, "efficiency": 0.90}

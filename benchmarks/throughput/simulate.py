@@ -65,7 +65,7 @@ def _from_run(folder: Path, actors: int, completions: int) -> dict:
 
 def _check(config: Config) -> list[dict]:
     from benchmarks.throughput import overhead, pipeline
-    from configs.cluster import connect
+    from configs.cluster.connect import connect
 
     connect()
     dispatch, rows = overhead.measure(config, pipeline.SHAPE.prompts)["ms"] / 1000, []

@@ -1,7 +1,7 @@
 """The RL loop in virtual time: a discrete-event simulation, no Ray and no waiting.
 
-What decides is the real code: `learner.staleness` here, the pull queue and the autoscaler in `virtual_pool`.
-Modelled is the order of `learner.rl.Loop`: sampling and weight updates take turns, judging begins while others are
+What decides is the real code: `learner.rl.staleness` here, the pull queue and the autoscaler in `virtual_pool`.
+Modelled is the order of `learner.rl.job.Loop`: sampling and weight updates take turns, judging begins while others are
 sampled, the learner waits for its whole batch. Left out: restarts, refilled groups, equal answers (they are taken off
 the number of queries beforehand, by `Times.asked`), and every cost of dispatch except `Times.dispatch`.
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.throughput.virtual_pool import Clock, VirtualPool
-from learner.staleness import may_sample, steps_ahead
+from learner.rl.staleness import may_sample, steps_ahead
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def lap(ends: Sequence[float]) -> float:
 
 
 class _Loop:
-    """The steps of `learner.rl.Loop`, as events."""
+    """The steps of `learner.rl.job.Loop`, as events."""
 
     def __init__(self, shape: Shape, times: Times, steps: int, seed: int):
         self._shape, self._times, self._steps = shape, times, steps

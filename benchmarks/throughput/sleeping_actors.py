@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs.schema import Config
-from envs.answer import write
-from envs.samples import Completion, Group, Prompt
+from envs.language.answer import write
 from envs.taxonomy import TAXONOMY
+from envs.types import Completion, Group, Prompt
 
 
 class SleepingEngine:
@@ -53,7 +53,8 @@ class SleepingRank:
         return "127.0.0.1", 0
 
     def start(self, address, folder: str, total_steps: int, reference) -> None:
-        from rollout import manifest, weight_transfer  # here and now: to import torch is no part of an update
+        from rollout.weights import manifest  # here and now: to import torch is no part of an update
+        from rollout.weights import transfer as weight_transfer  # here and now: to import torch is no part of an update
 
         self._seconds = json.loads(Path(folder, "sleeps.json").read_text())["learner"]
         self._manifest, self._end = manifest.Manifest((), (), ()), weight_transfer.Endpoint("127.0.0.1", 0, 0)

@@ -1,4 +1,4 @@
-"""The real RL loop with stages that sleep: `learner.rl.Loop` and its pools, over actors that do no work.
+"""The real RL loop with stages that sleep: `learner.rl.job.Loop` and its pools, over actors that do no work.
 
 Queue, pools, gate, weight updates and log are the real ones. What the stages last is written into the folder that a
 policy would be in.
@@ -19,13 +19,13 @@ from benchmarks.throughput.sleeping_actors import SleepingEngine, SleepingRank
 from benchmarks.throughput.stand_in import StandIn
 from configs.schema import Config
 from envs.environment import OnlineEnvironment
-from envs.samples import Prompt
 from envs.taxonomy import TAXONOMY
-from learner import trace
-from learner.ranks import Learner
-from learner.rl import Loop, Stages
-from learner.worlds import JobWorld
-from reward_actors.pool import RewardPool
+from envs.types import Prompt
+from learner.distributed.group import Learner
+from learner.logging import trace
+from learner.rl.job import Loop, Stages
+from learner.rl.worlds import JobWorld
+from reward_actors.pool.pool import RewardPool
 from rollout.pool import RolloutPool
 
 NOTHING = 0.001  # CPUs that a sleeping actor reserves

@@ -18,12 +18,12 @@ from rich.console import Console
 from benchmarks.throughput import job_soak
 from benchmarks.throughput.lines import BOUND, fitted
 from configs import UserError
-from configs.cluster import connect
+from configs.cluster.connect import connect
 from configs.schema import Config
-from envs.corpus import read_samples
-from envs.policy_world import world_taxonomy
-from envs.samples import RewardQuery, Sample, Scored
-from reward_actors.pool import RewardPool
+from envs.corpus.build import read_samples
+from envs.types import RewardQuery, Sample, Scored
+from envs.world import world_taxonomy
+from reward_actors.pool.pool import RewardPool
 
 PICTURES, ANSWERS = 8, 4
 MEMO = 256

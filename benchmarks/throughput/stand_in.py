@@ -9,9 +9,9 @@ import time
 import ray
 
 from configs.schema import Reward
-from envs.samples import RewardQuery, Scored
-from reward_actors.parcels import ParcelActor
-from reward_actors.stats import Ready, Report
+from envs.types import RewardQuery, Scored
+from reward_actors.pool.parcels import ParcelActor
+from reward_actors.pool.stats import Ready, Report
 
 
 class StandIn(ParcelActor):

@@ -22,17 +22,17 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.throughput.sleeping_actors import SleepingEngine, SleepingRank
-from configs.cluster import connect
+from configs.cluster.connect import connect
 from configs.schema import Config
-from envs.policy_world import policy_folder
-from envs.samples import Group, Prompt
-from learner.ranks import Learner
-from learner.weight_source import LearnerWeights
-from rollout.channel import Channel
-from rollout.gate import UpdateGate
-from rollout.manifest import Manifest, buckets, checkpoint_shapes
+from envs.types import Group, Prompt
+from envs.world import policy_folder
+from learner.distributed.group import Learner
+from learner.distributed.weight_source import LearnerWeights
 from rollout.pool import RolloutPool
-from rollout.weight_transfer import BUCKET_BYTES, WeightSender, receive
+from rollout.weights.channel import Channel
+from rollout.weights.lock import UpdateGate
+from rollout.weights.manifest import Manifest, buckets, checkpoint_shapes
+from rollout.weights.transfer import BUCKET_BYTES, WeightSender, receive
 
 BOUND = 0.3
 """Of memcpy, within one machine."""

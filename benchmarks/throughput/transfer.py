@@ -19,15 +19,15 @@ from rich.table import Table
 from benchmarks.throughput.simulation import Shape, Times
 from benchmarks.throughput.sleeping_loop import run_loop
 from benchmarks.throughput.stand_in import StandIn
-from configs.cluster import connect
+from configs.cluster.connect import connect
 from configs.schema import Config
-from envs.answer import write
-from envs.samples import Completion, Group, Prompt, RewardQuery, Sample, Scored
+from envs.language.answer import write
 from envs.taxonomy import TAXONOMY
-from learner.examples import Example
-from learner.grpo import Trajectory
-from reward_actors.parcels import Answer, Finished
-from reward_actors.stats import Report
+from envs.types import Completion, Group, Prompt, RewardQuery, Sample, Scored
+from learner.losses import Trajectory
+from learner.policy.collator import Example
+from reward_actors.pool.parcels import Answer, Finished
+from reward_actors.pool.stats import Report
 
 SHAPE = Shape(prompts=8, group_size=8, in_flight=8, actors=2, rows=16)
 STEPS = 4

@@ -24,13 +24,13 @@ from configs import UserError
 from configs.schema import Config
 from envs.environment import OfflineEnvironment
 from envs.observation import QUESTION, views
-from envs.policy_world import policy_folder
-from envs.samples import Completion, Prompt, RewardQuery, Sample
-from learner.deepspeed_settings import GRAD_CLIP
-from learner.trainer import WEIGHT_DECAY
-from reward_actors.priors import load_prior
-from reward_actors.restorers import RESTORERS
-from reward_actors.scorers import mse
+from envs.types import Completion, Prompt, RewardQuery, Sample
+from envs.world import policy_folder
+from learner.distributed.deepspeed import GRAD_CLIP
+from learner.distributed.trainer import WEIGHT_DECAY
+from reward_actors.priors.base import load_prior
+from reward_actors.restoration.presets import RESTORERS
+from reward_actors.scoring.scorer import mse
 
 VERSION = "1.16.0"
 

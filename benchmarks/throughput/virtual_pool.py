@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
-from reward_actors.account import BOUND
-from reward_actors.autoscale import Limits, Load, Scale, rescale
-from reward_actors.autoscaler import LOOK_SECONDS
-from reward_actors.queue import Item, PullQueue
+from reward_actors.pool.autoscaler import LOOK_SECONDS
+from reward_actors.pool.autoscaling_policy import Limits, Load, Scale, rescale
+from reward_actors.pool.queue import Item, PullQueue
+from reward_actors.pool.shared.account import BOUND
 
 
 class Clock:

@@ -12,16 +12,16 @@ from benchmarks.ablate import job, results, study, training
 from benchmarks.ablate.intervals import Bootstrap
 from benchmarks.ablate.study import FIGURE7, STUDIES, TABLE4, TABLE5, Cell
 from benchmarks.ablate.terms import read_terms
-from benchmarks.quality import posteriors
-from benchmarks.quality.answers import Answered
+from benchmarks.quality.analysis import posteriors
+from benchmarks.quality.sources.predictions import Answered
 from configs import load
 from configs.schema import Config, World
-from envs import corpus
-from envs.answer import write
+from envs.corpus import build as corpus
+from envs.language.answer import write
+from envs.language.posterior import Posterior
 from envs.metrics import measure, read_text
-from envs.policy_world import world_taxonomy
-from envs.posterior import Posterior
-from learner.trace import Trace
+from envs.world import world_taxonomy
+from learner.logging.trace import Trace
 
 TAXONOMY = world_taxonomy(World())
 SEEDS = (0, 1, 2)

@@ -12,12 +12,13 @@ import urllib.request
 import numpy as np
 import pytest
 
-from benchmarks.quality import endpoint, policies
+from benchmarks.quality.sources import endpoint
+from benchmarks.quality.sources import policy as policies
 from configs import load
-from envs.corpus import read_samples
-from envs.policy_world import SHIPPED, world_taxonomy, write_world
-from envs.samples import Prompt, Sample
+from envs.corpus.build import read_samples
 from envs.taxonomy import Taxonomy
+from envs.types import Prompt, Sample
+from envs.world import SHIPPED, world_taxonomy, write_world
 
 CONFIG = load("evaluate", ["rollout.grammar=true", "rollout.decoding=mean", "rollout.kv_cache_gb=0.2"])
 TAXONOMY = world_taxonomy(CONFIG.world)
@@ -40,10 +41,10 @@ def samples():
 def test_a_policy_that_knows_nothing_answers_well_formed_under_the_grammar(ray_cluster, samples, tmp_path):
     import asyncio
 
-    from envs.answer import Answer, parse
-    from learner.tiny_policy import build_tiny_policy
+    from envs.language.answer import Answer, parse
+    from learner.policy.tiny import build_tiny_policy
     from rollout.pool import RolloutPool
-    from rollout.prompting import answer_limit
+    from rollout.vllm.prompting import answer_limit
 
     write_world(build_tiny_policy(tmp_path, TAXONOMY, CONFIG.world.size), CONFIG.world)
     prompts, pool = [Prompt(sample.sample_id, sample) for sample in samples], RolloutPool(CONFIG, tmp_path)
@@ -77,9 +78,9 @@ def _posteriors_are_those_of_the_learner(folder, sample, made):
     """p(number) = sum over severities of p(severity) p(number | severity), by one forward pass for each severity."""
     import torch
 
-    from learner.examples import Collator, Example
-    from learner.policy import Policy, load_policy
-    from rollout.answer_tokens import NEGLIGIBLE, AnswerTokens
+    from envs.language.vocabulary import NEGLIGIBLE, AnswerTokens
+    from learner.policy.collator import Collator, Example
+    from learner.policy.model import Policy, load_policy
 
     model, processor = load_policy(folder)
     collate = Collator(processor, model.model, CONFIG.world.views)
@@ -103,7 +104,7 @@ def _posteriors_are_those_of_the_learner(folder, sample, made):
 @pytest.mark.engine
 @pytest.mark.slow
 def test_a_model_that_is_not_ours_is_asked_zero_shot_and_held_to_json(ray_cluster, samples, tmp_path):
-    from learner.tiny_policy import build_tiny_policy
+    from learner.policy.tiny import build_tiny_policy
 
     build_tiny_policy(tmp_path, Taxonomy(()), CONFIG.world.size)  # a Qwen3-VL without answer tokens
     card = json.loads((tmp_path / "config.json").read_text())
@@ -131,7 +132,7 @@ def serving(folder, name):
         "--dtype": "float32",
         "--max-model-len": "256",
         "--limit-mm-per-prompt": '{"image": 4, "video": 0}',
-        "--logits-processors": "rollout.decoding:MedianDecoding",
+        "--logits-processors": "rollout.vllm.logits_processors:MedianDecoding",
         "--kv-cache-memory-bytes": str(2**28),
         "--block-size": "32",
     }

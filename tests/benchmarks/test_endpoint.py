@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.quality import endpoint
+from benchmarks.quality.sources import endpoint
 from configs import UserError
 from configs.schema import Config, Rollout, World
-from envs import corpus
+from envs.corpus import build as corpus
 from envs.observation import QUESTION, VIEWS
-from envs.policy_world import world_taxonomy
-from envs.samples import Sample
+from envs.types import Sample
+from envs.world import world_taxonomy
 
 TAXONOMY = world_taxonomy(World())
 BLUR = 'Surely:\n```json\n{"type": "blur", "values": {"sigma": 2.0}}\n```'

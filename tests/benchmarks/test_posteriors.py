@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.quality import posteriors
-from benchmarks.quality.answers import Answered
+from benchmarks.quality.analysis import posteriors
+from benchmarks.quality.sources.predictions import Answered
+from envs.language.posterior import Posterior
 from envs.metrics import Reading, read_degradation
-from envs.posterior import Posterior
 from envs.taxonomy import TAXONOMY, taxonomy
 
 SIGMA = TAXONOMY.keys["sigma"]

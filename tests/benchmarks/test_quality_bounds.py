@@ -7,9 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.quality.bounds import DELTAS, Numbers, delta_of, likelihood, measure_bounds, regression, to_grid
+from benchmarks.quality.analysis.bounds import (
+    DELTAS,
+    Numbers,
+    delta_of,
+    likelihood,
+    measure_bounds,
+    regression,
+    to_grid,
+)
+from envs.language.posterior import Posterior
 from envs.metrics import read_degradation
-from envs.posterior import Posterior
 from envs.taxonomy import TAXONOMY
 
 SIGMA, GAIN, SCALE = (TAXONOMY.keys[name] for name in ("sigma", "gain", "scale"))

@@ -5,10 +5,10 @@ import pytest
 
 from benchmarks.quality import ceiling, regressor
 from configs import UserError, load
-from envs.corpus import degrade
+from envs.corpus.build import degrade
 from envs.metrics import measure, read_degradation
-from envs.samples import Sample
 from envs.taxonomy import TAXONOMY
+from envs.types import Sample
 
 VIEWS = ("image", "fft")
 

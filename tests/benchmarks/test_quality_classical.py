@@ -6,10 +6,10 @@ import torch
 from scipy import ndimage
 
 from benchmarks.quality import blind, classical
-from envs.corpus import degrade
+from envs.corpus.build import degrade
 from envs.degradations import low_light
 from envs.taxonomy import TAXONOMY
-from reward_actors.scorers import psnr
+from reward_actors.scoring.scorer import psnr
 
 TRUTHS = {
     "haze": {"atmospheric_light": 0.8, "transmission": 0.4},

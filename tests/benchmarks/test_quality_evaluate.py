@@ -12,15 +12,15 @@ import pytest
 from corpora import written
 
 import duvlm
-from benchmarks.quality import tables
-from benchmarks.quality.report import write_report
-from benchmarks.quality.report_pictures import words
-from benchmarks.quality.restoration_tables import table
+from benchmarks.quality.report import tables
+from benchmarks.quality.report.pictures import words
+from benchmarks.quality.report.report import write_report
+from benchmarks.quality.report.restoration_tables import table
 from benchmarks.quality.restorations import Task, restore_here
 from configs import UserError
 from configs.schema import Config, Reward, World
-from envs import corpus
-from envs.policy_world import world_taxonomy
+from envs.corpus import build as corpus
+from envs.world import world_taxonomy
 
 TAXONOMY = world_taxonomy(World())
 
@@ -48,7 +48,7 @@ def evaluate(folder, tmp_path, lines, *settings) -> tuple[int, dict]:
 
 
 def test_perfect_answers_score_perfectly_as_text_and_as_objects(folder, samples, tmp_path):
-    from envs.answer import write
+    from envs.language.answer import write
 
     lines = [
         {"sample_id": s.sample_id, "text": write(s.degradation, TAXONOMY)}
@@ -175,8 +175,9 @@ def test_every_table_and_figure_has_its_numbers_beside_it(folder, tmp_path):
 
 def test_restorations_fill_the_tables_and_figures_of_the_paper(folder, samples, tmp_path):
     """The whole evaluation of perfect answers, restored in this process instead of by Ray."""
-    from benchmarks.quality import bias, output, restorations
-    from benchmarks.quality.answers import Answered
+    from benchmarks.quality import output, restorations
+    from benchmarks.quality.analysis import bias
+    from benchmarks.quality.sources.predictions import Answered
     from benchmarks.quality.summary import summarise
     from envs.metrics import read_degradation
 
@@ -263,8 +264,8 @@ def test_a_difference_within_the_noise_is_called_so():
 @pytest.mark.engine
 def test_a_policy_is_evaluated_beside_the_truth(tmp_path):
     """A policy with random weights knows nothing: its pictures stay as they are, the truth restores them."""
-    from envs.policy_world import write_world
-    from learner.tiny_policy import build_tiny_policy
+    from envs.world import write_world
+    from learner.policy.tiny import build_tiny_policy
 
     recipe, _ = corpus.plan(Config(count=40))
     rows = [corpus.row(recipe, "test", index) for index in range(4)]

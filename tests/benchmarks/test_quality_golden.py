@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import duvlm
-from envs import corpus
+from envs.corpus import build as corpus
 from envs.taxonomy import TAXONOMY
 
 GOLDEN = Path(__file__).parent / "golden"

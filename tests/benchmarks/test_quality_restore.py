@@ -9,13 +9,13 @@ from PIL import Image
 from skimage import data
 
 import duvlm
-from benchmarks.quality.pixels import given_degradation, policy_view, reduced, to_photo
-from benchmarks.quality.tiles import TILE, TiledPrior, starts
 from configs import UserError
-from envs.corpus import degrade
-from envs.photos import read_photo
+from envs.corpus.build import degrade
+from envs.corpus.photos import read_photo
 from envs.taxonomy import TAXONOMY, Degradation
-from reward_actors.scorers import psnr
+from reward_actors.scoring.scorer import psnr
+from service.pixels import given_degradation, policy_view, reduced, to_photo
+from service.tiles import TILE, TiledPrior, starts
 
 
 def restore(image, out, degradation, *settings) -> int:

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.quality import bias, records, tolerance
-from benchmarks.quality.figures import key_distribution, named_keys
-from benchmarks.quality.paper_tables import PAPER
-from benchmarks.quality.restoration_tables import no_reference_table
+from benchmarks.quality.analysis import bias, tolerance
+from benchmarks.quality.analysis.restorers import compare
+from benchmarks.quality.report import records
+from benchmarks.quality.report.figures import key_distribution, named_keys
+from benchmarks.quality.report.paper_tables import PAPER
+from benchmarks.quality.report.restoration_tables import no_reference_table
 from benchmarks.quality.restorations import Quality, Task, columns_of, first_of_each
-from benchmarks.quality.restorers import compare
 from benchmarks.quality.scores import LOWER
 from envs.metrics import Reading, read_degradation
 from envs.taxonomy import TAXONOMY
-from reward_actors.iqa.no_reference import OURS
+from reward_actors.scoring.no_reference import OURS
 
 PICTURE = np.zeros((2, 2, 3), np.uint8)
 

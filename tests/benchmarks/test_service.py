@@ -19,10 +19,10 @@ import psutil
 import pytest
 from browser import CHROMIUM, browser
 
-from benchmarks.service import pictures
-from benchmarks.service.room import AT_ONCE
-from envs.corpus import encode
-from reward_actors.measures import psnr
+from envs.corpus.build import encode
+from reward_actors.scoring.full_reference import psnr
+from service import pictures
+from service.admission import AT_ONCE
 
 pytestmark = pytest.mark.engine
 SIGMA = 2.0

@@ -8,16 +8,16 @@ import pytest
 from fastapi import HTTPException
 from ray.exceptions import RayTaskError
 
-from benchmarks.quality.pixels import given_degradation
-from benchmarks.service import pictures
-from benchmarks.service.app import Ingress
-from benchmarks.service.engine import Answer, Service
-from benchmarks.service.room import AT_ONCE, NoRoomError, Room
-from benchmarks.service.serve import await_ready
 from configs import UserError, load
-from envs.corpus import encode
-from envs.samples import Completion, Group
+from envs.corpus.build import encode
 from envs.taxonomy import TAXONOMY
+from envs.types import Completion, Group
+from service import pictures
+from service.admission import AT_ONCE, NoRoomError, Room
+from service.app import Ingress
+from service.engine import Answer, Service
+from service.pixels import given_degradation
+from service.serve import await_ready
 
 LARGE = encode(np.zeros((1024, 2048, 3), np.uint8))
 """A picture that is reduced to a quarter of its sides."""

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from benchmarks.quality.pixels import given_degradation
-from benchmarks.service import pictures
-from benchmarks.service.app import describe
-from benchmarks.service.serve import _check_free
 from configs import UserError
 from envs.taxonomy import TAXONOMY
+from service import pictures
+from service.app import describe
+from service.pixels import given_degradation
+from service.serve import _check_free
 
 
 def encoded(picture: np.ndarray, kind: str) -> bytes:

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.throughput.soak import run
 from configs import load
-from envs import corpus
+from envs.corpus import build as corpus
 
 
 @pytest.mark.slow

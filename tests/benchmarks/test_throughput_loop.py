@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from benchmarks import gate
+from benchmarks.throughput import regression as gate
 from benchmarks.throughput import sync, transfer
 from configs import load
 

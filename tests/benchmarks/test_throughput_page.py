@@ -7,8 +7,9 @@ import pytest
 
 from benchmarks.throughput.page import throughput_page, totals, write_page
 from configs import load
-from learner.meter import learner_idle, reward_idle, rollout_idle
-from learner.runlog import RunLog, read_metrics
+from configs.run_folders import read_metrics
+from learner.logging.runlog import RunLog
+from learner.rl.metrics import learner_idle, reward_idle, rollout_idle
 
 BUSY = {"rollout": 1.0, "reward": 6.0, "learner": 0.5}
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import gate
 from benchmarks.__main__ import main
+from benchmarks.throughput import regression as gate
 from benchmarks.throughput.measured import read_run
 from benchmarks.throughput.planning import lower_bound, plan, report, splits, table
 from benchmarks.throughput.scaling import makespan
@@ -16,8 +16,8 @@ from benchmarks.throughput.simulation import Shape, Times, lap, simulate
 from benchmarks.throughput.sleeping_loop import Sleeps
 from benchmarks.throughput.virtual_pool import Clock, VirtualPool
 from configs import UserError, config_to_yaml, load
-from learner.staleness import may_sample, steps_ahead
-from learner.trace import Trace
+from learner.logging.trace import Trace
+from learner.rl.staleness import may_sample, steps_ahead
 
 SHAPE = Shape(prompts=8, group_size=8, in_flight=4, actors=4, rows=4)
 SECONDS = st.floats(0.1, 3)

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.throughput.job_soak import titled
-from learner.runlog import read_metrics
+from configs.run_folders import read_metrics
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = ["grpo.max_staleness=0", "grpo.prompts=2", "rollout.group_size=4", "reward.restorer=fast"]

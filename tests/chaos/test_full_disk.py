@@ -8,7 +8,7 @@ import time
 import pytest
 from broken_job import Job, Outcome
 
-from learner.checkpoint import newest, step_of
+from learner.distributed.checkpoint import newest, step_of
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 STEPS = 4

@@ -5,9 +5,10 @@ import socket
 
 import pytest
 
-from configs import JOBS, UserError, cluster, load
-from configs.cluster import find, prepare
-from configs.resources import Node, ResourcePlan, Role, check, missing, plan, table
+from configs import JOBS, UserError, load
+from configs.cluster import connect as cluster
+from configs.cluster.connect import find, prepare
+from configs.cluster.resources import Node, ResourcePlan, Role, check, missing, plan, table
 
 TWO_CORES = [Node("here", 2.0)]
 

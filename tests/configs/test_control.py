@@ -5,8 +5,9 @@ import asyncio
 import pytest
 from ray.exceptions import GetTimeoutError, RayActorError
 
-from configs import UserError, control, load
-from configs.control import Wish
+from configs import UserError, load
+from configs.cluster import scaling as control
+from configs.cluster.scaling import Wish
 
 
 @pytest.mark.parametrize(("text", "wish"), [("3", Wish(3, 3)), ("2:8", Wish(2, 8)), ("1:1", Wish(1, 1))])
@@ -36,7 +37,7 @@ def test_a_job_that_ends_before_it_takes_the_wish_is_one_message(monkeypatch, er
     def gone(*_, **__):
         raise error
 
-    monkeypatch.setattr("configs.cluster.connect", lambda: None)
+    monkeypatch.setattr("configs.cluster.connect.connect", lambda: None)
     monkeypatch.setattr(control, "_named", lambda: ["/runs/first/offline", "/runs/notfirst/offline"])
     monkeypatch.setattr(ray, "get_actor", gone)
     with pytest.raises(UserError, match="/runs/first/offline did not take the wish"):

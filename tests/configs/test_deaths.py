@@ -1,7 +1,7 @@
 """What is told of an actor that died, in one line."""
 
-from configs import deaths
-from configs.deaths import told
+from configs.cluster import supervision as deaths
+from configs.cluster.supervision import told
 
 DIED = (
     "The actor died unexpectedly before finishing this task.\n\tclass_name: RewardActor\n\tactor_id: 35f7\n\tpid: 930\n"

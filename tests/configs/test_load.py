@@ -11,7 +11,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs import JOBS, Config, UserError, config_to_yaml, document, load, run_folder
+from configs import JOBS, Config, UserError, config_to_yaml, load, run_folder
+from configs import help as document
 from configs.load import TRACKS, leaves
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +29,7 @@ def read(config, key):
 
 def test_settings_are_importable_in_a_fresh_interpreter_without_torch_or_ray():
     code = (
-        "import sys, configs, configs.cluster, configs.jobs, duvlm\n"
+        "import sys, configs, configs.cluster.connect, configs.cluster.jobs, duvlm\n"
         "configs.load('offline', ['steps=3'])\n"
         "print([m for m in ('torch', 'ray', 'numpy', 'vllm', 'deepspeed') if m in sys.modules])"
     )
@@ -156,7 +157,7 @@ def test_a_run_writes_to_its_name_and_job_or_where_it_is_told():
 def test_the_page_about_settings_is_up_to_date():
     page = (ROOT / "docs" / "configuration.md").read_text()
     assert document.as_markdown() in page, (
-        "run `python -m configs.document` to write docs/configuration.md anew"
+        "run `python -m configs.help` to write docs/configuration.md anew"
     )
 
 

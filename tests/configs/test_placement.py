@@ -2,9 +2,10 @@
 
 import pytest
 
-from configs import UserError, cluster
-from configs.placement import Reservation
-from configs.resources import ResourcePlan, Role
+from configs import UserError
+from configs.cluster import connect as cluster
+from configs.cluster.placement import Reservation
+from configs.cluster.resources import ResourcePlan, Role
 
 
 @pytest.mark.engine

@@ -16,7 +16,7 @@ from ray.job_submission import JobDetails, JobStatus, JobType
 from requests import RequestException
 
 import duvlm
-from configs import jobs
+from configs.cluster import jobs
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.answer import MAX_CHARACTERS, REASONS, Answer, Invalid, answer_tokens, parse, rationale, write
+from envs.language.answer import MAX_CHARACTERS, REASONS, Answer, Invalid, answer_tokens, parse, rationale, write
 from envs.taxonomy import TAXONOMY, taxonomy
 
 WORLDS = [TAXONOMY, taxonomy(camera=True, transmission_grid=4), taxonomy(step_scale=5)]

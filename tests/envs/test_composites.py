@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.answer import REASONS, Answer, Invalid, answer_tokens, parse, rationale, severities, write
 from envs.degradations import MODULES, closed_form, degrade, project, quantise, sample
 from envs.environment import OfflineEnvironment
+from envs.language.answer import REASONS, Answer, Invalid, answer_tokens, parse, rationale, severities, write
 from envs.metrics import differences, measure, read_object, read_text
-from envs.samples import Completion, Gated, Prompt, RewardQuery
 from envs.taxonomy import PHYSICAL_ORDER, TAXONOMY, taxonomy, turns
+from envs.types import Completion, Gated, Prompt, RewardQuery
 
 torch.set_num_threads(1)
 PAIRS, TRIPLES = taxonomy(composites=2), taxonomy(composites=3)

@@ -15,10 +15,12 @@ from PIL import Image
 
 from configs import UserError
 from configs.schema import Config, World
-from envs import answer, corpus, corpus_shards
-from envs.corpus_rows import reproduces
-from envs.depth import decode_map
-from envs.policy_world import world_taxonomy
+from envs.corpus import build as corpus
+from envs.corpus import shards as corpus_shards
+from envs.corpus.generate import reproduces
+from envs.degradations.depth import decode_map
+from envs.language import answer
+from envs.world import world_taxonomy
 
 TAXONOMY = world_taxonomy(World())
 ROOT = Path(__file__).parents[2]

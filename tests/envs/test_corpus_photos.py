@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from configs import UserError
-from envs.photos import find_photos, scan_photos
+from envs.corpus.photos import find_photos, scan_photos
 
 
 def save(path, size=(80, 70), seed=0):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from configs.schema import Config, World
-from envs import corpus, corpus_split
-from envs.policy_world import world_taxonomy
+from envs.corpus import build as corpus
+from envs.corpus import reader as corpus_split
+from envs.world import world_taxonomy
 
 TAXONOMY = world_taxonomy(World())
 

@@ -11,13 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs import UserError
-from envs import depth
-from envs.answer import Answer, parse, write
-from envs.degradations import closed_form, degrade, draw, haze, project
+from envs.degradations import closed_form, degrade, depth, draw, haze, project
 from envs.environment import OfflineEnvironment
+from envs.language.answer import Answer, parse, write
 from envs.metrics import measure
-from envs.samples import Completion, Prompt, RewardQuery
 from envs.taxonomy import TAXONOMY, taxonomy
+from envs.types import Completion, Prompt, RewardQuery
 
 torch.set_num_threads(1)
 GRID4 = taxonomy(transmission_grid=4)

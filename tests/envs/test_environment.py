@@ -5,8 +5,8 @@ from itertools import islice
 import pytest
 
 from envs.environment import MixedEnvironment, OfflineEnvironment, OnlineEnvironment, relative_error
-from envs.samples import Completion, Gated, Prompt, RewardQuery, Scored
 from envs.taxonomy import TAXONOMY
+from envs.types import Completion, Gated, Prompt, RewardQuery, Scored
 
 BLUR = TAXONOMY.degradation("blur", {"sigma": 2.0})
 PROMPTS = [Prompt(f"s{i}", sample=i) for i in range(7)]

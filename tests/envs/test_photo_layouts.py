@@ -9,9 +9,9 @@ from PIL import Image
 
 from configs import UserError
 from configs.schema import Config
-from envs import corpus
-from envs.photo_layouts import BUNDLED
-from envs.photos import find_photos, scan_photos
+from envs.corpus import build as corpus
+from envs.corpus.datasets import BUNDLED
+from envs.corpus.photos import find_photos, scan_photos
 
 PHOTOS = sorted(BUNDLED.glob("*.jpg"))
 

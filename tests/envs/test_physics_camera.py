@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from envs.answer import Answer, parse, rationale, write
 from envs.degradations import closed_form, degrade, low_light, project, sample
 from envs.environment import OfflineEnvironment
+from envs.language.answer import Answer, parse, rationale, write
 from envs.metrics import measure
-from envs.samples import Completion, Prompt, RewardQuery
 from envs.taxonomy import TAXONOMY, taxonomy
+from envs.types import Completion, Prompt, RewardQuery
 
 torch.set_num_threads(1)
 WORLD = taxonomy(camera=True)

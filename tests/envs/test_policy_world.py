@@ -6,8 +6,8 @@ import pytest
 
 from configs import UserError
 from configs.schema import World
-from envs import policy_world
-from envs.policy_world import CHAT, FILE, SHIPPED, check_world, policy_folder, template_hash, world_of, write_world
+from envs import world as policy_world
+from envs.world import CHAT, FILE, SHIPPED, check_world, policy_folder, template_hash, world_of, write_world
 
 
 @pytest.fixture

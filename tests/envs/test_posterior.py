@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs import posterior
+from envs.language import posterior
 from envs.taxonomy import TAXONOMY
 
 SIGMA, SCALE = TAXONOMY.keys["sigma"], TAXONOMY.keys["scale"]

@@ -8,7 +8,8 @@ from browser import CHROMIUM, browser
 
 from configs import UserError
 from configs.schema import Config
-from envs import corpus, review
+from envs.corpus import build as corpus
+from envs.corpus import review
 
 COUNT = 240
 

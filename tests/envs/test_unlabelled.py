@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from configs import UserError
-from envs.samples import Sample
+from envs.corpus.unlabelled import Blind, Photographs, central_square
 from envs.taxonomy import TAXONOMY
-from envs.unlabelled import Blind, Photographs, central_square
+from envs.types import Sample
 
 
 def save(picture, path):

@@ -5,9 +5,10 @@ import pytest
 from PIL import Image
 
 from configs.schema import Config, World
-from envs import corpus, verify
-from envs.corpus_rows import ATTEMPTS, draw, reproduces
-from envs.policy_world import world_taxonomy
+from envs.corpus import build as corpus
+from envs.corpus import verify
+from envs.corpus.generate import ATTEMPTS, draw, reproduces
+from envs.world import world_taxonomy
 
 TAXONOMY = world_taxonomy(World())
 BLUR = TAXONOMY.degradation("blur", {"sigma": 2.0})

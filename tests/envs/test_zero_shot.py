@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from envs import zero_shot
-from envs.answer import write
+from envs.language import zero_shot
+from envs.language.answer import write
 from envs.taxonomy import TAXONOMY, taxonomy
 
 BLUR = TAXONOMY.degradation("blur", {"sigma": 2.0})

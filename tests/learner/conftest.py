@@ -10,8 +10,8 @@ from envs.taxonomy import TAXONOMY
 @pytest.fixture(scope="session")
 def policy_folder(tmp_path_factory):
     from configs.schema import World
-    from envs.policy_world import write_world
-    from learner.tiny_policy import build_tiny_policy
+    from envs.world import write_world
+    from learner.policy.tiny import build_tiny_policy
 
     folder = build_tiny_policy(tmp_path_factory.mktemp("policy"), TAXONOMY, size=64)
     write_world(folder, World(size=64))
@@ -22,7 +22,7 @@ def policy_folder(tmp_path_factory):
 def language(policy_folder):
     from transformers import AutoTokenizer
 
-    from learner.targets import AnswerLanguage
+    from learner.policy.targets import AnswerLanguage
 
     return AnswerLanguage(AutoTokenizer.from_pretrained(policy_folder), TAXONOMY)
 
@@ -30,7 +30,7 @@ def language(policy_folder):
 @pytest.fixture(scope="session")
 def examples(photo, language):
     """Eight perfect answers of different lengths about eight different crops of 64 px."""
-    from learner.examples import Example
+    from learner.policy.collator import Example
 
     rng, types = np.random.default_rng(0), [kind.name for kind in TAXONOMY.types]
     found = []

@@ -7,13 +7,13 @@ from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
 from configs import UserError
 from configs.schema import World
-from envs.answer import answer_tokens, write
-from envs.policy_world import check_world, is_foreign
+from envs.language.answer import answer_tokens, write
 from envs.taxonomy import TAXONOMY, Taxonomy
-from learner.adoption import adopt
-from learner.examples import Collator, Example
-from learner.policy import Policy, load_policy
-from learner.tiny_policy import build_tiny_policy
+from envs.world import check_world, is_foreign
+from learner.policy.collator import Collator, Example
+from learner.policy.initial import adopt
+from learner.policy.model import Policy, load_policy
+from learner.policy.tiny import build_tiny_policy
 
 WORLD = World(size=64)
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from envs.environment import relative_error
-from envs.samples import Failed, Sample, Scored
 from envs.taxonomy import TAXONOMY, taxonomy
-from learner.agreement import agreements, with_agreement
-from learner.reward_scale import RunningScale
-from reward_actors.scorers import score, terms
+from envs.types import Failed, Sample, Scored
+from learner.rl.agreement import agreements, with_agreement
+from learner.rl.reward_scale import RunningScale
+from reward_actors.scoring.scorer import score, terms
 
 
 def blur(sigma):

@@ -4,7 +4,7 @@ import time
 import pytest
 
 from configs import UserError
-from learner import checkpoint
+from learner.distributed import checkpoint
 
 
 def write(root, step, keep=3, text="weights"):
@@ -81,7 +81,7 @@ def test_nothing_is_continued_where_a_run_is_to_begin_anew(tmp_path):
 
 def test_the_loop_goes_on_while_a_checkpoint_is_hashed_and_flushed(tmp_path, monkeypatch):
     """Who shares a reward pool must show signs of life, however large the policy is."""
-    from learner.rl import Loop
+    from learner.rl.job import Loop
 
     class Learner:
         def save(self, draft):

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from envs.observation import VIEWS, chat, views
-from learner.examples import Collator, Example
-from learner.policy import Policy, load_policy
+from learner.policy.collator import Collator, Example
+from learner.policy.model import Policy, load_policy
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_gradients_of_a_shared_image_add_up(policy_folder, collate, examples):
 
 @torch.no_grad()
 def test_greedy_answers_are_those_of_generate(loaded, collate, examples):
-    from learner.decoding import greedy
+    from learner.policy.generate import greedy
 
     model, processor = loaded
     images = [example.image for example in examples[:3]]
@@ -103,7 +103,7 @@ def test_greedy_answers_are_those_of_generate(loaded, collate, examples):
 
 
 def test_greedy_decoding_takes_place_on_the_device_of_the_policy(loaded, collate, examples, monkeypatch):
-    from learner import decoding
+    from learner.policy import generate as decoding
 
     device, seen, ended = torch.device("meta"), [], []
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from envs.samples import Completion, Failed, Gated, Group, Prompt, Scored
-from learner.experience import JudgedGroup, measures, saturated, teaches_nothing, trajectories
+from envs.types import Completion, Failed, Gated, Group, Prompt, Scored
+from learner.rl.advantages import JudgedGroup, measures, saturated, teaches_nothing, trajectories
 
 COMPLETION = Completion("", (1, 2), (-0.1, -0.2))
 

@@ -5,11 +5,10 @@ import torch
 
 from configs import UserError, load
 from configs.schema import World
-from envs.photos import find_photos
-from envs.policy_world import world_taxonomy
-from learner import fit_iqa
-from learner.rank_iqa import GUESSES, Groups, RankTrainer, concordance
-from reward_actors.iqa import niqe_local, rank_iqa
+from envs.corpus.photos import find_photos
+from envs.world import world_taxonomy
+from reward_actors.scoring import fit_iqa, niqe_local, rank_iqa
+from reward_actors.scoring.train_rank_iqa import GUESSES, Groups, RankTrainer, concordance
 
 
 @pytest.fixture

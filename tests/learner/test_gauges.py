@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from learner.gauges import COUNTERS, GAUGES, Gauges
+from learner.logging.prometheus import COUNTERS, GAUGES, Gauges
 
 ROOT = Path(__file__).parents[2]
 RUN = re.compile(r'ray_duvlm_.*run="first/offline"')  # other tests of the session may have exported theirs

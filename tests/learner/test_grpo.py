@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from learner import grpo
+from learner import losses as grpo
 
 LN = math.log
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from configs.schema import Grpo
-from learner import grpo
+from learner import losses as grpo
 
 FOUND = json.loads((Path(__file__).parent / "published" / "trl_losses.json").read_text())
 GIVEN = {name: torch.tensor(value) for name, value in FOUND["tensors"].items()}

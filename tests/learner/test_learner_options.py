@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from configs.schema import Config
-from learner.grpo import Trajectory
-from learner.ranks import Learner
+from learner.distributed.group import Learner
+from learner.losses import Trajectory
 
 PLAIN = {"zero": 0}
 WAYS = {
@@ -36,7 +36,7 @@ def test_losses_and_weights_are_those_of_plain_training(ray_cluster, policy_fold
     def train(actor, settings, together, shares, judged, folder, reference):
         from pathlib import Path
 
-        from learner.trainer import Trainer
+        from learner.distributed.trainer import Trainer
 
         torch.manual_seed(0)
         trainer = Trainer(Path(reference), settings, 8, Path(reference))

@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 
 from configs import UserError
 from configs.schema import Config
-from envs.samples import Sample
-from learner.examples import Example
-from learner.grpo import Trajectory
-from learner.ranks import Learner, LearnerError
-from rollout.channel import Channel
-from rollout.weight_transfer import TransferError, receive
+from envs.types import Sample
+from learner.distributed.group import Learner, LearnerError
+from learner.losses import Trajectory
+from learner.policy.collator import Example
+from rollout.weights.channel import Channel
+from rollout.weights.transfer import TransferError, receive
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("ray_cluster")]
 TOTAL = 8  # of the schedule
@@ -176,8 +176,8 @@ def test_an_engine_that_goes_away_in_a_weight_update_leaves_the_ranks_at_work(st
     manifest, arrived = learner.weight_manifest(), []
 
     def many_buckets(rank):
-        from learner import policy_weights
-        from rollout import weight_transfer
+        from learner.distributed import weights as policy_weights
+        from rollout.weights import transfer as weight_transfer
 
         policy_weights.BUCKET_BYTES = weight_transfer.BUCKET_BYTES = 2**16
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from learner.live import Screen, clock, line, time_left, view
+from learner.logging.console import Screen, clock, line, time_left, view
 
 NUMBERS = {
     "reward": -0.0123,
@@ -65,7 +65,7 @@ def test_where_nothing_redraws_there_is_a_line_now_and_then_and_one_at_the_end(c
 def test_in_a_terminal_it_is_redrawn():
     """A real pseudo-terminal: cursor movements come out of it, and what is printed meanwhile is not lost."""
     code = (
-        "import time; from learner.live import Screen; s = Screen('sft', 2, 0, ('loss',)); s.start()\n"
+        "import time; from learner.logging.console import Screen; s = Screen('sft', 2, 0, ('loss',)); s.start()\n"
         "s.show(1, {'loss': 1.5}); print('said meanwhile'); time.sleep(1.2); s.show(2, {'loss': .5}); s.stop()"
     )
     ours, theirs = pty.openpty()

@@ -7,11 +7,12 @@ import sys
 import pytest
 
 from configs import UserError
-from learner.lock import FILE, locked
+from configs.run_folders import LOCK as FILE
+from configs.run_folders import locked
 
 HOLD = """
 import sys, time
-from learner.lock import locked
+from configs.run_folders import locked
 with locked(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.meter import Idle, learner_idle, reward_idle, rollout_idle
+from learner.rl.metrics import Idle, learner_idle, reward_idle, rollout_idle
 
 seconds, shares = st.floats(0, 100), st.floats(0, 1)
 

@@ -3,8 +3,8 @@
 import pytest
 
 from configs import UserError, load
-from learner.persistence import persist
-from learner.ranks import LearnerError
+from learner.distributed.group import LearnerError
+from learner.restart import persist
 
 
 def work_that_fails(times, error):

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from learner import policy_weights as weights
-from learner.examples import Collator
-from learner.policy import Policy, load_policy
+from learner.distributed import weights
+from learner.policy.collator import Collator
+from learner.policy.model import Policy, load_policy
 
 
 @pytest.fixture

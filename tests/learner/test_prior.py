@@ -6,10 +6,11 @@ import torch
 from diffusers import UNet2DModel
 from PIL import Image
 
-from configs import UserError, load, runs
-from envs.photos import find_photos
-from learner import prior
-from reward_actors.priors import load_prior
+from configs import UserError, load
+from configs import run_folders as runs
+from envs.corpus.photos import find_photos
+from reward_actors.priors import train as prior
+from reward_actors.priors.base import load_prior
 
 
 @pytest.fixture

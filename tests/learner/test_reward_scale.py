@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.samples import Completion, Gated, Group, Prompt, Scored
-from learner.experience import JudgedGroup, trajectories
-from learner.reward_scale import WARM_UP, Moments, RunningScale, rescaled
-from reward_actors.scorers import Term
+from envs.types import Completion, Gated, Group, Prompt, Scored
+from learner.rl.advantages import JudgedGroup, trajectories
+from learner.rl.reward_scale import WARM_UP, Moments, RunningScale, rescaled
+from reward_actors.scoring.scorer import Term
 
 TERMS = (Term("consistency", 2.0), Term("brightness", 1.0))  # more is better, less is better
 

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from configs import load
-from learner import trace
-from learner.runlog import RunLog, read_metrics, write_atomically
+from configs.run_folders import read_metrics, write_atomically
+from learner.logging import trace
+from learner.logging.runlog import RunLog
 
 
 @pytest.fixture

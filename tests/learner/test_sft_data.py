@@ -3,11 +3,11 @@ import pytest
 import torch
 
 from configs.schema import Learner
-from envs.corpus import check_sample, degrade
+from envs.corpus.build import check_sample, degrade
 from envs.degradations import sample
-from envs.samples import Sample
 from envs.taxonomy import TAXONOMY, taxonomy
-from learner.data import Stream, augmented, mirrors, refreshed, step_indices, varied
+from envs.types import Sample
+from learner.distributed.sampler import Stream, augmented, mirrors, refreshed, step_indices, varied
 
 COUNT, BATCH = 11, 4
 
@@ -68,7 +68,7 @@ def test_a_map_of_transmission_is_never_mirrored():
 
 
 def test_the_learning_rate_warms_up_and_decays_to_a_fiftieth():
-    from learner.deepspeed_settings import learning_rate
+    from learner.distributed.deepspeed import learning_rate
 
     settings = Learner(lr=1.0, warmup=10)
     assert learning_rate(0, 110, settings) == pytest.approx(0.1)

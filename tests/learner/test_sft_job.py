@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from configs import UserError, load
-from envs import corpus
+from envs.corpus import build as corpus
 from learner import sft
 from learner.validation import exhausted, validate
 

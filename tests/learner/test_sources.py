@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from configs import UserError, load
-from envs import corpus as corpora
-from envs.policy_world import write_world
-from learner import adoption
+from envs.corpus import build as corpora
+from envs.world import write_world
+from learner.policy import initial as adoption
 from learner.sources import initial_policy, training_corpus
 
 

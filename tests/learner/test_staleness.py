@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from learner.staleness import Pace, steps_ahead
+from learner.rl.staleness import Pace, steps_ahead
 
 
 @pytest.mark.parametrize("staleness", [0, 1, 3])

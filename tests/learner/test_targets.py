@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from envs.taxonomy import TAXONOMY
-from learner.targets import AnswerLanguage, sft_loss
+from learner.policy.targets import AnswerLanguage, sft_loss
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.examples import Collator, Example
-from learner.rows import Length, token_batches
+from learner.policy.collator import Collator, Example
+from learner.policy.rows import Length, token_batches
 
 LENGTHS = st.lists(st.builds(Length, st.integers(1, 4), st.integers(1, 200), st.integers(1, 100)), max_size=40)
 
@@ -39,7 +39,7 @@ def test_no_run_ends_while_the_next_example_would_fit(lengths, budget):
 
 @pytest.mark.parametrize("size", [64, 96])
 def test_the_length_told_beforehand_is_that_of_the_batch(policy_folder, size):
-    from learner.policy import load_policy
+    from learner.policy.model import load_policy
 
     model, processor = load_policy(policy_folder)
     for names in (["image"], ["image", "fft", "edge", "log"]):
@@ -51,8 +51,8 @@ def test_the_length_told_beforehand_is_that_of_the_batch(policy_folder, size):
 
 def test_the_tiny_track_s_default_is_about_sixteen_images(examples):
     from configs.schema import Config, World
-    from envs.policy_world import SHIPPED
-    from learner.policy import load_policy
+    from envs.world import SHIPPED
+    from learner.policy.model import load_policy
 
     model, processor = load_policy(SHIPPED)
     collate = Collator(processor, model.model, World().views)

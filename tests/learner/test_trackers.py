@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from configs import UserError, load
-from learner.runlog import RunLog
+from learner.logging.runlog import RunLog
 
 
 def logged(folder, tracker, first=0, steps=2):

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from envs.answer import Answer, parse, rationale, write
 from envs.degradations import sample
+from envs.language.answer import Answer, parse, rationale, write
 from envs.taxonomy import TAXONOMY, taxonomy
-from learner.targets import AnswerLanguage
-from learner.tiny_policy import build_tokenizer
+from learner.policy.targets import AnswerLanguage
+from learner.policy.tiny import build_tokenizer
 
 WORLDS = {
     "single": TAXONOMY,

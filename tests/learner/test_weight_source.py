@@ -9,13 +9,13 @@ import pytest
 import ray
 
 from configs.schema import Config
-from learner import watch
-from learner.rank import LearnerRank
-from learner.ranks import Learner, LearnerError
-from learner.weight_source import LearnerWeights
-from rollout.manifest import Manifest
-from rollout.update import WeightUpdate
-from rollout.weight_transfer import Endpoint
+from learner.distributed import watch
+from learner.distributed.group import Learner, LearnerError
+from learner.distributed.weight_source import LearnerWeights
+from learner.distributed.worker import LearnerRank
+from rollout.weights.manifest import Manifest
+from rollout.weights.transfer import Endpoint
+from rollout.weights.update import WeightUpdate
 
 
 class StandIn:

@@ -10,9 +10,9 @@ import pytest
 
 from benchmarks.throughput.sleeping_actors import SleepingEngine, SleepingRank
 from configs import load
-from envs.samples import Prompt
-from learner.ranks import Learner
-from learner.weight_source import LearnerWeights
+from envs.types import Prompt
+from learner.distributed.group import Learner
+from learner.distributed.weight_source import LearnerWeights
 from rollout.pool import RolloutPool
 
 pytestmark = pytest.mark.engine

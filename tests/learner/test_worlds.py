@@ -6,15 +6,15 @@ from PIL import Image
 
 from configs import UserError, load
 from envs.environment import MixedEnvironment, OfflineEnvironment, OnlineEnvironment
-from envs.samples import Prompt
+from envs.types import Prompt
 from learner.checks import check_rl
-from learner.probe import Probe
-from learner.worlds import open_world
+from learner.rl.probe import Probe
+from learner.rl.worlds import open_world
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    from envs import corpus
+    from envs.corpus import build as corpus
 
     folder = tmp_path_factory.mktemp("worlds") / "corpus"
     corpus.run(load("corpus", ["count=12", "world.size=64", f"out={folder}"]))

@@ -10,14 +10,14 @@ import torch
 from diffusers import UNet2DModel
 from sharing import light, settings, until
 
-from configs import control
+from configs.cluster import scaling as control
 from envs.degradations import degrade
-from envs.samples import Sample
 from envs.taxonomy import TAXONOMY
-from reward_actors.client import open_pool
-from reward_actors.hosting import create
-from reward_actors.priors import GaussianPrior
-from reward_actors.unet_prior import UNetPrior
+from envs.types import Sample
+from reward_actors.pool.shared.client import open_pool
+from reward_actors.pool.shared.hosting import create
+from reward_actors.priors.base import GaussianPrior
+from reward_actors.priors.unet import UNetPrior
 
 torch.set_num_threads(1)
 

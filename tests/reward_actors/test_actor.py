@@ -7,9 +7,9 @@ import pytest
 
 from configs import UserError
 from configs.schema import Reward
-from envs.samples import RewardQuery, Scored
-from reward_actors import actor as actors
-from reward_actors.scorers import score_batch
+from envs.types import RewardQuery, Scored
+from reward_actors.pool import worker as actors
+from reward_actors.scoring.scorer import score_batch
 
 
 @pytest.mark.parametrize("error", [ArithmeticError("no number"), UserError("too small")])

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from configs import UserError
-from reward_actors.adm import Unwritten, from_state
-from reward_actors.adm_blocks import Attention, Residual, wave_embedding
-from reward_actors.priors import load_prior
+from reward_actors.priors.adm import Unwritten, from_state
+from reward_actors.priors.adm_blocks import Attention, Residual, wave_embedding
+from reward_actors.priors.base import load_prior
 
 IMAGENET_256 = {"width": 256, "multiples": (1, 1, 2, 2, 4, 4), "residuals": 2, "attention": (8, 16, 32)}
 SMALL = {"width": 32, "multiples": (1, 2), "residuals": 1, "attention": (2,)}

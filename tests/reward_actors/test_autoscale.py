@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reward_actors.autoscale import Limits, Load, Scale, rescale
+from reward_actors.pool.autoscaling_policy import Limits, Load, Scale, rescale
 
 LIMITS = Limits(fewest=1, most=16, patience=5, idle=0.5, calm=30)
 QUIET = Load(queue_age=0, busy=0.1, arrivals=0.1, service=1)

@@ -9,13 +9,13 @@ from ray.exceptions import ObjectStoreFullError, RayActorError
 
 from configs import UserError
 from configs.schema import Reward
-from envs.samples import Failed, RewardQuery, Scored
-from reward_actors import roster as rosters
-from reward_actors.crew import Crew
-from reward_actors.parcels import ParcelActor
-from reward_actors.queue import Item
-from reward_actors.slot import Slot
-from reward_actors.stats import Report
+from envs.types import Failed, RewardQuery, Scored
+from reward_actors.pool import replicas as rosters
+from reward_actors.pool.dispatcher import Crew
+from reward_actors.pool.parcels import ParcelActor
+from reward_actors.pool.queue import Item
+from reward_actors.pool.slot import Slot
+from reward_actors.pool.stats import Report
 
 PATIENCE = 0.4
 

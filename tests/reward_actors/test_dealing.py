@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from reward_actors.dealing import dealt, keep
-from reward_actors.queue import Item, PullQueue
-from reward_actors.slot import Slot
+from reward_actors.pool.dealing import dealt, keep
+from reward_actors.pool.queue import Item, PullQueue
+from reward_actors.pool.slot import Slot
 
 
 def crew(*held, waiting=0, suspects=0, rows=4):

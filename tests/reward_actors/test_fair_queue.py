@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reward_actors.fair import FairQueue
+from reward_actors.pool.shared.fair import FairQueue
 
 
 def filled(**counts):

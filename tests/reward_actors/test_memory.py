@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.schema import Config
-from reward_actors.alphas import linear_alphas
-from reward_actors.memory import Footprint, budget, measure, rows_within
+from reward_actors.restoration.alphas import linear_alphas
+from reward_actors.restoration.memory_budget import Footprint, budget, measure, rows_within
 
 
 @given(budget=st.integers(0, 10**12), fixed=st.integers(0, 10**11), per_row=st.integers(1, 10**10))

@@ -10,8 +10,9 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from configs import UserError
-from reward_actors.iqa import natural, niqe_local, no_reference
-from reward_actors.scorers import prepare
+from reward_actors.scoring import natural_statistics as natural
+from reward_actors.scoring import niqe_local, no_reference
+from reward_actors.scoring.scorer import prepare
 
 
 @pytest.fixture(scope="module")

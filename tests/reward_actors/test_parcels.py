@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from configs import UserError
-from envs.samples import Failed, RewardQuery, Scored
 from envs.taxonomy import TAXONOMY
-from reward_actors.parcels import ParcelActor
-from reward_actors.stats import Report
+from envs.types import Failed, RewardQuery, Scored
+from reward_actors.pool.parcels import ParcelActor
+from reward_actors.pool.stats import Report
 
 ANSWER = TAXONOMY.degradation("blur", {"sigma": 1.0})
 

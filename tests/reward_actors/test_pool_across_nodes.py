@@ -15,9 +15,9 @@ ray.init(address=cluster.address)
 
 import numpy as np
 from configs.schema import Config
-from envs.samples import RewardQuery, Sample
+from envs.types import RewardQuery, Sample
 from envs.taxonomy import TAXONOMY
-from reward_actors.pool import RewardPool
+from reward_actors.pool.pool import RewardPool
 
 config = Config()
 config.world.size, config.reward.cpus, config.reward.actors = 32, 1.0, 2

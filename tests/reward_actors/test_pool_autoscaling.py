@@ -7,9 +7,9 @@ import pytest
 from ray.exceptions import RayActorError
 
 from configs.schema import Config
-from reward_actors import autoscaler
-from reward_actors.pool import RewardPool
-from reward_actors.queue import PullQueue
+from reward_actors.pool import autoscaler
+from reward_actors.pool.pool import RewardPool
+from reward_actors.pool.queue import PullQueue
 
 
 class Crew:

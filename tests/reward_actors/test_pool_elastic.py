@@ -12,9 +12,9 @@ import pytest
 from benchmarks.throughput.stand_in import StandIn
 from configs import UserError
 from configs.schema import Config
-from envs.samples import RewardQuery, Scored
 from envs.taxonomy import TAXONOMY
-from reward_actors.stats import Ready
+from envs.types import RewardQuery, Scored
+from reward_actors.pool.stats import Ready
 
 pytestmark = pytest.mark.engine
 ANSWER = TAXONOMY.degradation("blur", {"sigma": 1.0})
@@ -155,7 +155,7 @@ async def restarted(pool, name):
 
 @pytest.mark.chaos
 def test_one_job_has_one_reward_an_actor_with_another_prior_is_not_let_in(ray_cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr("reward_actors.roster.MAX_RESTARTS", 2)
+    monkeypatch.setattr("reward_actors.pool.replicas.MAX_RESTARTS", 2)
     weights = tmp_path / "weights"
     weights.write_text("old")
 

@@ -9,13 +9,13 @@ import time
 import pytest
 
 from configs.schema import Config
-from envs.samples import RewardQuery, Scored
 from envs.taxonomy import TAXONOMY
-from reward_actors.batch import restore_batch
-from reward_actors.pool import RewardPool
-from reward_actors.priors import photo_gaussian
-from reward_actors.restorers import restorer
-from reward_actors.scorers import score
+from envs.types import RewardQuery, Scored
+from reward_actors.pool.pool import RewardPool
+from reward_actors.priors.base import photo_gaussian
+from reward_actors.restoration.presets import restorer
+from reward_actors.restoration.running_batch import restore_batch
+from reward_actors.scoring.scorer import score
 
 STEPS, QUERIES, KILL_SECONDS = 10, 2000, 3.0
 

@@ -7,9 +7,9 @@ import torch
 from diffusers import DDPMScheduler, UNet2DModel
 
 from configs import UserError
-from reward_actors.alphas import linear_alphas
-from reward_actors.priors import load_prior, photo_gaussian
-from reward_actors.unet_prior import UNetPrior, seconds_per_call
+from reward_actors.priors.base import load_prior, photo_gaussian
+from reward_actors.priors.unet import UNetPrior, seconds_per_call
+from reward_actors.restoration.alphas import linear_alphas
 
 
 def test_the_gaussian_prior_tells_noise_from_picture_exactly(gaussian_world):

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from envs.samples import RewardQuery
-from reward_actors.memo import Memo
-from reward_actors.queue import Item, PullQueue
+from envs.types import RewardQuery
+from reward_actors.pool.memo import Memo
+from reward_actors.pool.queue import Item, PullQueue
 
 
 def item(name, priority=0, suspect=False):

@@ -7,12 +7,12 @@ from safetensors.torch import save_file
 
 from configs import UserError
 from envs import degradations
-from envs.corpus import crop
-from envs.photos import find_photos, read_photo
-from envs.samples import Sample
+from envs.corpus.build import crop
+from envs.corpus.photos import find_photos, read_photo
 from envs.taxonomy import TAXONOMY
-from reward_actors.iqa import rank_iqa
-from reward_actors.scorers import score_batch, terms
+from envs.types import Sample
+from reward_actors.scoring import rank_iqa
+from reward_actors.scoring.scorer import score_batch, terms
 
 UNSEEN = [photo for photo in find_photos("bundled") if photo.split != "train"]
 

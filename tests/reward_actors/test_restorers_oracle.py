@@ -9,9 +9,9 @@ import torch
 from envs.degradations import QUANTISATION, blur, degrade, low_resolution
 from envs.degradations.common import dct2, dct_matrix, idct2
 from envs.taxonomy import TAXONOMY
-from reward_actors.batch import restore_batch
-from reward_actors.priors import GaussianPrior, photo_gaussian
-from reward_actors.restorers import RESTORERS, restorer, schedule
+from reward_actors.priors.base import GaussianPrior, photo_gaussian
+from reward_actors.restoration.presets import RESTORERS, restorer, schedule
+from reward_actors.restoration.running_batch import restore_batch
 
 DRAWS = 32
 

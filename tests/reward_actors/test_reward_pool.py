@@ -15,13 +15,13 @@ from pools import in_pool
 from configs import UserError
 from configs.schema import Config
 from envs.environment import OfflineEnvironment
-from envs.samples import Completion, Failed, Gated, Prompt, RewardQuery, Sample, Scored
 from envs.taxonomy import TAXONOMY
-from reward_actors.batch import restore_batch
-from reward_actors.pool import RewardPool
-from reward_actors.priors import photo_gaussian
-from reward_actors.restorers import restorer
-from reward_actors.scorers import score
+from envs.types import Completion, Failed, Gated, Prompt, RewardQuery, Sample, Scored
+from reward_actors.pool.pool import RewardPool
+from reward_actors.priors.base import photo_gaussian
+from reward_actors.restoration.presets import restorer
+from reward_actors.restoration.running_batch import restore_batch
+from reward_actors.scoring.scorer import score
 
 pytestmark = pytest.mark.engine
 STEPS = 20
@@ -244,7 +244,7 @@ def test_a_query_that_kills_two_actors_is_failed_and_its_neighbours_live(ask, bl
 
 @pytest.mark.chaos
 def test_when_no_actor_is_left_the_job_is_told_instead_of_waiting(ask, monkeypatch):
-    monkeypatch.setattr("reward_actors.roster.MAX_RESTARTS", 0)
+    monkeypatch.setattr("reward_actors.pool.replicas.MAX_RESTARTS", 0)
 
     async def work(pool):
         scoring = asyncio.create_task(pool.score(ask("orphans", 40)))

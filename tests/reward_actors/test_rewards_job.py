@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 import duvlm
-from configs import control
+from configs.cluster import scaling as control
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(1500)]
 ROOT = Path(__file__).parents[2]

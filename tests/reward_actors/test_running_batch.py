@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from reward_actors.batch import RunningBatch, restore_batch
-from reward_actors.priors import photo_gaussian
-from reward_actors.restorers import RESTORERS, Restorer, noise, restorer, schedule, step
+from reward_actors.priors.base import photo_gaussian
+from reward_actors.restoration.presets import RESTORERS, Restorer, noise, restorer, schedule, step
+from reward_actors.restoration.running_batch import RunningBatch, restore_batch
 
 SHORT = restorer("ddnm", steps=6)
 

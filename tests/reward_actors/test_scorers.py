@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import UserError
-from reward_actors.scorers import check, fingerprint, higher_is_better, score, score_batch, terms
+from reward_actors.scoring.scorer import check, fingerprint, higher_is_better, score, score_batch, terms
 
 UNIT_NAMES = ("mse", "psnr", "ssim", "consistency")
 COMPOSITE = ["niqe_local:1", "consistency:2", "range:0.5", "brightness"]
@@ -127,9 +127,9 @@ def test_the_default_online_reward_imports_nothing_of_pyiqa():
 import sys
 import numpy as np
 from configs import load
-from envs.samples import Sample
+from envs.types import Sample
 from envs.taxonomy import TAXONOMY
-from reward_actors.scorers import score
+from reward_actors.scoring.scorer import score
 answer = TAXONOMY.degradation("blur", {"sigma": 1.0})
 sample = Sample("a", "a", "test", np.full((64, 64, 3), 99, np.uint8))
 score(load("online").reward.scorer, np.full((64, 64, 3), 0.4, np.float32), sample, answer)

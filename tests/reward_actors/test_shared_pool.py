@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 from sharing import picture, queries, right, settings, told, until
 
-from configs import UserError, control
-from configs.resources import plan
-from envs.samples import RewardQuery, Scored
-from reward_actors import finding
-from reward_actors.client import SharedPool, open_pool
-from reward_actors.finding import Finder
-from reward_actors.host import Offer, check_shaping, shaping
-from reward_actors.hosting import create, line
-from reward_actors.pool import RewardPool
-from reward_actors.told import NONE
+from configs import UserError
+from configs.cluster import scaling as control
+from configs.cluster.resources import plan
+from envs.types import RewardQuery, Scored
+from reward_actors.pool.pool import RewardPool
+from reward_actors.pool.shared import finding
+from reward_actors.pool.shared.client import SharedPool, open_pool
+from reward_actors.pool.shared.finding import Finder
+from reward_actors.pool.shared.host import Offer, check_shaping, shaping
+from reward_actors.pool.shared.hosting import create, line
+from reward_actors.pool.shared.told import NONE
 
 
 def test_a_job_that_names_a_pool_has_no_reward_actors_of_its_own():

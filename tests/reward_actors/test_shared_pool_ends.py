@@ -12,10 +12,10 @@ import psutil
 import pytest
 from sharing import light, picture, queries, right, settings, told, until
 
-from reward_actors import finding
-from reward_actors.client import SharedPool
-from reward_actors.hosting import create
-from reward_actors.told import NONE
+from reward_actors.pool.shared import finding
+from reward_actors.pool.shared.client import SharedPool
+from reward_actors.pool.shared.hosting import create
+from reward_actors.pool.shared.told import NONE
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,7 +57,7 @@ ELSEWHERE = """
 import asyncio, sys
 import ray
 from configs.schema import Config
-from reward_actors.client import SharedPool
+from reward_actors.pool.shared.client import SharedPool
 from sharing import picture, queries, settings
 
 async def work():

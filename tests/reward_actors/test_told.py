@@ -5,12 +5,12 @@ from types import SimpleNamespace
 
 from sharing import picture, queries, settings
 
-from envs.samples import Failed, Scored
-from reward_actors.client import SharedPool
-from reward_actors.host import Scores
-from reward_actors.pool import GONE
-from reward_actors.stats import Counts, PoolStats
-from reward_actors.told import Told
+from envs.types import Failed, Scored
+from reward_actors.pool.pool import GONE
+from reward_actors.pool.shared.client import SharedPool
+from reward_actors.pool.shared.host import Scores
+from reward_actors.pool.shared.told import Told
+from reward_actors.pool.stats import Counts, PoolStats
 
 
 class Host:

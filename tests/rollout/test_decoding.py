@@ -7,12 +7,12 @@ import torch
 from vllm import SamplingParams
 
 from configs.schema import Rollout, World
-from envs.policy_world import write_world
-from envs.posterior import Posterior
+from envs.language.posterior import Posterior
+from envs.language.vocabulary import AnswerTokens, Place
 from envs.taxonomy import TAXONOMY
-from rollout.answer_tokens import AnswerTokens, Place
-from rollout.decoding import MeanDecoding, MedianDecoding, median, nearest_to_mean
-from rollout.sampling import answer_temperature
+from envs.world import write_world
+from rollout.vllm.logits_processors import MeanDecoding, MedianDecoding, median, nearest_to_mean
+from rollout.vllm.sampling import answer_temperature
 
 FAR, GREEDY = -20.0, SamplingParams(temperature=0.0)
 
@@ -20,7 +20,7 @@ FAR, GREEDY = -20.0, SamplingParams(temperature=0.0)
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory):
     """(folder with tokenizer and world, tokenizer)."""
-    from learner.tiny_policy import build_tokenizer
+    from learner.policy.tiny import build_tokenizer
 
     folder, tokenizer = tmp_path_factory.mktemp("policy"), build_tokenizer(TAXONOMY)
     tokenizer.save_pretrained(folder)
@@ -115,7 +115,7 @@ def listed(probabilities):
 
 def test_a_tokenizer_without_answer_tokens_has_no_places(tmp_path):
     from envs.taxonomy import Taxonomy
-    from learner.tiny_policy import build_tokenizer
+    from learner.policy.tiny import build_tokenizer
 
     assert list(AnswerTokens.of(build_tokenizer(Taxonomy(())), TAXONOMY).places([1, 2, 3])) == []
 

@@ -9,7 +9,7 @@ import psutil
 ROOT = Path(__file__).parents[2]
 PARENT = """
 import multiprocessing, sys, time
-from rollout.follow import follow_parent
+from rollout.vllm.follow import follow_parent
 
 def engine(ready):
     follow_parent()

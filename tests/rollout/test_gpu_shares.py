@@ -7,11 +7,11 @@ import torch
 from transformers import AutoProcessor
 
 from configs import load
-from envs.policy_world import SHIPPED
-from rollout.channel import Channel
-from rollout.engine import engine_arguments, transfer_backend
-from rollout.manifest import Manifest
-from rollout.weight_transfer import WeightSender, receive
+from envs.world import SHIPPED
+from rollout.vllm.arguments import engine_arguments, transfer_backend
+from rollout.weights.channel import Channel
+from rollout.weights.manifest import Manifest
+from rollout.weights.transfer import WeightSender, receive
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

@@ -6,10 +6,9 @@ import random
 import numpy as np
 import pytest
 
-from envs import zero_shot
-from envs.answer import Answer, parse, write
+from envs.language import grammar, zero_shot
+from envs.language.answer import Answer, parse, write
 from envs.taxonomy import taxonomy
-from rollout import grammar
 
 WORLDS = [taxonomy(), taxonomy(camera=True, transmission_grid=3), taxonomy(composites=3)]
 
@@ -21,7 +20,7 @@ def world(request):
 
 @pytest.fixture(scope="module")
 def tokenizer(world):
-    from learner.tiny_policy import build_tokenizer
+    from learner.policy.tiny import build_tokenizer
 
     return build_tokenizer(world)
 

@@ -6,10 +6,10 @@ import pytest
 from ray.exceptions import RayTaskError
 
 from configs.schema import Config
-from envs.samples import Group, Prompt
-from rollout.engines import Engines
+from envs.types import Group, Prompt
 from rollout.pool import RolloutPool
-from rollout.update import EngineLostError, WeightUpdate, WeightUpdateError
+from rollout.replicas import Engines
+from rollout.weights.update import EngineLostError, WeightUpdate, WeightUpdateError
 
 
 def test_the_time_of_one_restart_counts_once_however_many_prompts_waited_for_it(tmp_path):

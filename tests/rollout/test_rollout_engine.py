@@ -18,13 +18,13 @@ from PIL import Image
 
 from configs import load
 from envs.observation import views
-from envs.samples import Prompt, Sample
 from envs.taxonomy import TAXONOMY
-from rollout.manifest import Manifest
+from envs.types import Prompt, Sample
 from rollout.pool import RolloutPool
-from rollout.prompting import prompt_text
-from rollout.update import WeightUpdate
-from rollout.weight_transfer import WeightSender
+from rollout.vllm.prompting import prompt_text
+from rollout.weights.manifest import Manifest
+from rollout.weights.transfer import WeightSender
+from rollout.weights.update import WeightUpdate
 
 pytestmark = pytest.mark.engine
 
@@ -127,7 +127,7 @@ def tie_embeddings(folder):
 
 @pytest.fixture(scope="module")
 def stage(ray_cluster, tmp_path_factory):
-    from learner.tiny_policy import build_tiny_policy
+    from learner.policy.tiny import build_tiny_policy
 
     stage = Stage(ray_cluster, build_tiny_policy(tmp_path_factory.mktemp("policy"), TAXONOMY))
     stage.run(stage.pool.start())
@@ -221,7 +221,7 @@ def test_what_is_not_trained_travels_once_and_again_on_demand(stage):
 
 @pytest.mark.slow  # an engine of its own
 def test_tied_output_layers_follow_an_update(ray_cluster, tmp_path):
-    from learner.tiny_policy import build_tiny_policy
+    from learner.policy.tiny import build_tiny_policy
 
     stage = Stage(ray_cluster, tie_embeddings(build_tiny_policy(tmp_path, TAXONOMY)))
     stage.run(stage.pool.start())

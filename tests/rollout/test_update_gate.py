@@ -1,7 +1,7 @@
 import asyncio
 
-from rollout.gate import UpdateGate
 from rollout.stats import BusyClock
+from rollout.weights.lock import UpdateGate
 
 
 def test_an_update_waits_for_those_inside_and_holds_back_those_who_come():

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from rollout import shared_memory, weight_transfer
-from rollout.channel import Channel
-from rollout.manifest import Manifest, as_bytes, buckets, unpack
-from rollout.weight_transfer import TransferError, WeightSender, receive
+from rollout.weights import shared_memory
+from rollout.weights import transfer as weight_transfer
+from rollout.weights.channel import Channel
+from rollout.weights.manifest import Manifest, as_bytes, buckets, unpack
+from rollout.weights.transfer import TransferError, WeightSender, receive
 
 TENSORS = [
     ("half", torch.arange(3, dtype=torch.bfloat16)),

@@ -1,0 +1,94 @@
+"""Answers of a policy, ours or anyone's, from a Hugging Face folder: sampled by the rollout engines."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.progress import Progress
+
+from benchmarks.quality.sources.predictions import Answered
+from configs import UserError
+from configs.schema import Config
+from envs import world as policy_world
+from envs.corpus.build import CorpusSplit
+from envs.language import zero_shot
+from envs.metrics import read_text
+from envs.taxonomy import Taxonomy
+from envs.types import Completion, Prompt
+
+
+@dataclass(frozen=True)
+class Source:
+    """A policy's folder. trained: it is ours and answers in tokens; any other gets the zero-shot question."""
+
+    folder: Path
+    trained: bool
+
+
+def find(policy: str, config: Config) -> Source:
+    """The policy of a `policy` setting.
+
+    Raises:
+        UserError: no policy there, or one of ours that was trained in another world.
+    """
+    folder = policy_world.SHIPPED if policy == "shipped" else Path(policy).resolve()
+    if policy_world.is_foreign(folder) and not _speaks(folder, config):
+        return Source(folder, trained=False)
+    policy_world.check_world(folder, config.world)
+    return Source(folder, trained=True)
+
+
+def ask(config: Config, source: Source, samples: CorpusSplit, taxonomy: Taxonomy) -> dict[str, Answered]:
+    """{sample_id: an answer}: the likeliest, as `rollout.decoding` and `rollout.grammar` say, or one draw.
+
+    A trained policy's answers come with the posteriors of their numbers.
+    """
+    read = read_text if source.trained else zero_shot.read
+    found = asyncio.run(_sample(config, source, samples))
+    return {
+        sample_id: Answered(made.text, read(made.text, taxonomy), made.posteriors) for sample_id, made in found.items()
+    }
+
+
+def _speaks(folder: Path, config: Config) -> bool:
+    """Whether the tokenizer has the answer tokens."""
+    from transformers import AutoProcessor
+
+    from rollout.vllm.prompting import knows_answers
+
+    try:
+        processor = AutoProcessor.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder}: expected a vision-language model with its processor: {str(error)[:200]}") from None
+    return knows_answers(processor, policy_world.world_taxonomy(config.world))
+
+
+async def _sample(config: Config, source: Source, samples: CorpusSplit) -> dict[str, Completion]:
+    from rollout.pool import RolloutPool
+    from rollout.vllm.prompting import answer_limit
+    from rollout.vllm.sampling import answer_temperature
+
+    pool = RolloutPool(config, source.folder)
+    options = {
+        "n": 1,
+        "seed": config.seed,
+        "temperature": answer_temperature(config.rollout),
+        "max_tokens": answer_limit(config, source.trained),
+        "posteriors": source.trained,
+        "grammar": config.rollout.grammar,
+    }
+    found = {}
+    with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
+        task = progress.add_task(f"answers of {source.folder.name}", total=len(samples))
+        try:
+            await pool.start()
+            prompts = (Prompt(sample.sample_id, sample) for sample in samples)
+            async for group in pool.sample(prompts, **options):
+                found[group.prompt.sample_id] = group.completions[0]
+                progress.advance(task)
+        finally:
+            await pool.close()
+    return found

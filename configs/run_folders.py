@@ -1,0 +1,133 @@
+"""Run folders: their locks, whole-file writes and metrics, and which processes of this machine belong to jobs."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from configs.errors import UserError
+from configs.load import JOBS, override, set_tree
+from configs.schema import Config
+
+ACTORS = ("RolloutActor", "RewardActor", "LearnerRank", "PoolHost", "Desk")
+LOCK = ".lock"  # of a folder that a job works in
+
+
+def reopen(folder: Path, overrides: Sequence[str] = ()) -> tuple[str, Config]:
+    """The job of a run's folder and its settings, under `overrides`, so that it continues there.
+
+    Raises:
+        UserError: no such folder, nothing there that says what ran, or wrong settings.
+    """
+    file = folder / "config.yaml"
+    if not file.is_file():
+        raise UserError(f"resume: expected the folder of a run, with a config.yaml, got {str(folder)!r}")
+    text = file.read_text()
+    said = text.partition("\n")[0].removeprefix("# job: ")
+    job = said if said in JOBS else folder.resolve().name
+    if job not in JOBS:
+        raise UserError(f"resume: {file} does not say which job it was; use `duvlm run JOB out={folder}`")
+    config, settings = Config(), yaml.safe_load(text)
+    if not isinstance(settings, dict):
+        raise UserError(f"resume: expected the settings of a run in {file}, got {text[:80]!r}")
+    set_tree(config, settings, str(file))
+    config.out, config.resume = str(folder), True
+    override(config, overrides)
+    return job, config
+
+
+def check_writable(folder: Path) -> None:
+    """Raises UserError where `folder` is none, or cannot be made or written to. Makes nothing."""
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        for name in folder.parts:
+            (there / name).exists()  # raises where a name is too long, below folders that are to be made too
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}; use out=") from None
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write to {folder}: {there} is {'read-only' if there.is_dir() else 'a file'}; use out=")
+
+
+def listing(root: Path = Path("runs")) -> Iterator[tuple[str, str]]:
+    """(folder, how far it is) of the runs below `root`, which are NAME/JOB."""
+    for folder in sorted(path for path in root.glob("*/*") if path.name in JOBS):
+        if (folder / "summary.json").exists():
+            yield str(folder), "finished"
+        elif (step := _last_step(folder / "metrics.jsonl")) is not None:
+            yield str(folder), f"step {step} of {yaml.safe_load((folder / 'config.yaml').read_text())['steps']}"
+        else:
+            yield str(folder), "not finished"
+
+
+def processes() -> Iterator[tuple[int, str]]:
+    """(process id, what it is) of every job, its actors and their engines on this machine, of any user's cluster."""
+    import psutil
+
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        words = process.info["cmdline"] or [""]
+        title = words[0].removeprefix("ray::").partition(".")[0]
+        if title in ACTORS or title.startswith("VLLM::"):
+            yield process.info["pid"], title
+        elif any(Path(word).name in ("duvlm", "duvlm.py") for word in words[:2]) and {"run", "resume"} & set(words):
+            yield process.info["pid"], " ".join(["duvlm", *words[2:5]])
+
+
+def _last_step(file: Path) -> int | None:
+    """Of metrics.jsonl; a line that is being written does not count."""
+    lines = file.read_bytes().rpartition(b"\n")[0].splitlines() if file.exists() else []
+    return json.loads(lines[-1])["step"] if lines else None
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the run folder (created if missing) for the time of a job.
+
+    The operating system holds the lock and lets go of it when the process ends, however it ends: a file left by a
+    killed job locks nothing. Its text, pid and host, is for the message.
+
+    Raises:
+        UserError: another job works in the folder.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UserError(
+                f"{folder} is in use by another job ({file.read().strip() or 'unknown'}): wait for it, stop it, or "
+                "write elsewhere with name= or out="
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def write_atomically(file: Path, text: str) -> None:
+    """Replaces `file` in one step: a reader sees the old text or the new, never half."""
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    aside.write_text(text)
+    os.replace(aside, file)
+
+
+def read_metrics(file: Path) -> list[dict]:
+    """The lines of metrics.jsonl; a last line cut short by a kill is left out."""
+    lines = file.read_text().split("\n")[:-1] if file.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def lines_until(file: Path, step: int) -> str:
+    """What metrics.jsonl said of the steps up to `step`: a run resumed there writes the rest anew."""
+    return "".join(json.dumps(line) + "\n" for line in read_metrics(file) if line["step"] <= step)

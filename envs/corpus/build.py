@@ -1,0 +1,207 @@
+"""`duvlm run corpus`: photographs -> crops with known physics, in Parquet shards (DU-110k, Section 3.2).
+
+What a sample is, is in `corpus_rows`; how shards are written in `corpus_shards`; how they are read in `corpus_split`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.progress import Progress
+
+from configs import UserError, run_folder
+from configs.schema import Config
+from envs.corpus import shards as corpus_shards
+from envs.corpus.card import card, readme, review_sheet
+from envs.corpus.generate import COLUMNS, SCHEMA, Recipe, check_sample, crop, decode, degrade, encode, row
+from envs.corpus.photos import SPLITS, Photo, scan_photos
+from envs.corpus.plots import plot_parameters
+from envs.corpus.reader import CorpusSplit, check_size, read_card, read_samples
+from envs.corpus.review import read_reviews
+
+__all__ = [
+    "COLUMNS",
+    "SCHEMA",
+    "CorpusSplit",
+    "Recipe",
+    "build",
+    "card",
+    "check_sample",
+    "check_size",
+    "crop",
+    "decode",
+    "degrade",
+    "encode",
+    "plan",
+    "read_card",
+    "read_samples",
+    "row",
+    "run",
+    "split_counts",
+]
+
+LIBRARIES = ("numpy", "opencv-python-headless", "pyarrow", "torch")
+"""Their versions may change bytes; a build goes on only with those it began with."""
+
+
+def run(config: Config) -> None:
+    """Builds the corpus of photos=, count=, size=, seed= and reviews= in the run's folder, all of it or nothing.
+
+    Run the same command again to continue a build that was stopped.
+    """
+    from configs.cluster.connect import prepare
+
+    folder = run_folder(config, "corpus").resolve()
+    if folder.exists() and any(folder.iterdir()) and not (folder / "corpus.json").is_file():
+        raise UserError(f"out={folder} holds other things: expected a new or empty folder, or a corpus to replace")
+    recipe, skipped = plan(config)
+    for path, why in skipped.items():
+        print(f"skipped {path}: {why}")
+    if is_complete(folder, recipe):
+        print(f"{folder}: complete already, built from the same photographs and settings")
+        shutil.rmtree(_beside(folder), ignore_errors=True)
+        return
+    prepare(config, "corpus")
+    build(recipe, skipped, folder, corpus_shards.write_with_ray)
+    counts = ", ".join(f"{count} {split}" for split, count in recipe.counts.items())
+    print(f"{folder}: {counts} samples of {recipe.size} px; {len(skipped)} pictures skipped")
+
+
+def plan(config: Config) -> tuple[Recipe, dict[str, str]]:
+    """The recipe of a config and the pictures skipped, by file."""
+    size = config.size or config.world.size
+    photos, skipped = scan_photos(config.photos, config.seed, size)
+    if config.world.depth == "file":
+        photos = [_with_depth(photo) for photo in photos]
+    by_split = {split: tuple(photo for photo in photos if photo.split == split) for split in SPLITS}
+    by_split = {split: chosen for split, chosen in by_split.items() if chosen}
+    counts = split_counts(config.count, tuple(by_split))
+    recipe = Recipe(config.seed, size, config.world, by_split, counts)
+    return _reviewed(recipe, config.reviews), skipped
+
+
+def split_counts(count: int, splits: Sequence[str] = SPLITS) -> dict[str, int]:
+    """Samples of each split: 103 : 4 : 3 as in the paper from 11,000 on, 84 : 6 : 10 below; sums to count."""
+    shares = {"train": 103, "val": 4, "test": 3} if count >= 11_000 else {"train": 84, "val": 6, "test": 10}
+    total = sum(shares.values())
+    first, *others = splits
+    counts = {split: min(max(1, round(count * shares[split] / total)), count) for split in others}
+    rest = count - sum(counts.values())
+    if rest < 1:  # fewer samples than splits
+        raise UserError(f"count={count}: expected at least {len(splits)} samples, one in each split")
+    return {first: rest} | counts
+
+
+def build(recipe: Recipe, skipped: dict[str, str], folder: Path, write=corpus_shards.write_here) -> None:
+    """Writes the corpus to `folder`, which appears at once, complete. Goes on where an earlier build stopped.
+
+    Until then its shards lie beside it, in .NAME.partial; a build of another recipe there is thrown away.
+
+    Args:
+        write: `write_here`, or `write_with_ray` of `envs.corpus.shards`.
+    """
+    wanted = corpus_shards.shards(recipe.counts)
+    with _partial(folder, recipe) as partial:
+        todo = [shard for shard in wanted if not corpus_shards.is_done(shard, partial)]
+        done = sum(recipe.counts.values()) - sum(shard.rows for shard in todo)
+        if done:
+            print(f"continuing: {done} samples are there already", flush=True)
+        for _ in _shown(write(recipe, todo, partial) if todo else (), done, sum(recipe.counts.values())):
+            pass
+        records = [corpus_shards.read_record(shard, partial) for shard in wanted]
+        files = [shard.file for shard in wanted]
+        summary = card(recipe, skipped, dict(zip(files, records, strict=True)))
+        corpus = partial / "corpus"
+        review_sheet(corpus, SPLITS)
+        plot_parameters(summary["parameters"], corpus / "parameters.png")
+        (corpus / "README.md").write_text(readme(summary))
+        (corpus / "corpus.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+        if folder.exists():
+            folder.rename(partial / "replaced")
+        corpus.rename(folder)
+
+
+def is_complete(folder: Path, recipe: Recipe) -> bool:
+    """Whether `folder` holds the corpus of this recipe, no shard missing."""
+    if not (folder / "corpus.json").is_file():
+        return False
+    summary = read_card(folder)
+    sizes = {name: shard["bytes"] for name, shard in summary.get("shards", {}).items()}
+    files = [folder / name for name in sizes]
+    there = all(file.is_file() and file.stat().st_size == sizes[file.name] for file in files)
+    return summary.get("recipe") == recipe.fingerprint() and there
+
+
+def _with_depth(photo: Photo) -> Photo:
+    from envs.degradations.depth import beside
+
+    return replace(photo, depth_digest=hashlib.sha256(beside(photo.path).read_bytes()).hexdigest())
+
+
+def _reviewed(recipe: Recipe, reviews: str) -> Recipe:
+    """The recipe under the reviews: those of one corpus together, then those of the corpus that came of them."""
+    waiting = read_reviews(reviews)
+    while waiting:
+        here = [review for review in waiting if review.corpus == recipe.fingerprint()]
+        if not here:
+            raise UserError(
+                f"reviews={waiting[0].file}: it reviews the corpus {waiting[0].corpus}, but these photographs and"
+                f" settings make {recipe.fingerprint()}; build with the settings of the corpus that was reviewed"
+            )
+        waiting = [review for review in waiting if review not in here]
+        refused = Counter({sample_id: 1 for review in here for sample_id in review.rejected})
+        recipe = replace(recipe, rejected=dict(Counter(recipe.rejected) + refused))
+    return recipe
+
+
+def _shown(rows: Iterator[int], done: int, total: int) -> Iterator[int]:
+    """The same, with a bar on a terminal and a line every tenth elsewhere."""
+    quiet = not sys.stdout.isatty()
+    with Progress(transient=True, disable=quiet) as progress:
+        task = progress.add_task("samples", total=total, completed=done)
+        for count in rows:
+            if quiet and (done + count) * 10 // total > done * 10 // total:
+                print(f"{done + count} of {total} samples", flush=True)
+            done += count
+            progress.update(task, completed=done)
+            yield count
+
+
+@contextmanager
+def _partial(folder: Path, recipe: Recipe) -> Iterator[Path]:
+    """The folder of an unfinished build, locked; it is removed on success only.
+
+    It is named after the recipe and the libraries, so that an orphaned worker of another build cannot write into it.
+    """
+    root = _beside(folder)
+    said = [recipe.fingerprint(), *(version(name) for name in LIBRARIES)]
+    partial = root / hashlib.sha256(" ".join(said).encode()).hexdigest()[:16]
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"out={folder}: another build is writing it; wait for it, or choose another out=") from None
+        for other in root.iterdir():
+            if other.is_dir() and other != partial:
+                shutil.rmtree(other)
+        for name in ("corpus", "records"):
+            (partial / name).mkdir(parents=True, exist_ok=True)
+        for draft in (partial / "records").glob("*.tmp"):
+            draft.unlink()
+        yield partial
+        shutil.rmtree(root)
+
+
+def _beside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.partial")

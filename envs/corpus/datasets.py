@@ -1,0 +1,221 @@
+"""The photographs a `photos=` setting names: the bundled ones, plain folders, and the layouts of public datasets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+from configs import UserError
+
+SPLITS = ("train", "val", "test")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+BUNDLED = Path(__file__).parents[1] / "bundled"
+_PACKAGED = (  # photo_id, files, split, licence, author; shipped weights never saw the test photos
+    ("astronaut", ("skimage/data/astronaut.png",), "train", "public domain", "NASA"),
+    ("chelsea", ("skimage/data/chelsea.png",), "val", "CC0-1.0", "Stefan van der Walt"),
+    ("coffee", ("skimage/data/coffee.png",), "test", "CC0-1.0", "Rachel Michetti"),
+    ("rocket", ("skimage/data/rocket.jpg",), "test", "public domain", "SpaceX"),
+    (
+        "motorcycle",
+        ("skimage/data/motorcycle_left.png", "skimage/data/motorcycle_right.png"),
+        "train",
+        "Middlebury Stereo 2014, as distributed by scikit-image",
+        "D. Scharstein et al.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One picture file. Files of one photo (a stereo pair, two formats) share photo_id.
+
+    What belongs to one scene is in one split; scene is the photo_id unless a dataset says more (a drive).
+    digest: SHA-256 of the file, once it was looked at; depth_digest: of the depth beside it, where that is used.
+    """
+
+    photo_id: str
+    path: Path
+    split: str | None = None
+    licence: str = "unknown"
+    author: str = "unknown"
+    source: str = ""
+    scene: str = ""
+    digest: str = ""
+    depth_digest: str = ""
+
+
+def candidates(spec: str) -> tuple[list[Photo], dict[str, str]]:
+    """The pictures of a `photos=` setting in order, not yet looked at, and {file: why it was left out}.
+
+    Args:
+        spec: `bundled`, a folder, `celeba:DIR`, `bdd100k:DIR` or `nuscenes:DIR`; or several of them, with commas.
+            Of several, each photo_id and scene begins with the name of its folder.
+
+    Raises:
+        UserError: a folder is missing, or lacks a piece of its layout.
+    """
+    parts = [spec] if Path(spec).is_dir() else [part.strip() for part in spec.split(",") if part.strip()]
+    found, left_out, names = [], {}, []
+    for part in parts:
+        photos, missing = _one(part)
+        name = Path(part.rpartition(":")[2]).name
+        names.append(name)
+        if len(parts) > 1:
+            prefix = name if names.count(name) == 1 else f"{name}{names.count(name)}"
+            photos = [_inside(photo, prefix) for photo in photos]
+        found += photos
+        left_out |= missing
+    return found, left_out
+
+
+def _inside(photo: Photo, prefix: str) -> Photo:
+    scene = photo.scene and f"{prefix}/{photo.scene}"
+    return replace(photo, photo_id=f"{prefix}/{photo.photo_id}", scene=scene)
+
+
+def _one(part: str) -> tuple[list[Photo], dict[str, str]]:
+    layout, colon, folder = part.partition(":")
+    readers = {"celeba": _celeba, "bdd100k": _bdd100k, "nuscenes": _nuscenes}
+    if part == "bundled":
+        return _bundled(), {}
+    if not colon or Path(part).is_dir():
+        return _folder(_existing(part, part)), {}
+    if layout not in readers:
+        known = ", ".join(f"{name}:DIR" for name in readers)
+        raise UserError(f"photos={part}: no such folder, and {layout!r} is no layout; expected DIR, {known} or bundled")
+    return readers[layout](_existing(folder, part))
+
+
+def _existing(folder: str, spec: str) -> Path:
+    root = Path(folder)
+    if not root.is_dir():
+        raise UserError(f"photos={spec}: no such folder. Name a folder of photographs, or photos=bundled.")
+    return root
+
+
+def _bundled() -> list[Photo]:
+    own = json.loads((BUNDLED / "attribution.json").read_text())
+    photos = [
+        Photo(Path(e["file"]).stem, BUNDLED / e["file"], e["split"], e["licence"], e["author"], e["source"])
+        for e in own
+    ]
+    for photo_id, files, split, licence, author in _PACKAGED:
+        for file in files:
+            package, inside = file.split("/", 1)
+            path = Path(find_spec(package).origin).parent / inside
+            photos.append(Photo(photo_id, path, split, licence, author, f"{package} (Python package)"))
+    return photos
+
+
+def _folder(root: Path) -> list[Photo]:
+    """Every picture below root; train/, val/ and test/ are splits, attribution.json gives licences and authors."""
+    known = _attribution(root / "attribution.json")
+    photos = []
+    for path in sorted(root.rglob("*")):
+        depth = path.stem.lower().endswith((".depth", ".disparity"))  # of the photograph beside it
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not depth:
+            inside = path.relative_to(root)
+            split = inside.parts[0] if len(inside.parts) > 1 and inside.parts[0] in SPLITS else None
+            rights = {"source": str(root)} | known.get(inside.as_posix(), {})
+            photos.append(Photo(inside.with_suffix("").as_posix(), path, split, **rights))
+    return photos
+
+
+def _attribution(file: Path) -> dict[str, dict[str, str]]:
+    """{picture: its licence, author and source} of attribution.json: a list of {"file", "licence", ...}."""
+    if not file.is_file():
+        return {}
+    try:
+        entries = json.loads(file.read_text())
+        names = ("licence", "author", "source")
+        return {entry["file"]: {name: str(entry[name]) for name in names if name in entry} for entry in entries}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f'{file}: expected a list of {{"file": ..., "licence": ..., "author": ..., "source": ...}}, got {error!r}'
+        ) from None
+
+
+def _celeba(root: Path) -> tuple[list[Photo], dict[str, str]]:
+    """img_align_celeba/*.jpg, split as list_eval_partition.txt says (0 train, 1 val, 2 test; by person)."""
+    pictures, partition = root / "img_align_celeba", root / "list_eval_partition.txt"
+    _need("celeba", root, pictures, partition)
+    split = {}
+    for number, line in enumerate(partition.read_text().splitlines(), 1):
+        match line.split():
+            case [name, ("0" | "1" | "2") as part]:
+                split[name] = SPLITS[int(part)]
+            case []:
+                pass
+            case _:
+                raise UserError(f"{partition}, line {number}: expected `FILE.jpg 0`, 1 or 2, got {line[:60]!r}")
+    rights = ("CelebA agreement (non-commercial research)", "Z. Liu et al.", "CelebA")
+    photos, left_out = [], {}
+    for path in sorted(pictures.glob("*.jpg")):
+        if path.name in split:
+            photos.append(Photo(path.stem, path, split.pop(path.name), *rights))
+        else:
+            left_out[str(path)] = f"not listed in {partition.name}"
+    if split:
+        left_out[str(partition)] = f"{len(split)} of the pictures it lists are not there, the first {min(split)}"
+    return photos, left_out
+
+
+def _bdd100k(root: Path) -> tuple[list[Photo], dict[str, str]]:
+    """bdd100k/images/100k/{train,val,test}/*.jpg, one frame of each drive."""
+    folder = root / "bdd100k/images/100k"
+    folders = {split: folder / split for split in SPLITS}
+    _need("bdd100k", root, *folders.values())
+    rights = ("BDD100K licence (non-commercial research and education)", "F. Yu et al.", "BDD100K")
+    return [
+        Photo(f"{split}/{path.stem}", path, split, *rights)
+        for split, folder in folders.items()
+        for path in sorted(folder.glob("*.jpg"))
+    ], {}
+
+
+def _nuscenes(root: Path) -> tuple[list[Photo], dict[str, str]]:
+    """samples/CAM_FRONT/*.jpg, split by scene: its frames show one drive. Scenes come from the v1.0-*/ tables."""
+    folder = root / "samples/CAM_FRONT"
+    versions = sorted(path for path in root.glob("v1.0-*") if path.is_dir()) or [root / "v1.0-*"]
+    tables = [version / name for version in versions for name in ("sample_data.json", "sample.json", "scene.json")]
+    _need("nuscenes", root, folder, *tables)
+    scene = {}
+    for version in versions:
+        names = {row["token"]: row["name"] for row in _records(version / "scene.json")}
+        scenes = {row["token"]: names[row["scene_token"]] for row in _records(version / "sample.json")}
+        for row in _records(version / "sample_data.json"):
+            if row["filename"].startswith("samples/CAM_FRONT/"):
+                scene[Path(row["filename"]).name] = scenes[row["sample_token"]]
+    photos, left_out = [], {}
+    rights = ("CC-BY-NC-SA-4.0 (nuScenes terms of use)", "Motional", "nuScenes")
+    for path in sorted(folder.glob("*.jpg")):
+        if path.name in scene:
+            photos.append(Photo(path.stem, path, None, *rights, scene=scene[path.name]))
+        else:
+            left_out[str(path)] = "in no sample_data.json, so its scene is unknown"
+    return photos, left_out
+
+
+def _records(file: Path, chunk: int = 1 << 20) -> Iterator[dict]:
+    """The objects of a JSON list, one at a time: sample_data.json of the whole dataset is over a gigabyte."""
+    decoder, text = json.JSONDecoder(), ""
+    with file.open() as stream:
+        while more := stream.read(chunk):
+            text, end = text + more, 0
+            while (start := text.find("{", end)) >= 0:
+                try:
+                    record, end = decoder.raw_decode(text, start)
+                except ValueError:  # the object goes on in the next chunk
+                    break
+                yield record
+            text = text[end:]
+    if "{" in text:
+        raise UserError(f"{file}: expected a JSON list of objects; it ends in the middle of one, or is damaged")
+
+
+def _need(layout: str, root: Path, *pieces: Path) -> None:
+    if missing := [str(piece.relative_to(root)) for piece in pieces if not piece.exists()]:
+        raise UserError(f"photos={layout}:{root}: expected {', '.join(missing)} in it; unpack the dataset there")

@@ -1,0 +1,149 @@
+"""Reading a corpus: small columns at once, images by row group when a sample is asked for."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from configs import UserError
+from configs.schema import World
+from envs.corpus.generate import decode
+from envs.taxonomy import Degradation, Taxonomy
+from envs.types import Sample
+
+_SMALL = ["sample_id", "photo_id", "split", "type", "values"]
+_CACHED_BYTES = 64 << 20
+
+
+class CorpusSplit(Sequence[Sample]):
+    """The samples of one split. Memory: the small columns, and at most 64 MB of PNG bytes (one row group at least).
+
+    A sample is read and decoded when it is asked for.
+    """
+
+    def __init__(
+        self, images: RowGroups, table: pa.Table, taxonomy: Taxonomy, rows: np.ndarray | None = None, clean: bool = True
+    ):
+        """table: the small columns of the chosen rows; rows: their numbers in `images`; clean: read clean images."""
+        self._images, self._table, self._taxonomy, self._clean = images, table, taxonomy, clean
+        self._rows = np.arange(table.num_rows) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int | slice) -> Sample | CorpusSplit:
+        if isinstance(index, slice):
+            chosen = np.arange(len(self))[index]
+            return CorpusSplit(
+                self._images, self._table.take(chosen), self._taxonomy, self._rows[chosen], self._clean
+            )
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        index = int(index) % len(self)
+        found = {name: self._table[name][index].as_py() for name in _SMALL}
+        row = int(self._rows[index])
+        return Sample(
+            sample_id=found["sample_id"],
+            photo_id=found["photo_id"],
+            split=found["split"],
+            degraded=decode(self._images.cell(row, "degraded")),
+            clean=decode(self._images.cell(row, "clean")) if self._clean else None,
+            degradation=self._taxonomy.degradation(found["type"], json.loads(found["values"])),
+        )
+
+    def degradations(self) -> list[Degradation]:
+        """The truth of every sample, in order, without reading an image."""
+        pairs = zip(self._table["type"].to_pylist(), self._table["values"].to_pylist(), strict=True)
+        return [self._taxonomy.degradation(kind, json.loads(values)) for kind, values in pairs]
+
+    def sample_ids(self) -> list[str]:
+        return self._table["sample_id"].to_pylist()
+
+
+class RowGroups:
+    """The binary cells of Parquet files, read a row group and a column at a time; the latest are kept."""
+
+    def __init__(self, files: Sequence[Path]):
+        self._paths = list(files)
+        self._files = [pq.ParquetFile(file, memory_map=True) for file in files]
+        self._groups = [(f, g) for f, file in enumerate(self._files) for g in range(file.num_row_groups)]
+        rows = [self._files[f].metadata.row_group(g).num_rows for f, g in self._groups]
+        self._starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
+        self.held: OrderedDict[tuple[int, str], pa.Array] = OrderedDict()
+        self.bytes, self._turn = 0, Lock()
+
+    def __reduce__(self):
+        return RowGroups, (self._paths,)
+
+    @property
+    def rows(self) -> int:
+        return int(self._starts[-1])
+
+    def small_columns(self) -> pa.Table:
+        return pa.concat_tables([file.read(columns=_SMALL) for file in self._files]).combine_chunks()
+
+    def cell(self, row: int, column: str) -> memoryview:
+        """The bytes in one row; any thread may ask."""
+        group = int(np.searchsorted(self._starts, row, side="right")) - 1
+        with self._turn:
+            cells = self._read(group, column)
+        return memoryview(cells[row - int(self._starts[group])].as_buffer())
+
+    def _read(self, group: int, column: str) -> pa.Array:
+        key = (group, column)
+        if key not in self.held:
+            file, number = self._groups[group]
+            self.held[key] = self._files[file].read_row_group(number, columns=[column])[column].combine_chunks()
+            self.bytes += self.held[key].nbytes
+            while self.bytes > _CACHED_BYTES and len(self.held) > 1:
+                self.bytes -= self.held.popitem(last=False)[1].nbytes
+        self.held.move_to_end(key)
+        return self.held[key]
+
+
+def read_card(folder: Path) -> dict:
+    """The corpus.json of a corpus. Raises UserError where there is none."""
+    file = Path(folder) / "corpus.json"
+    if not file.is_file():
+        raise UserError(f"no corpus at {folder}: expected a folder with corpus.json (`duvlm run corpus` builds it)")
+    return json.loads(file.read_text())
+
+
+def check_size(folder: Path, world: World) -> None:
+    """Raises UserError where the pictures of a corpus have another size than a policy of `world` sees."""
+    if (size := read_card(folder)["size"]) != world.size:
+        raise UserError(
+            f"the corpus in {folder} has pictures of {size} px, but world.size={world.size}: set world.size={size}, or"
+            f" build the corpus again with size={world.size}"
+        )
+
+
+def read_samples(folder: Path, split: str, taxonomy: Taxonomy, limit: int = 0, clean: bool = True) -> CorpusSplit:
+    """One split of a corpus, its first `limit` samples if given. clean=False leaves the clean images unread, None.
+
+    Raises:
+        UserError: no corpus there, another taxonomy, an empty split, or shards that are missing.
+    """
+    found = read_card(folder)
+    if found["taxonomy"] != taxonomy.fingerprint():
+        raise UserError(
+            f"the corpus in {folder} was built with the taxonomy {found['taxonomy']} ({found['world']}), but"
+            f" these settings have {taxonomy.fingerprint()}; set world.* to match, or build the corpus again"
+        )
+    if split not in found["counts"]:
+        raise UserError(f"the corpus in {folder} has no {split} samples, only {found['counts']}")
+    images = RowGroups(sorted(Path(folder).glob(f"{split}-*-of-*.parquet")))
+    if images.rows != found["counts"][split]:
+        raise UserError(
+            f"the corpus in {folder} has {images.rows} {split} samples, its corpus.json says"
+            f" {found['counts'][split]}: a shard is missing; copy it again, or build the corpus again"
+        )
+    whole = CorpusSplit(images, images.small_columns(), taxonomy, clean=clean)
+    return whole[:limit] if limit else whole

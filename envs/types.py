@@ -1,0 +1,112 @@
+"""The records that cross processes: samples, prompts, completions, groups, reward queries and their results."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from envs.language.posterior import Posterior
+from envs.taxonomy import Degradation
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row of a corpus. Images are uint8 (H, W, 3); clean and degradation are None where nobody knows them."""
+
+    sample_id: str
+    photo_id: str
+    split: str
+    degraded: np.ndarray
+    clean: np.ndarray | None = None
+    degradation: Degradation | None = None
+
+    def content(self) -> str:
+        """16 hex digits that change with either picture: what a score depends on beside its query."""
+        digest = hashlib.blake2b(digest_size=8)
+        for picture in (self.degraded, self.clean):
+            digest.update(f"{None if picture is None else picture.shape}".encode())
+            digest.update(b"" if picture is None else np.ascontiguousarray(picture))
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is asked. `sample` is a `Sample` or an object reference to one: images travel once, references after."""
+
+    sample_id: str
+    sample: Any
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sampled answer. logprobs: of each token under the weights that sampled it. posteriors: of its numbers, in
+    the order it gives them, where they were asked for (`envs.language.posterior`)."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finished: bool = True
+    posteriors: tuple[Posterior, ...] = ()
+
+
+@dataclass(frozen=True)
+class Group:
+    """The completions of one prompt (G of them), sampled with the weights of `weight_version`."""
+
+    prompt: Prompt
+    completions: tuple[Completion, ...]
+    weight_version: int
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class RewardQuery:
+    """One restoration to score. Equal (sample_id, degradation) are one query. `sample` as in `Prompt`.
+
+    degradation: by what it is restored; None: not at all, the degraded picture is scored as it is.
+    picture: the restored picture is wanted too, not its score alone.
+    content: `Sample.content`, where several corpora may use one sample_id for different pictures; else empty.
+    """
+
+    sample_id: str
+    sample: Any = field(compare=False, hash=False, repr=False)
+    degradation: Degradation | None = None
+    picture: bool = False
+    content: str = ""
+
+    @property
+    def key(self) -> tuple:
+        return (self.sample_id, self.degradation, self.picture, self.content)
+
+
+@dataclass(frozen=True)
+class Gated:
+    """The gate turned the answer away before any restoration (Appendix D): -1, below what any restoration earns."""
+
+    reason: str
+    reward: float = -1.0
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A restoration was scored. `parts` are the terms of the reward; `actor` and `seconds` say who and how long.
+
+    picture: uint8 (H, W, 3), where the query asked for it.
+    """
+
+    reward: float
+    parts: dict = field(default_factory=dict)
+    actor: str = ""
+    seconds: float = 0.0
+    cached: bool = False
+    picture: np.ndarray | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Failed:
+    """No score could be had; the completion is masked out of its group, never turned into a number."""
+
+    reason: str

@@ -1,0 +1,89 @@
+"""The world a policy was trained in, kept beside its weights, so that no job reads answers of another taxonomy."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from configs import UserError
+from configs.schema import World
+from envs.language.answer import SEVERITY_WORDS
+from envs.observation import QUESTION
+from envs.taxonomy import Taxonomy, taxonomy
+
+FILE, CHAT = "world.json", "chat_template.jinja"
+SHIPPED = Path(__file__).parent.parent / "learner" / "weights" / "policy"
+
+
+def policy_folder(policy: str, world: World) -> Path:
+    """The folder of a `policy` setting, `shipped` or a path. Raises UserError unless it is a policy of this world."""
+    folder = SHIPPED if policy == "shipped" else Path(policy).resolve()
+    check_world(folder, world)
+    return folder
+
+
+def is_foreign(folder: Path) -> bool:
+    """Whether this is a Hugging Face model that no job of ours has written."""
+    return (folder / "config.json").is_file() and not (folder / FILE).is_file()
+
+
+def world_taxonomy(world: World) -> Taxonomy:
+    """The taxonomy that a world's settings describe."""
+    return taxonomy(world.camera, world.transmission_grid, world.step_scale, world.composites)
+
+
+def template_hash(folder: Path, world: World) -> str:
+    """Of everything a prompt and its answer are worded by: the folder's chat template, the question, the views, the
+    words of the rationale and the taxonomy."""
+    chat = Path(folder) / CHAT
+    words = [chat.read_text() if chat.is_file() else "", QUESTION, world.views, world.rationale and SEVERITY_WORDS]
+    text = json.dumps([*words, world_taxonomy(world).fingerprint()])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def write_world(folder: Path, world: World) -> None:
+    """Writes FOLDER/world.json: the settings, the taxonomy's fingerprint and the template's hash. The folder has its
+    processor already."""
+    card = {"taxonomy": world_taxonomy(world).fingerprint(), "template": template_hash(folder, world), **asdict(world)}
+    (Path(folder) / FILE).write_text(json.dumps(card, indent=1))
+
+
+def world_of(folder: Path) -> World:
+    """The world that the policy in `folder` was trained in."""
+    card = _card(folder)
+    return World(**{name: card[name] for name in asdict(World())})
+
+
+def check_world(folder: Path, world: World) -> None:
+    """Raises UserError if the policy in `folder` answers in another taxonomy, sees other views or sizes, or was asked
+    in other words when it was trained.
+
+    Where haze comes from (`depth`) may differ: it changes pictures, not the language of answers.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise UserError(f"no policy at {folder}: expected a Hugging Face folder with config.json; set policy=FOLDER")
+    if not (folder / FILE).is_file():
+        raise UserError(f"{folder / FILE} is missing: expected a policy written by `duvlm run sft` or a training job")
+    card = _card(folder)
+    here = {"taxonomy": world_taxonomy(world).fingerprint(), **asdict(world), "depth": card["depth"]}
+    wrong = [f"{key} is {card.get(key)!r} there and {here[key]!r} here" for key in here if card.get(key) != here[key]]
+    if wrong:
+        raise UserError(
+            f"the policy in {folder} was trained in another world: {'; '.join(wrong)}; set world.* to match"
+        )
+    if card.get("template", asked := template_hash(folder, world)) != asked:
+        raise UserError(
+            f"the policy in {folder} was trained with another prompt template (hash {card['template']} there, {asked} "
+            f"here): put the {CHAT} of its training back, use the version of the project it was trained with, or train "
+            "it anew"
+        )
+
+
+def _card(folder: Path) -> dict:
+    try:
+        return asdict(World()) | json.loads((Path(folder) / FILE).read_text())  # it may be older than a setting
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{Path(folder) / FILE} is damaged ({error}): expected what a training job wrote") from None

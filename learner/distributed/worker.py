@@ -1,0 +1,147 @@
+"""One DeepSpeed rank as a Ray actor."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import ray
+
+from configs.schema import Config
+from learner.losses import Trajectory
+from learner.policy.collator import Example
+
+
+class LearnerRank:
+    """Thin actor around a `Trainer`: it resolves references and answers calls, in the order they are made."""
+
+    def __init__(self, rank: int, config: Config):
+        import numpy
+        import torch
+
+        torch.set_num_threads(max(1, int(config.learner.cpus)))
+        for seed in (random.seed, numpy.random.seed, torch.manual_seed):
+            seed(config.seed)
+        self._rank, self._config, self._sender = rank, config, None
+
+    def address(self) -> tuple[str, int]:
+        """A free port of this node, for the ranks to meet at."""
+        host = ray.util.get_node_ip_address()
+        with socket.socket() as free:
+            free.bind((host, 0))
+            return host, free.getsockname()[1]
+
+    def start(self, address: tuple[str, int], folder: str, total_steps: int, reference: str | None) -> None:
+        """Meets the other ranks and builds the trainer."""
+        from learner.distributed.deepspeed import join
+        from learner.distributed.trainer import Trainer
+
+        host, port = address
+        place = {
+            "MASTER_ADDR": host,
+            "MASTER_PORT": port,
+            "RANK": self._rank,
+            "WORLD_SIZE": self._config.learner.ranks,
+        }
+        os.environ.update({name: str(value) for name, value in place.items()}, LOCAL_RANK="0")
+        if host.startswith("127."):
+            os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+        join("nccl" if self._config.learner.gpus else "gloo")
+        self._trainer = Trainer(
+            Path(folder), self._config, total_steps, Path(reference) if reference else None
+        )
+
+    def open_corpus(self, folder: str, split: str) -> int:
+        """Makes a corpus split this rank's source of SFT batches; its number of samples."""
+        from envs.corpus.build import read_samples
+        from envs.world import world_taxonomy
+        from learner.distributed.sampler import Stream, mirrors
+
+        taxonomy = world_taxonomy(self._config.world)
+        samples = read_samples(Path(folder), split, taxonomy, clean=self._config.learner.refresh)
+        batch, seed, ranks = self._config.learner.batch, self._config.seed, self._config.learner.ranks
+        refresh, deep = taxonomy if self._config.learner.refresh else None, self._config.world.depth != "none"
+        self._stream = Stream(samples, batch, seed, self._rank, ranks, mirrors(taxonomy), refresh, deep)
+        return len(samples)
+
+    def sft_corpus_step(self, step: int) -> dict[str, float]:
+        language = self._trainer.language
+        examples = [Example(s.degraded, language.completion(s.degradation)) for s in self._stream(step)]
+        return self._trainer.sft_step(examples)
+
+    def sft_step(self, examples: Sequence[Example]) -> dict[str, float]:
+        return self._trainer.sft_step(_fetched(examples))
+
+    def grpo_step(self, trajectories: Sequence[Trajectory]) -> dict[str, float]:
+        examples = _fetched([t.example for t in trajectories])
+        return self._trainer.grpo_step(
+            [replace(t, example=e) for t, e in zip(trajectories, examples, strict=True)]
+        )
+
+    def logprobs(self, examples: Sequence[Example]) -> list[list[float]]:
+        return self._trainer.logprobs(_fetched(examples))
+
+    def answers(self, folder: str, split: str, indices: Sequence[int], max_tokens: int) -> list[str]:
+        """Greedy answers to samples of a corpus split, decoded here."""
+        from envs.corpus.build import read_samples
+        from envs.world import world_taxonomy
+
+        samples = read_samples(Path(folder), split, world_taxonomy(self._config.world), clean=False)
+        return self._trainer.answers([samples[i].degraded for i in indices], max_tokens)
+
+    def save_policy(self, folder: str) -> None:
+        self._trainer.save_policy(Path(folder))
+
+    def save(self, folder: str) -> None:
+        """This rank's part of a checkpoint; the policy itself into FOLDER/policy."""
+        from learner.distributed.state import save_rank
+
+        self._trainer.save_policy(Path(folder) / "policy")
+        save_rank(self._trainer, Path(folder))
+
+    def load(self, folder: str) -> int:
+        """Continues from a checkpoint; optimiser steps made by then."""
+        from learner.distributed.state import load_rank
+
+        load_rank(self._trainer, Path(folder))
+        return self._trainer.steps
+
+    def bind_weights(self, timeout: float):
+        """Opens the address where rollout engines meet rank 0 (see rollout.weights.transfer)."""
+        from rollout.vllm.arguments import transfer_backend
+        from rollout.weights.transfer import BUCKET_BYTES, WeightSender
+
+        if self._sender is None:
+            limit, device = min(BUCKET_BYTES, self._trainer.manifest().bytes), self._trainer.device
+            self._sender = WeightSender(transfer_backend(self._config), timeout, limit, device)
+        return self._sender.bind(ray.util.get_node_ip_address())
+
+    def open_weights(self, world_size: int) -> None:
+        """Returns when all engines have joined."""
+        self._sender.open(world_size)
+
+    def weight_manifest(self):
+        """Names, dtypes and shapes of the policy's tensors, in order, and which of them training never changes."""
+        return self._trainer.manifest()
+
+    def send_weights(self, whole: bool) -> int:
+        """Rank 0 broadcasts the policy, or what training changes of it, to the engines; bytes sent. All ranks are
+        called: ZeRO-3 gathers. Raises TransferError where an engine went away; the rank is as before."""
+        tensors, manifest = self._trainer.named_tensors(whole), self._trainer.manifest()
+        try:
+            return 0 if self._rank else self._sender.send(manifest if whole else manifest.changing(), tensors, whole)
+        finally:  # also after a failure: every rank gathers as often as the others, or they wait for it
+            for _ in tensors:
+                pass
+
+
+def _fetched(examples: Sequence[Example]) -> list[Example]:
+    """Examples whose image is a reference to a `Sample`, each distinct one fetched once."""
+    references = {e.image for e in examples if isinstance(e.image, ray.ObjectRef)}
+    samples = dict(zip(references, ray.get(list(references)), strict=True))
+    images = {reference: sample.degraded for reference, sample in samples.items()}
+    return [replace(e, image=images[e.image]) if isinstance(e.image, ray.ObjectRef) else e for e in examples]

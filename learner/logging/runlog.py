@@ -1,0 +1,132 @@
+"""What a run leaves (config.yaml, metrics.jsonl, TensorBoard events, trace.json, summary.json), and who is told."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from configs import Config, config_to_yaml
+from configs.run_folders import lines_until, write_atomically
+from learner.logging.console import Screen
+from learner.logging.prometheus import Gauges
+from learner.logging.trace import Trace
+from learner.logging.trackers import open_trackers
+
+
+class RunLog:
+    """The log of one job, a context manager.
+
+    Args:
+        folder: created if missing.
+        job, config: written to config.yaml.
+        total: steps the job will take, for the progress line.
+        resumed: the last step done before; what was logged after it is dropped. 0 starts a new log.
+        show: metrics that a glance at the running job shows.
+    """
+
+    def __init__(
+        self, folder: Path, job: str, config: Config, total: int, resumed: int = 0, show: Sequence[str] = ("loss",)
+    ):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / "config.yaml", config_to_yaml(config, job))
+        (self.folder / "summary.json").unlink(missing_ok=True)  # a summary says that the run has finished
+        trace = self.folder / "trace.json"
+        if not resumed:
+            trace.unlink(missing_ok=True)
+            for events in (self.folder / "tensorboard").glob("events.*"):
+                events.unlink()
+        write_atomically(self.folder / "metrics.jsonl", lines_until(self.folder / "metrics.jsonl", resumed))
+        self._metrics = (self.folder / "metrics.jsonl").open("a")
+        self._trace = Trace(trace)
+        from torch.utils.tensorboard import SummaryWriter  # here: readers of a log need no torch
+
+        self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=resumed + 1)
+        self._trackers = open_trackers(self.folder, job, config)
+        name = "/".join(self.folder.resolve().parts[-2:])
+        self._gauges = Gauges(name) if _on_ray() else None
+        self._screen = Screen(name, total, resumed, show)
+
+    def __enter__(self) -> RunLog:
+        self._screen.start()
+        return self
+
+    def __exit__(self, error: type | None, *_) -> None:
+        self._screen.stop()
+        self._metrics.close()
+        self._trace.close()
+        self._events.close()
+        for tracker in self._trackers:
+            tracker.close(failed=error is not None)
+
+    def step(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """One line of metrics.jsonl (numbers, or mappings of them), and the same to all who show or keep it."""
+        self._metrics.write(json.dumps({"step": step, **_plain(metrics)}) + "\n")
+        self._metrics.flush()
+        numbers = dict(_flat(metrics))
+        for name, value in numbers.items():
+            self._events.add_scalar(name, value, step)
+        for tracker in self._trackers:
+            tracker.step(step, numbers)
+        if self._gauges:
+            self._gauges.set({**numbers, "step": step})
+        self._screen.show(step, numbers)
+
+    def span(self, process: str, thread: str, name: str, start: float, seconds: float) -> None:
+        """A stretch of work in trace.json; see `Trace.span`."""
+        self._trace.span(process, thread, name, start, seconds)
+
+    @contextmanager
+    def timed(self, process: str, thread: str, name: str) -> Iterator[None]:
+        """A span around a block of this process."""
+        start = time.time()
+        try:
+            yield
+        finally:
+            self.span(process, thread, name, start, time.time() - start)
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        """Writes summary.json, whole or not at all; by it others see that the run has finished."""
+        write_atomically(self.folder / "summary.json", json.dumps(_plain(values), indent=1) + "\n")
+
+
+def finished(folder: Path, config: Config) -> bool:
+    """Whether the run in `folder` has finished at least the steps asked for; says so."""
+    summary = Path(folder) / "summary.json"
+    done = config.resume and summary.exists() and json.loads(summary.read_text()).get("steps", 0) >= config.steps
+    if done:
+        print(f"{folder} has finished its {config.steps} steps: nothing to do (resume=false trains anew)", flush=True)
+    return done
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN and no NumPy: such numbers become null and float."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (str, bool, int)) or value is None:
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _flat(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in _plain(metrics).items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}/")
+        elif isinstance(value, (int, float)):
+            yield prefix + name, float(value)
+
+
+def _on_ray() -> bool:
+    """Whether this process is connected to a cluster; a job without one imports no Ray."""
+    return "ray" in sys.modules and sys.modules["ray"].is_initialized()

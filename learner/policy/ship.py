@@ -1,0 +1,38 @@
+"""`python -m learner.policy.ship FOLDER`: makes a trained policy the shipped one, small, in half precision."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from configs import UserError
+from configs.schema import World
+from envs.world import SHIPPED, check_world, world_of, write_world
+from learner.policy.model import load_policy
+
+LARGEST = 12 * 2**20
+"""Bytes of one file in the repository, at most."""
+
+
+def ship(source: Path, target: Path = SHIPPED, world: World | None = None) -> None:
+    """Writes the policy in `source` to `target` as float16; jobs read it back as float32.
+
+    Raises:
+        UserError: `source` is no policy of this world, or too large to ship.
+    """
+    check_world(source, world or World())
+    model, processor = load_policy(source)
+    size = 2 * sum(parameter.numel() for parameter in model.parameters())
+    if size > LARGEST:
+        most = LARGEST / 2**20
+        raise UserError(f"{source} has {size / 2**20:.1f} MiB in half precision: at most {most:.0f} are shipped")
+    target.mkdir(parents=True, exist_ok=True)
+    model.to(torch.float16).save_pretrained(target)
+    processor.save_pretrained(target)
+    write_world(target, world_of(source))
+
+
+if __name__ == "__main__":
+    ship(Path(sys.argv[1]))

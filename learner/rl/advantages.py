@@ -1,0 +1,124 @@
+"""From judged groups to what the learner takes and the log shows. Pure functions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from envs.types import Failed, Gated, Group, Scored
+from learner.losses import FLAT, Trajectory, group_advantages
+from learner.policy.collator import Example
+
+
+@dataclass(frozen=True)
+class JudgedGroup:
+    """A group with one verdict a completion, and when its restorations began and ended (seconds since the epoch).
+
+    replaced: groups without spread that were sampled and dropped before it (`grpo.refill`).
+    """
+
+    group: Group
+    verdicts: tuple[Gated | Scored | Failed, ...]
+    began: float = 0.0
+    ended: float = 0.0
+    replaced: int = 0
+
+
+def trajectories(judged: Sequence[JudgedGroup], loss: str) -> list[Trajectory]:
+    """What the learner takes, groups kept together; `Failed` members are masked out of their group and left out.
+
+    loss: as `grpo.loss`; `dr_grpo` does not divide by a group's spread.
+    """
+    result = []
+    for item in judged:
+        advantages = _advantages(item, loss != "dr_grpo")
+        for completion, verdict, advantage in zip(item.group.completions, item.verdicts, advantages, strict=True):
+            if not isinstance(verdict, Failed):
+                example = Example(item.group.prompt.sample, completion.token_ids)
+                result.append(Trajectory(example, completion.logprobs, advantage, item.group.weight_version))
+    return result
+
+
+def teaches_nothing(item: JudgedGroup) -> bool:
+    """Whether all rewards of the group are equal (or there are none): every advantage is zero."""
+    return not any(_advantages(item))
+
+
+def _advantages(item: JudgedGroup, scale_by_spread: bool = True) -> list[float]:
+    valid = [not isinstance(verdict, Failed) for verdict in item.verdicts]
+    rewards = [verdict.reward if ok else 0.0 for verdict, ok in zip(item.verdicts, valid, strict=True)]
+    if scale_by_spread:
+        rewards = _levelled(rewards, item)
+    return group_advantages(torch.tensor(rewards, dtype=torch.float64), torch.tensor(valid), scale_by_spread).tolist()
+
+
+def _levelled(rewards: Sequence[float], item: JudgedGroup) -> list[float]:
+    """The rewards, gated members one spread below the worst of those that were scored.
+
+    A gated answer is worth -1 where restorations differ by thousandths: left at that, one of them takes all there is
+    to learn from the others of its group once that is divided by its spread.
+    """
+    scored = [verdict.reward for verdict in item.verdicts if isinstance(verdict, Scored)]
+    if len(scored) < 2 or (spread := float(np.std(scored))) <= FLAT * max(map(abs, scored)):
+        return list(rewards)
+    floor = min(scored) - spread
+    return [floor if isinstance(v, Gated) else reward for v, reward in zip(item.verdicts, rewards, strict=True)]
+
+
+def measures(judged: Sequence[JudgedGroup], step: int) -> dict:
+    """The reward side of one step's metrics.
+
+    reward: mean over completions with a reward; spread: mean over groups of its standard deviation; gate_rate and
+    gated: share of completions turned away, and by reason; flat: groups that teach nothing; refilled: groups that
+    were replaced because they would not have; sample_ids: of the groups, in order.
+    """
+    verdicts = [verdict for item in judged for verdict in item.verdicts]
+    count = len(verdicts)
+    spreads = [
+        np.std([v.reward for v in item.verdicts if not isinstance(v, Failed)] or [0.0]) for item in judged
+    ]
+    gated = Counter(v.reason for v in verdicts if isinstance(v, Gated))
+    scored = [v for v in verdicts if isinstance(v, Scored)]
+    parts = {
+        name: float(np.mean([v.parts[name] for v in scored if name in v.parts]))
+        for name in dict.fromkeys(name for v in scored for name in v.parts)
+    }
+    return {
+        "reward": mean_reward(judged),
+        "spread": float(np.mean(spreads)),
+        "gate_rate": sum(gated.values()) / count,
+        "gated": {reason: number / count for reason, number in gated.items()},
+        "flat": sum(map(teaches_nothing, judged)),
+        "refilled": sum(item.replaced for item in judged),
+        "sample_ids": [item.group.prompt.sample_id for item in judged],
+        "failed": sum(isinstance(v, Failed) for v in verdicts),
+        "scored": {"share": len(scored) / count, **parts},
+        "completions": count,
+        "staleness": float(np.mean([step - item.group.weight_version for item in judged])),
+        "tokens_per_completion": float(
+            np.mean([len(c.token_ids) for item in judged for c in item.group.completions])
+        ),
+    }
+
+
+def mean_reward(judged: Sequence[JudgedGroup]) -> float:
+    """Mean over all completions that have a reward."""
+    rewards = [v.reward for item in judged for v in item.verdicts if not isinstance(v, Failed)]
+    return float(np.mean(rewards)) if rewards else float("nan")
+
+
+def saturated(rewards: Sequence[float], window: int) -> bool:
+    """Whether the running average has converged (Section 4.3, online RL).
+
+    True when the mean of the last `window` steps exceeds that of the `window` before by less than one standard error
+    of their difference.
+    """
+    if len(rewards) < 2 * window:
+        return False
+    last, before = np.array(rewards[-window:]), np.array(rewards[-2 * window : -window])
+    error = np.sqrt((last.var(ddof=1) + before.var(ddof=1)) / window)
+    return bool(last.mean() - before.mean() < error)

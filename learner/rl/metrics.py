@@ -1,0 +1,94 @@
+"""What the stages of an RL job did during one step, and why they did nothing in the rest of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from configs.schema import Config
+from reward_actors.pool.pool import RewardPool
+from reward_actors.pool.shared.client import SharedPool
+from rollout.pool import RolloutPool
+
+
+@dataclass(frozen=True)
+class Idle:
+    """Seconds in which the actors of a role did nothing, summed over them.
+
+    starved: no work had come. blocked: those after them had not caught up. restarting: they were not there.
+    """
+
+    starved: float
+    blocked: float
+    restarting: float = 0.0
+
+
+def rollout_idle(wall: float, engines: int, busy: float, sampling: float, restarting: float) -> Idle:
+    """Engines starve while a step's last groups are sampled and no prompt is left for the others; before the next
+    step they are blocked: they wait for the weights, which wait for the learner.
+
+    sampling: seconds in which a step's prompts were being sampled. All arguments are of one step.
+    """
+    starved = max(0.0, sampling * engines - busy - restarting)
+    return Idle(starved, max(0.0, wall * engines - busy - restarting - starved), restarting)
+
+
+def reward_idle(wall: float, actors: int, busy: float, restarting: float) -> Idle:
+    """Nothing comes after a reward actor: what it does not work, it waits for queries."""
+    return Idle(max(0.0, wall * actors - busy - restarting), 0.0, restarting)
+
+
+def learner_idle(wall: float, busy: float, syncing: float) -> Idle:
+    """Waits for judged groups, or for the engines to take the weights."""
+    blocked = min(syncing, max(0.0, wall - busy))
+    return Idle(max(0.0, wall - busy - blocked), blocked)
+
+
+class Meter:
+    """What the stages did between its making and `read`: work done, seconds busy and idle."""
+
+    def __init__(self, config: Config, rollouts: RolloutPool, rewards: RewardPool | SharedPool):
+        self._engines, self._rollouts, self._rewards = config.rollout.actors, rollouts, rewards
+        self._began, self._rollout, self._reward = time.time(), rollouts.stats(), rewards.stats()
+
+    def read(self, learner_busy: float, syncing: float) -> dict:
+        """learner_busy: seconds of the learner's step. syncing: seconds it then waited for the weights to be taken."""
+        wall, rollout, reward = time.time() - self._began, self._rollouts.stats(), self._rewards.stats()
+        was, before, actors = self._rollout, self._reward, max(1, reward.actors)
+        sampled = rollout.busy_seconds - was.busy_seconds
+        restored = sum(reward.busy.values()) - sum(before.busy.values())
+        asked, scored = reward.asked - before.asked, reward.scored - before.scored
+        idle = {
+            "rollout": rollout_idle(
+                wall,
+                self._engines,
+                sampled,
+                rollout.sampling_seconds - was.sampling_seconds,
+                rollout.restart_seconds - was.restart_seconds,
+            ),
+            "reward": reward_idle(wall, actors, restored, reward.restarting - before.restarting),
+            "learner": learner_idle(wall, learner_busy, syncing),
+        }
+        return {
+            "step_seconds": wall,
+            "tokens_per_second": (rollout.tokens - was.tokens) / wall,
+            "restarts": {"rollout": rollout.restarts - was.restarts, "reward": reward.restarts - before.restarts},
+            "busy": {"rollout": sampled, "reward": restored, "learner": learner_busy},
+            "busy_share": {
+                "rollout": sampled / (wall * self._engines),
+                "reward": restored / (wall * actors),
+                "learner": learner_busy / wall,
+            },
+            "idle": {role: vars(seconds) for role, seconds in idle.items()},
+            "rewards": {
+                "actors": reward.actors,
+                "asked": asked,
+                "restored": scored,
+                "distinct": scored / asked if asked else 0.0,
+                "memo_hits": reward.memo_hits - before.memo_hits,
+                "shared": reward.shared - before.shared,
+                "image_steps": reward.image_steps - before.image_steps,
+                "queued": reward.queued,
+                "queue_age": reward.queue_age,
+            },
+        }

@@ -1,1 +1,0 @@
-"""Image quality without a reference: `no_reference` scores a picture by any of several names."""

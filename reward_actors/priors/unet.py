@@ -1,0 +1,111 @@
+"""A network as a prior: sizes, precision, memory layout, compiling, and the fingerprint of its weights."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from configs import UserError
+from reward_actors.restoration.alphas import linear_alphas
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DModel
+
+_LOG = logging.getLogger(__name__)
+
+
+class UNetPrior:
+    """A diffusers `UNet2DModel`, or a network that answers like one, that predicts noise.
+
+    A network with 3 p^2 input channels sees pixels packed p x p (pixel-unshuffle): p is derived, not stored.
+    Sides that the network cannot halve often enough are extended by reflection and cropped again.
+    """
+
+    def __init__(self, network: UNet2DModel, device: str = "cpu"):
+        self.alphas_cumprod = linear_alphas()
+        self.device = torch.device(device)
+        self._channels = network.config.in_channels
+        self.pack = round((self._channels / 3) ** 0.5)
+        if 3 * self.pack**2 != self._channels:
+            raise UserError(f"a prior has 3, 12, 27 or 48 input channels (3 p^2), not {self._channels}")
+        self._multiple = self.pack * 2 ** (len(network.config.block_out_channels) - 1)
+        self.fingerprint = _hash_weights(network)
+        on_cpu = self.device.type == "cpu"
+        # On a CPU a batch is no faster than its rows one by one, and its rounding depends on its size.
+        self._rows_per_call = 1 if on_cpu else None
+        self._layout = torch.contiguous_format if on_cpu else torch.channels_last
+        self._network = network.eval().requires_grad_(False).to(self.device, memory_format=self._layout)
+        for weights in self._network.parameters():  # mapped from a file they are not aligned: other rounding
+            weights.data = weights.data.clone()
+        self._run, self._powers_of_two = self._network, False
+
+    def compile_if_faster(self, size: int, rows: int = 8) -> str:
+        """Runs the network compiled, as CUDA graphs, from now on if that is faster for `rows` pictures of `size` px.
+
+        Returns:
+            What was chosen and why, one line; it is logged too. Nothing changes without a GPU.
+        """
+        if self.device.type != "cuda":
+            chosen = "prior: not compiled, there is no GPU"
+        else:
+            side = size + -size % self._multiple
+            shape = (rows, self._channels, side // self.pack, side // self.pack)
+            x = torch.zeros(shape, dtype=self._network.dtype, device=self.device).contiguous(memory_format=self._layout)
+            inputs = (x, torch.zeros(rows, dtype=torch.int64, device=self.device))
+            compiled = torch.compile(self._network, mode="reduce-overhead", dynamic=False)
+            with torch.inference_mode():
+                plain, fast = (seconds_per_call(network, inputs) for network in (self._network, compiled))
+            if fast < plain:
+                self._run = compiled
+                self.fill_up()
+            chosen = f"prior: compiled {1e3 * fast:.2f} ms, plain {1e3 * plain:.2f} ms for {rows} pictures of {size} px"
+        _LOG.info(chosen)
+        return chosen
+
+    def fill_up(self) -> None:
+        """From now on calls have 1, 2, 4, 8, ... rows: a graph is captured per number of rows, so let them be few."""
+        self._powers_of_two, self._rows_per_call = True, None
+
+    @torch.inference_mode()
+    def eps(self, x: Tensor, t: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        right, below = -width % self._multiple, -height % self._multiple
+        padded = F.pad(x, (0, right, 0, below), mode="reflect") if right or below else x
+        packed = F.pixel_unshuffle(padded, self.pack).to(self._network.dtype)
+        packed = packed.contiguous(memory_format=self._layout)
+        t = t.to(self.device)
+        if self._powers_of_two:
+            wanted = torch.arange(1 << (len(x) - 1).bit_length(), device=self.device).clamp_max(len(x) - 1)
+            packed, t = packed[wanted].contiguous(memory_format=self._layout), t[wanted]
+        rows = self._rows_per_call or len(packed)
+        calls = [self._run(*part).sample for part in zip(packed.split(rows), t.split(rows), strict=True)]
+        noise = torch.cat(calls)[: len(x), : self._channels].float()  # a learned sigma is left out
+        return F.pixel_shuffle(noise, self.pack)[..., :height, :width].contiguous()
+
+
+def seconds_per_call(network: Callable, inputs: tuple[Tensor, ...], calls: int = 5) -> float:
+    """Median seconds of a call after two to warm up (compiling, choosing kernels), the device waited for."""
+    seconds = []
+    for _ in range(calls + 2):
+        started = time.perf_counter()
+        network(*inputs)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    return sorted(seconds[2:])[calls // 2]
+
+
+def _hash_weights(network: UNet2DModel) -> str:
+    told = getattr(network, "settings", "")  # of an ADM: what its weights do not show
+    digest = hashlib.sha256(f"{network.dtype}{told}".encode())
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())  # without a copy
+    return digest.hexdigest()[:16]

@@ -1,0 +1,104 @@
+"""The vLLM engine of one rollout actor: its environment, its arguments, and how it is started."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from configs.schema import Config
+from envs.language import grammar
+from envs.world import world_taxonomy
+from rollout.vllm.prompting import answer_limit, knows_answers, prompt_text, question_for
+
+MULTIPLE = 128  # the context length is rounded up to it
+
+
+def on_gpu(config: Config) -> bool:
+    return config.rollout.gpus > 0
+
+
+def gpus_spread_over(config: Config) -> int:
+    """GPUs of one engine; 1 on a CPU, or where it has a share of one."""
+    return max(1, int(config.rollout.gpus))
+
+
+def transfer_backend(config: Config) -> str:
+    """vLLM's weight transfer: `nccl` between whole GPUs; ours, over gloo, between CPUs and on a GPU that learner and
+    engines have shares of: NCCL refuses two ranks on one GPU."""
+    return "nccl" if min(config.rollout.gpus, config.learner.gpus) >= 1 else "gloo"
+
+
+def environment(config: Config) -> dict[str, str]:
+    """Environment variables of a rollout actor, set before its process starts."""
+    common = {
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "PYTHONWARNINGS": "ignore::FutureWarning",
+    }
+    if on_gpu(config):
+        return common
+    return common | {
+        "OMP_NUM_THREADS": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # engines bound to the same core would starve each other
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # no worker process under the engine's: half the start-up
+    }
+
+
+def context_length(processor, config: Config) -> int:
+    """Tokens of a prompt at the working resolution and the longest answer, rounded up."""
+    count, size = len(config.world.views), config.world.size
+    pictures = [np.zeros((size, size, 3), np.uint8)] * count
+    text = prompt_text(processor, count, question_for(processor, config))
+    prompt = processor(text=[text], images=pictures)["input_ids"][0]
+    longest = answer_limit(config, knows_answers(processor, world_taxonomy(config.world)))
+    return math.ceil((len(prompt) + longest + 1) / MULTIPLE) * MULTIPLE
+
+
+def engine_arguments(policy_folder: str | Path, processor, config: Config) -> dict[str, Any]:
+    """Arguments of vLLM's `AsyncEngineArgs`."""
+    rollout = config.rollout
+    arguments = {
+        "model": str(policy_folder),
+        "dtype": "bfloat16" if on_gpu(config) else "float32",
+        "seed": config.seed,
+        "max_model_len": context_length(processor, config),
+        "limit_mm_per_prompt": {"image": len(config.world.views), "video": 0},
+        "mm_processor_cache_gb": 0,  # a picture is seen once an epoch
+        "max_logprobs": max(key.bins for key in world_taxonomy(config.world).keys.values()),
+        "weight_transfer_config": {"backend": transfer_backend(config)},
+        "kv_cache_memory_bytes": int(rollout.kv_cache_gb * 2**30),
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+    }
+    if knows_answers(processor, world_taxonomy(config.world)) and rollout.decoding in ("median", "mean"):
+        arguments["logits_processors"] = [f"rollout.vllm.logits_processors:{rollout.decoding.title()}Decoding"]
+    if rollout.grammar:
+        arguments["structured_outputs_config"] = {"backend": grammar.BACKEND}
+    if on_gpu(config):
+        if rollout.gpus < 1:  # vLLM refuses to start where less than its part is free
+            arguments["gpu_memory_utilization"] = rollout.gpus
+        return arguments | {
+            "tensor_parallel_size": gpus_spread_over(config),
+            "distributed_executor_backend": "mp" if gpus_spread_over(config) > 1 else "uni",  # the actor holds the GPUs
+        }
+    return arguments | {
+        "distributed_executor_backend": "uni",
+        "enforce_eager": True,
+        "skip_mm_profiling": True,
+        "block_size": 32,  # small enough that the members of a group share the cache of their prompt
+        "enable_chunked_prefill": False,  # a seeded request whose prompt is split kills the engine on CPUs
+    }
+
+
+def start_engine(arguments: dict[str, Any]):
+    """A running `AsyncLLM`. Takes 10 to 20 s on a CPU, most of it imports."""
+    from vllm import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))

@@ -1,0 +1,87 @@
+"""`duvlm serve`: the restoration service on this machine, until it is interrupted."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+
+from benchmarks.quality.checks import check_prior
+from configs import UserError
+from configs.cluster.connect import prepare
+from configs.cluster.supervision import told
+from configs.schema import Config
+from envs.world import policy_folder
+from service.app import Ingress, app
+
+APPLICATION = "duvlm"
+READY_SECONDS = 600.0
+"""How long the engine and the reward actors may take to start."""
+
+
+def serve(config: Config, host: str = "127.0.0.1", port: int = 8000) -> None:
+    """Serves on http://HOST:PORT/ until Ctrl-C.
+
+    Raises:
+        UserError: the port is taken, or the pools cannot start with these settings.
+    """
+    try:
+        start(config, host, port)
+        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+        print(f"restoration service on http://{shown}:{port}/ (Ctrl-C ends it)", flush=True)
+        while True:
+            time.sleep(3600)
+    finally:
+        stop()
+
+
+def start(config: Config, host: str, port: int) -> None:
+    """Starts the deployment and returns when its pools answer."""
+    from ray import serve
+
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    _check_free(host, port)
+    policy_folder(config.policy, config.world)  # told here, before anything is started
+    check_prior(config.reward.prior)
+    prepare(config, "serve")
+    options = {"host": host, "port": port, "request_timeout_s": 180.0}
+    serve.start(http_options=options, logging_config={"log_level": "WARNING"})
+    deployment = serve.deployment(serve.ingress(app)(Ingress)).options(
+        name="restoration", num_replicas=1, max_ongoing_requests=128, max_queued_requests=128,
+        ray_actor_options={"num_cpus": 0.1}, graceful_shutdown_timeout_s=5.0,
+    )  # fmt: skip
+    await_ready(serve.run(deployment.bind(config), name=APPLICATION))
+
+
+def await_ready(service, seconds: float = READY_SECONDS) -> None:
+    """Returns when the pools behind a handle of `Ingress` answer.
+
+    Raises:
+        UserError: they failed to start, or did not within `seconds`.
+    """
+    from ray.exceptions import RayError
+
+    try:
+        service.started.remote().result(timeout_s=seconds)
+    except (UserError, RayError, TimeoutError) as error:
+        raise UserError(f"the service does not start: {told(error)}") from None
+
+
+def stop() -> None:
+    """Ends the deployment and its actors, if it had begun."""
+    import ray
+    from ray import serve
+
+    if ray.is_initialized():
+        serve.shutdown()
+
+
+def _check_free(host: str, port: int) -> None:
+    if not 1 <= port <= 65535:
+        raise UserError(f"port: expected 1 .. 65535, got {port}")
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UserError(f"cannot listen on {host}:{port} ({error.strerror}): choose another --port") from None
