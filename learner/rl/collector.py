@@ -13,11 +13,11 @@ from configs.schema import Config
 from envs.types import Group, Prompt, RewardQuery
 from learner.logging.runlog import RunLog
 from learner.rl.advantages import JudgedGroup, teaches_nothing
-from learner.rl.agreement import with_agreement
 from learner.rl.staleness import Pace
 from learner.rl.worlds import JobWorld
 from reward_actors.pool.pool import RewardPool
 from reward_actors.pool.shared.client import SharedPool
+from reward_actors.scoring.agreement import with_agreement
 from rollout.pool import RolloutPool
 
 

@@ -32,7 +32,7 @@ BESIDE_GIVEN = {"rank_iqa": rank_iqa.rank}
 """Networks that see the restoration and the picture that was given."""
 AGREEMENT = "agreement"
 """The term that needs the other answers to the same picture. The pool leaves it out, the job adds it
-(`learner.rl.agreement`)."""
+(`reward_actors.scoring.agreement`)."""
 SHIPPED = dict.fromkeys(("niqe_local", *niqe_local.HABITS), niqe_local.SHIPPED) | {"rank_iqa": rank_iqa.SHIPPED}
 """The file that a term reads where it names none."""
 LOWER_IS_BETTER = ("mse", "range", "brightness")
