@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from envs.bootstrap import interval, resampled_sums
 from envs.language.answer import Invalid, parse
 from envs.taxonomy import OWNERS, Degradation, Taxonomy, joined, parts_of
 
@@ -126,7 +127,7 @@ def measure(
         **{name: values[name] for name in MEASURES},
         keys=_by_key(names, table, values, taxonomy),
         confusion=_confusion(truths, _readings(answers), taxonomy),
-        intervals={name: _interval(draws) for name, draws in spread.items()},
+        intervals={name: interval(draws) for name, draws in spread.items()},
     )
 
 
@@ -144,7 +145,7 @@ def differences(
     start, end = (_summarise(names, table.sum(0)) for table in (table_before, table_after))
     spread = [_resampled(names, table, resamples, seed) for table in (table_before, table_after)]
     return {
-        name: (end[name] - start[name], *_interval(spread[1][name] - spread[0][name])) for name in spread[0]
+        name: (end[name] - start[name], *interval(spread[1][name] - spread[0][name])) for name in spread[0]
     }
 
 
@@ -156,27 +157,6 @@ def key_errors(truth: Degradation, answer: Reading, key: str) -> tuple[float, fl
     predicted = np.ravel(answer.degradation[key]).astype(float) if right else np.zeros_like(target)
     error, scale = np.abs(predicted - target), np.abs(target).sum()
     return float(error.mean()), float(error.sum() / scale) if scale else float(error.any())
-
-
-def mean_interval(
-    values: Sequence[float], resamples: int = 1000, seed: int = 0
-) -> tuple[float, float, float]:
-    """(mean, low, high): the 95 % bootstrap interval of a mean."""
-    values = np.asarray(values, dtype=float)
-    rng, count = np.random.default_rng(seed), len(values)
-    means = [values[rng.integers(count, size=count)].mean() for _ in range(resamples)]  # one after the other: memory
-    return (float(values.mean()), *_interval(np.array(means)))
-
-
-def ratio_interval(
-    shares: Sequence[float], wholes: Sequence[float], resamples: int = 1000, seed: int = 0
-) -> tuple[float, float, float]:
-    """(ratio, low, high): sum of shares over sum of wholes, of samples that bring several numbers each."""
-    pairs = np.array([shares, wholes], dtype=float).T
-    rng, count = np.random.default_rng(seed), len(pairs)
-    sums = np.array([pairs[rng.integers(count, size=count)].sum(0) for _ in range(resamples)])
-    total = pairs.sum(0)
-    return (float(total[0] / total[1]), *_interval(sums[:, 0] / sums[:, 1]))
 
 
 def _readings(answers) -> list[Reading]:
@@ -236,18 +216,10 @@ def _f1(sums: Mapping[str, float], kind: str) -> float | None:
 
 def _resampled(names, table: np.ndarray, resamples: int, seed: int) -> dict[str, np.ndarray]:
     """{measure: (resamples,)}; nan where a resample has no sample of a key."""
-    rng, count = np.random.default_rng(seed), len(table)
-    draws = []
-    for _ in range(resamples):
-        weights = np.bincount(rng.integers(count, size=count), minlength=count)
-        draws.append(_summarise(names, weights @ table))
-    wanted = [name for name in _summarise(names, table.sum(0)) if not name.endswith(".f1")]
+    total, *sums = resampled_sums(table, resamples, seed)
+    draws = [_summarise(names, row) for row in sums]
+    wanted = [name for name in _summarise(names, total) if not name.endswith(".f1")]
     return {name: np.array([draw.get(name, np.nan) for draw in draws]) for name in wanted}
-
-
-def _interval(draws: np.ndarray) -> tuple[float, float]:
-    low, high = np.nanpercentile(draws, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def _by_key(names, table: np.ndarray, values: Mapping[str, float], taxonomy: Taxonomy) -> dict:

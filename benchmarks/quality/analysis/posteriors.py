@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.quality.sources.predictions import Answered
+from envs.bootstrap import ratio_interval
 from envs.language import posterior
-from envs.metrics import Reading, differences, measure, ratio_interval
+from envs.metrics import Reading, differences, measure
 from envs.taxonomy import Degradation, Key, Taxonomy
 
 ESTIMATORS: Mapping[str, Callable[[Key, np.ndarray], float]] = {

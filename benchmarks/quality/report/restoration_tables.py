@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from benchmarks.quality.restorations import Quality
-from envs.metrics import mean_interval
+from envs.bootstrap import mean_interval
 from envs.taxonomy import Degradation
 
 
