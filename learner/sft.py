@@ -12,7 +12,7 @@ from configs import UserError, run_folder
 from configs.cluster.connect import prepare
 from configs.run_folders import locked
 from configs.schema import Config
-from envs.corpus import build as corpora
+from envs.corpus.reader import read_samples
 from envs.world import world_taxonomy
 from learner.checks import check_learner
 from learner.distributed import checkpoint
@@ -35,7 +35,7 @@ def run(config: Config) -> None:
     if finished(out, config):
         return
     corpus = training_corpus(config, out, of_this_seed=True)
-    corpora.read_samples(corpus, "train", world_taxonomy(config.world), limit=1)  # the wrong corpus is told at once
+    read_samples(corpus, "train", world_taxonomy(config.world), limit=1)  # the wrong corpus is told at once
     if config.learner.patience and not validated(config, corpus):
         raise UserError(
             f"learner.patience={config.learner.patience} needs validation: expected at least learner.ranks="
@@ -56,7 +56,7 @@ def _start(config: Config, out: Path, corpus: Path) -> None:
 def _train(config: Config, out: Path, corpus: Path, learner: Learner) -> None:
     learner.open_corpus(corpus, "train")
     done, scores, errors = _resume(config, learner, out)
-    ids = corpora.read_samples(corpus, "train", world_taxonomy(config.world)).sample_ids()
+    ids = read_samples(corpus, "train", world_taxonomy(config.world)).sample_ids()
     patience, last = config.learner.patience, done
     with RunLog(out, "sft", config, config.steps, done) as log:
         for step in range(done, config.steps):

@@ -10,7 +10,8 @@ from pathlib import Path
 from configs import UserError
 from configs.run_folders import locked
 from configs.schema import Config
-from envs.corpus import build as corpora
+from envs.corpus import build
+from envs.corpus.reader import check_size, read_card
 from envs.world import is_foreign, policy_folder, world_taxonomy
 
 SOURCE = "source.json"
@@ -30,7 +31,7 @@ def training_corpus(config: Config, out: Path, of_this_seed: bool = False) -> Pa
     """
     if config.corpus:
         folder = Path(config.corpus).resolve()
-        corpora.check_size(folder, config.world)
+        check_size(folder, config.world)
         return folder
     if config.size not in (0, config.world.size):
         raise UserError(
@@ -44,15 +45,15 @@ def training_corpus(config: Config, out: Path, of_this_seed: bool = False) -> Pa
         if config.resume and (folder / "corpus.json").is_file():
             _check_same(folder, settings, of_this_seed)
         else:
-            corpora.run(settings)
+            build.run(settings)
     return folder
 
 
 def _check_same(folder: Path, settings: Config, of_this_seed: bool) -> None:
-    card = corpora.read_card(folder)
+    card = read_card(folder)
     if not of_this_seed:
         settings.seed = card["seed"]
-    if card["recipe"] != corpora.plan(settings)[0].fingerprint():
+    if card["recipe"] != build.plan(settings)[0].fingerprint():
         raise UserError(
             f"{folder} is not the corpus of these photographs and settings (photos, count, seed, reviews, world.*): "
             f"set them back, go on with it by corpus={folder}, or start anew with resume=false"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs.schema import Config
-from envs.corpus import build as corpora
+from envs.corpus.reader import read_card, read_samples
 from envs.metrics import measure, read_text
 from envs.world import world_taxonomy
 from learner.distributed.group import Learner
@@ -24,7 +24,7 @@ def validate(config: Config, learner: Learner, corpus: Path) -> dict[str, float]
     taxonomy, count = world_taxonomy(config.world), validated(config, corpus)
     if not count:
         return {}
-    samples = corpora.read_samples(corpus, "val", taxonomy, limit=count)
+    samples = read_samples(corpus, "val", taxonomy, limit=count)
     texts = learner.answers(corpus, "val", count, config.rollout.max_tokens)
     found = measure(samples.degradations(), [read_text(text, taxonomy) for text in texts], taxonomy, resamples=0)
     keys = {f"val_p_rel/{name}": scores["p_rel"] for name, scores in found.keys.items()}
@@ -33,7 +33,7 @@ def validate(config: Config, learner: Learner, corpus: Path) -> dict[str, float]
 
 def validated(config: Config, corpus: Path) -> int:
     """Samples that a validation answers."""
-    there = corpora.read_card(corpus)["counts"].get("val", 0)
+    there = read_card(corpus)["counts"].get("val", 0)
     return min(SAMPLES, there) // config.learner.ranks * config.learner.ranks
 
 

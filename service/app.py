@@ -14,7 +14,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, Response
 
 from configs.schema import Config
-from envs.corpus.build import encode
+from envs.corpus.generate import encode
 from envs.taxonomy import Key, Taxonomy
 from envs.world import world_taxonomy
 from service import pictures, uploads

@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.quality.checks import check_prior
 from configs import UserError, run_folder
 from configs.schema import Config
-from envs.corpus.build import encode
+from envs.corpus.generate import encode
 from envs.corpus.photos import UNREADABLE, read_photo
 from envs.taxonomy import Degradation, Taxonomy
 from envs.types import Sample

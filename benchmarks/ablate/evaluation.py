@@ -18,7 +18,7 @@ from configs.cluster import connect as cluster
 from configs.run_folders import write_atomically
 from configs.schema import Config
 from envs.bootstrap import mean_interval
-from envs.corpus.build import read_samples
+from envs.corpus.reader import read_samples
 from envs.metrics import measure
 from envs.world import world_taxonomy
 

@@ -23,7 +23,7 @@ from configs import UserError, config_to_yaml, run_folder
 from configs.cluster import connect as cluster
 from configs.run_folders import locked, write_atomically
 from configs.schema import Config
-from envs.corpus.build import read_card, read_samples
+from envs.corpus.reader import read_card, read_samples
 from envs.world import world_taxonomy
 
 FREE = ("seed", "resume", "name", "out", "max_failures", "trackers")

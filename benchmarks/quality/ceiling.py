@@ -17,7 +17,7 @@ from rich.table import Table
 from benchmarks.quality.regressor import fit, read
 from configs import UserError
 from configs.schema import Config
-from envs.corpus.build import read_samples
+from envs.corpus.reader import read_samples
 from envs.metrics import measure, read_degradation
 from envs.world import world_taxonomy
 

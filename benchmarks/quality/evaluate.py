@@ -14,7 +14,7 @@ from benchmarks.quality.sources import predictions as given
 from benchmarks.quality.summary import Answers, summarise
 from configs import UserError, run_folder
 from configs.schema import Config
-from envs.corpus.build import CorpusSplit, read_card, read_samples
+from envs.corpus.reader import CorpusSplit, read_card, read_samples
 from envs.taxonomy import Taxonomy
 from envs.world import world_taxonomy
 

@@ -10,7 +10,8 @@ from benchmarks.quality.analysis import posteriors
 from benchmarks.quality.report import figures, records
 from benchmarks.quality.summary import Answers, readings
 from configs.run_folders import write_atomically
-from envs.corpus.build import CorpusSplit, encode
+from envs.corpus.generate import encode
+from envs.corpus.reader import CorpusSplit
 from envs.taxonomy import Taxonomy
 
 PICTURES = 3  # rows of pictures a type, for the report

@@ -17,7 +17,7 @@ from rich.console import Console
 from configs import UserError
 from configs.cluster.connect import connect
 from configs.schema import Config
-from envs.corpus.build import read_samples
+from envs.corpus.reader import read_samples
 from envs.types import RewardQuery, Sample
 from envs.world import world_taxonomy
 from reward_actors.pool.pool import RewardPool

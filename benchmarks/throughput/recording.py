@@ -13,7 +13,7 @@ import numpy as np
 from configs import UserError
 from configs.cluster.connect import prepare
 from configs.schema import Config
-from envs.corpus.build import CorpusSplit, read_card
+from envs.corpus.reader import CorpusSplit, read_card
 from envs.types import Group, Prompt
 from envs.world import policy_folder
 from rollout.pool import RolloutPool

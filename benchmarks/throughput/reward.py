@@ -29,7 +29,7 @@ from benchmarks.throughput.recording import Recorded, corpus_of, read, record
 from configs import UserError
 from configs.cluster.connect import connect
 from configs.schema import Config
-from envs.corpus.build import CorpusSplit, read_samples
+from envs.corpus.reader import CorpusSplit, read_samples
 from envs.environment import OfflineEnvironment
 from envs.taxonomy import Degradation
 from envs.types import Completion, Prompt, RewardQuery, Scored

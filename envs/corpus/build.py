@@ -22,33 +22,12 @@ from rich.progress import Progress
 from configs import UserError, run_folder
 from configs.schema import Config
 from envs.corpus import shards as corpus_shards
-from envs.corpus.card import card, readme, review_sheet
-from envs.corpus.generate import COLUMNS, SCHEMA, Recipe, check_sample, crop, decode, degrade, encode, row
+from envs.corpus.card import make_card, readme, review_sheet
+from envs.corpus.generate import Recipe
 from envs.corpus.photos import SPLITS, Photo, scan_photos
 from envs.corpus.plots import plot_parameters
-from envs.corpus.reader import CorpusSplit, check_size, read_card, read_samples
+from envs.corpus.reader import read_card
 from envs.corpus.review import read_reviews
-
-__all__ = [
-    "COLUMNS",
-    "SCHEMA",
-    "CorpusSplit",
-    "Recipe",
-    "build",
-    "card",
-    "check_sample",
-    "check_size",
-    "crop",
-    "decode",
-    "degrade",
-    "encode",
-    "plan",
-    "read_card",
-    "read_samples",
-    "row",
-    "run",
-    "split_counts",
-]
 
 LIBRARIES = ("numpy", "opencv-python-headless", "pyarrow", "torch")
 """Their versions may change bytes; a build goes on only with those it began with."""
@@ -120,7 +99,7 @@ def build(recipe: Recipe, skipped: dict[str, str], folder: Path, write=corpus_sh
             pass
         records = [corpus_shards.read_record(shard, partial) for shard in wanted]
         files = [shard.file for shard in wanted]
-        summary = card(recipe, skipped, dict(zip(files, records, strict=True)))
+        summary = make_card(recipe, skipped, dict(zip(files, records, strict=True)))
         corpus = partial / "corpus"
         review_sheet(corpus, SPLITS)
         plot_parameters(summary["parameters"], corpus / "parameters.png")

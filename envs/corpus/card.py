@@ -22,7 +22,7 @@ _REVIEW_ROWS = 6
 _LISTED = 200  # photographs in README.md; corpus.json has all
 
 
-def card(recipe: Recipe, skipped: Mapping[str, str], shards: Mapping[str, dict] | None = None) -> dict:
+def make_card(recipe: Recipe, skipped: Mapping[str, str], shards: Mapping[str, dict] | None = None) -> dict:
     """The content of corpus.json; it does not depend on when the corpus was built.
 
     shards: {file: its record}, see `envs.corpus.shards`; without them nothing is said about what is in the images.

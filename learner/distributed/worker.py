@@ -57,9 +57,10 @@ class LearnerRank:
 
     def open_corpus(self, folder: str, split: str) -> int:
         """Makes a corpus split this rank's source of SFT batches; its number of samples."""
-        from envs.corpus.build import read_samples
+        from envs.corpus.augment import mirrors
+        from envs.corpus.reader import read_samples
         from envs.world import world_taxonomy
-        from learner.distributed.sampler import Stream, mirrors
+        from learner.distributed.sampler import Stream
 
         taxonomy = world_taxonomy(self._config.world)
         samples = read_samples(Path(folder), split, taxonomy, clean=self._config.learner.refresh)
@@ -87,7 +88,7 @@ class LearnerRank:
 
     def answers(self, folder: str, split: str, indices: Sequence[int], max_tokens: int) -> list[str]:
         """Greedy answers to samples of a corpus split, decoded here."""
-        from envs.corpus.build import read_samples
+        from envs.corpus.reader import read_samples
         from envs.world import world_taxonomy
 
         samples = read_samples(Path(folder), split, world_taxonomy(self._config.world), clean=False)

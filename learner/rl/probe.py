@@ -8,7 +8,7 @@ from pathlib import Path
 import ray
 
 from configs.schema import Config
-from envs.corpus.build import check_size, read_samples
+from envs.corpus.reader import check_size, read_samples
 from envs.metrics import measure, read_text
 from envs.types import Prompt
 from envs.world import world_taxonomy

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from configs import UserError
 from configs.schema import Config
-from envs.corpus.build import CorpusSplit, read_samples
+from envs.corpus.reader import CorpusSplit, read_samples
 from envs.corpus.unlabelled import Blind, Photographs
 from envs.environment import MixedEnvironment, OfflineEnvironment, OnlineEnvironment
 from envs.types import Prompt, Sample

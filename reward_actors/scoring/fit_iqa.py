@@ -17,7 +17,7 @@ import torch
 from configs import UserError, config_to_yaml, run_folder
 from configs.run_folders import lines_until, locked, write_atomically
 from configs.schema import Config
-from envs.corpus.build import crop
+from envs.corpus.generate import crop
 from envs.corpus.photos import Photo, read_photo, scan_photos
 from reward_actors.scoring import niqe_local
 from reward_actors.scoring.train_rank_iqa import Groups, RankTrainer, concordance, write

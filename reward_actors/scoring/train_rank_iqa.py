@@ -20,7 +20,7 @@ from torch import Tensor
 from configs import UserError
 from configs.schema import World
 from envs import degradations
-from envs.corpus.build import crop
+from envs.corpus.generate import crop
 from envs.corpus.photos import Photo, read_photo
 from envs.taxonomy import Degradation, DegradationType, Taxonomy
 from envs.world import world_taxonomy

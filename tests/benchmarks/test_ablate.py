@@ -16,7 +16,7 @@ from benchmarks.quality.analysis import posteriors
 from benchmarks.quality.sources.predictions import Answered
 from configs import load
 from configs.schema import Config, World
-from envs.corpus import build as corpus
+from envs.corpus.reader import read_samples
 from envs.language.answer import write
 from envs.language.posterior import Posterior
 from envs.metrics import measure, read_text
@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def samples(folder):
-    return corpus.read_samples(folder, "test", TAXONOMY)
+    return read_samples(folder, "test", TAXONOMY)
 
 
 def scaled(truth, factor, taxonomy=TAXONOMY):
@@ -218,7 +218,7 @@ def test_an_interval_over_seeds_is_as_wide_as_the_seeds_are_apart():
 def test_the_answers_of_a_coarse_grid_are_measured_against_the_fine_truth(folder, samples, tmp_path):
     world = World(step_scale=10)
     seen = training.regridded(folder, world, tmp_path / "corpus-10")
-    coarse = corpus.read_samples(seen, "test", world_taxonomy(world))
+    coarse = read_samples(seen, "test", world_taxonomy(world))
     np.testing.assert_array_equal(coarse[0].degraded, samples[0].degraded)
     finish(tmp_path / "cell", coarse, taxonomy=world_taxonomy(world))
     terms = read_terms(tmp_path / "cell" / "evaluate", samples.degradations(), world_taxonomy(world))

@@ -15,7 +15,7 @@ import pytest
 from benchmarks.quality.sources import endpoint
 from benchmarks.quality.sources import policy as policies
 from configs import load
-from envs.corpus.build import read_samples
+from envs.corpus.reader import read_samples
 from envs.taxonomy import Taxonomy
 from envs.types import Prompt, Sample
 from envs.world import SHIPPED, world_taxonomy, write_world

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.quality.sources import endpoint
 from configs import UserError
 from configs.schema import Config, Rollout, World
-from envs.corpus import build as corpus
+from envs.corpus.generate import decode, encode
 from envs.observation import QUESTION, VIEWS
 from envs.types import Sample
 from envs.world import world_taxonomy
@@ -282,4 +282,4 @@ def test_a_model_must_be_named(serve, samples, tmp_path):
 
 
 def test_pictures_travel_without_loss(samples):
-    assert corpus.decode(corpus.encode(samples[0].degraded)).tolist() == samples[0].degraded.tolist()
+    assert decode(encode(samples[0].degraded)).tolist() == samples[0].degraded.tolist()

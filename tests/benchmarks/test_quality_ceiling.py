@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.quality import ceiling, regressor
 from configs import UserError, load
-from envs.corpus.build import degrade
+from envs.corpus.generate import degrade
 from envs.metrics import measure, read_degradation
 from envs.taxonomy import TAXONOMY
 from envs.types import Sample

@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage
 
 from benchmarks.quality import blind, classical
-from envs.corpus.build import degrade
+from envs.corpus.generate import degrade
 from envs.degradations import low_light
 from envs.taxonomy import TAXONOMY
 from reward_actors.scoring.scorer import psnr

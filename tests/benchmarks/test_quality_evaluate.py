@@ -19,7 +19,10 @@ from benchmarks.quality.report.restoration_tables import table
 from benchmarks.quality.restorations import Task, restore_here
 from configs import UserError
 from configs.schema import Config, Reward, World
-from envs.corpus import build as corpus
+from envs.corpus import build, generate
+from envs.corpus.card import make_card
+from envs.corpus.generate import SCHEMA
+from envs.corpus.reader import read_samples
 from envs.world import world_taxonomy
 
 TAXONOMY = world_taxonomy(World())
@@ -33,7 +36,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def samples(folder):
-    return corpus.read_samples(folder, "test", TAXONOMY)
+    return read_samples(folder, "test", TAXONOMY)
 
 
 def evaluate(folder, tmp_path, lines, *settings) -> tuple[int, dict]:
@@ -267,10 +270,10 @@ def test_a_policy_is_evaluated_beside_the_truth(tmp_path):
     from envs.world import write_world
     from learner.policy.tiny import build_tiny_policy
 
-    recipe, _ = corpus.plan(Config(count=40))
-    rows = [corpus.row(recipe, "test", index) for index in range(4)]
-    pq.write_table(pa.Table.from_pylist(rows, corpus.SCHEMA), tmp_path / "test-00000-of-00001.parquet")
-    (tmp_path / "corpus.json").write_text(json.dumps(corpus.card(recipe, {})))
+    recipe, _ = build.plan(Config(count=40))
+    rows = [generate.row(recipe, "test", index) for index in range(4)]
+    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), tmp_path / "test-00000-of-00001.parquet")
+    (tmp_path / "corpus.json").write_text(json.dumps(make_card(recipe, {})))
     policy = build_tiny_policy(tmp_path / "policy", TAXONOMY, World().size)
     write_world(policy, World())
     arguments = [f"corpus={tmp_path}", f"policy={policy}", "reward.prior=gaussian", f"out={tmp_path / 'out'}"]

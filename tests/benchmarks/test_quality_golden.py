@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import duvlm
-from envs.corpus import build as corpus
+from envs.corpus.generate import SCHEMA, encode
 from envs.taxonomy import TAXONOMY
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -20,13 +20,13 @@ GOLDEN = Path(__file__).parent / "golden"
 def summary(tmp_path_factory):
     """summary.json of the golden predictions on a corpus whose pictures are black: nothing here looks at them."""
     folder = tmp_path_factory.mktemp("golden")
-    black = corpus.encode(np.zeros((32, 32, 3), np.uint8))
+    black = encode(np.zeros((32, 32, 3), np.uint8))
     rows = []
     for sample_id, truth in json.loads((GOLDEN / "truth.json").read_text()).items():
-        row = dict.fromkeys(corpus.SCHEMA.names) | {"sample_id": sample_id, "photo_id": "black", "split": "test"}
+        row = dict.fromkeys(SCHEMA.names) | {"sample_id": sample_id, "photo_id": "black", "split": "test"}
         row |= {"type": truth["type"], "values": json.dumps(truth["values"]), "clean": black, "degraded": black}
         rows.append(row)
-    pq.write_table(pa.Table.from_pylist(rows, corpus.SCHEMA), folder / "test-00000-of-00001.parquet")
+    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / "test-00000-of-00001.parquet")
     card = {"taxonomy": TAXONOMY.fingerprint(), "world": {}, "size": 32, "counts": {"test": len(rows)}}
     (folder / "corpus.json").write_text(json.dumps(card))
     arguments = [f"corpus={folder}", f"policy={GOLDEN / 'predictions.jsonl'}", f"out={folder / 'out'}"]

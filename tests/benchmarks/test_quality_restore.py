@@ -10,7 +10,7 @@ from skimage import data
 
 import duvlm
 from configs import UserError
-from envs.corpus.build import degrade
+from envs.corpus.generate import degrade
 from envs.corpus.photos import read_photo
 from envs.taxonomy import TAXONOMY, Degradation
 from reward_actors.scoring.scorer import psnr

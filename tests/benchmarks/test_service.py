@@ -19,7 +19,7 @@ import psutil
 import pytest
 from browser import CHROMIUM, browser
 
-from envs.corpus.build import encode
+from envs.corpus.generate import encode
 from reward_actors.scoring.full_reference import psnr
 from service import pictures
 from service.admission import AT_ONCE

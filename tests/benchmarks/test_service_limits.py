@@ -9,7 +9,7 @@ from fastapi import HTTPException
 from ray.exceptions import RayTaskError
 
 from configs import UserError, load
-from envs.corpus.build import encode
+from envs.corpus.generate import encode
 from envs.taxonomy import TAXONOMY
 from envs.types import Completion, Group
 from service import pictures

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from envs.corpus.build import degrade
+from envs.corpus.generate import degrade
 from envs.degradations import sample
 from envs.taxonomy import TAXONOMY
 

@@ -3,11 +3,12 @@ import pytest
 import torch
 
 from configs.schema import Learner
-from envs.corpus.build import check_sample, degrade
+from envs.corpus.augment import augmented, mirrors, refreshed, varied
+from envs.corpus.generate import check_sample, degrade
 from envs.degradations import sample
 from envs.taxonomy import TAXONOMY, taxonomy
 from envs.types import Sample
-from learner.distributed.sampler import Stream, augmented, mirrors, refreshed, step_indices, varied
+from learner.distributed.sampler import Stream, step_indices
 
 COUNT, BATCH = 11, 4
 

@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from configs import UserError, load
-from envs.corpus import build as corpus
+from envs.corpus import build, generate
+from envs.corpus.card import make_card
+from envs.corpus.generate import SCHEMA
 from learner import sft
 from learner.validation import exhausted, validate
 
@@ -67,10 +69,10 @@ def test_patience_ends_a_run_after_so_many_validations_without_a_better_one(erro
 def unvalidated(tmp_path_factory):
     """A corpus of a training split alone."""
     folder, settings = tmp_path_factory.mktemp("unvalidated"), load("corpus", ["count=40", "world.size=64"])
-    recipe = replace(corpus.plan(settings)[0], counts={"train": 4})
-    rows = [corpus.row(recipe, "train", index) for index in range(4)]
-    pq.write_table(pa.Table.from_pylist(rows, corpus.SCHEMA), folder / "train-00000-of-00001.parquet")
-    (folder / "corpus.json").write_text(json.dumps(corpus.card(recipe, {})))
+    recipe = replace(build.plan(settings)[0], counts={"train": 4})
+    rows = [generate.row(recipe, "train", index) for index in range(4)]
+    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / "train-00000-of-00001.parquet")
+    (folder / "corpus.json").write_text(json.dumps(make_card(recipe, {})))
     return folder
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from configs import UserError, load
-from envs.corpus import build as corpora
+from envs.corpus import build
 from envs.world import write_world
 from learner.policy import initial as adoption
 from learner.sources import initial_policy, training_corpus
@@ -31,13 +31,13 @@ def built(monkeypatch):
     made = []
 
     def run(settings):
-        recipe, _ = corpora.plan(settings)
+        recipe, _ = build.plan(settings)
         Path(settings.out).mkdir(exist_ok=True)
         card = {"recipe": recipe.fingerprint(), "seed": settings.seed}
         (Path(settings.out) / "corpus.json").write_text(json.dumps(card))
         made.append((settings.photos, settings.seed))
 
-    monkeypatch.setattr(corpora, "run", run)
+    monkeypatch.setattr(build, "run", run)
     return made
 
 

@@ -14,10 +14,10 @@ from learner.rl.worlds import open_world
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    from envs.corpus import build as corpus
+    from envs.corpus import build
 
     folder = tmp_path_factory.mktemp("worlds") / "corpus"
-    corpus.run(load("corpus", ["count=12", "world.size=64", f"out={folder}"]))
+    build.run(load("corpus", ["count=12", "world.size=64", f"out={folder}"]))
     return folder
 
 

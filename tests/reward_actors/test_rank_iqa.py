@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from configs import UserError
 from envs import degradations
-from envs.corpus.build import crop
+from envs.corpus.generate import crop
 from envs.corpus.photos import find_photos, read_photo
 from envs.taxonomy import TAXONOMY
 from envs.types import Sample

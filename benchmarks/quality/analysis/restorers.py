@@ -20,7 +20,7 @@ from benchmarks.quality.report.tables import type_name
 from configs import UserError
 from configs.schema import Config
 from envs.bootstrap import mean_interval
-from envs.corpus.build import read_samples
+from envs.corpus.reader import read_samples
 from envs.types import Sample
 from envs.world import world_taxonomy
 from reward_actors.priors.base import load_prior

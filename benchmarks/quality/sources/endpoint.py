@@ -27,7 +27,8 @@ from benchmarks.quality.sources.answer_cache import AnswerCache, Reply
 from benchmarks.quality.sources.predictions import Answered
 from configs import UserError
 from configs.schema import Config
-from envs.corpus.build import CorpusSplit, encode
+from envs.corpus.generate import encode
+from envs.corpus.reader import CorpusSplit
 from envs.language import zero_shot
 from envs.metrics import Reading, read_text
 from envs.observation import QUESTION, views

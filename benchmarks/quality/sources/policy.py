@@ -13,7 +13,7 @@ from benchmarks.quality.sources.predictions import Answered
 from configs import UserError
 from configs.schema import Config
 from envs import world as policy_world
-from envs.corpus.build import CorpusSplit
+from envs.corpus.reader import CorpusSplit
 from envs.language import zero_shot
 from envs.metrics import read_text
 from envs.taxonomy import Taxonomy

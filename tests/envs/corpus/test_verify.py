@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from configs.schema import Config, World
-from envs.corpus import build as corpus
-from envs.corpus import verify
-from envs.corpus.generate import ATTEMPTS, draw, reproduces
+from envs.corpus import build, generate, verify
+from envs.corpus.generate import ATTEMPTS, decode, degrade, draw, encode, reproduces
+from envs.corpus.reader import read_card
 from envs.world import world_taxonomy
 
 TAXONOMY = world_taxonomy(World())
@@ -18,12 +18,12 @@ DARK = TAXONOMY.degradation("low_light", {"gamma": 3.5, "gain": 0.05})
 
 @pytest.fixture(scope="module")
 def recipe():
-    return corpus.plan(Config(count=400, size=48))[0]
+    return build.plan(Config(count=400, size=48))[0]
 
 
 @pytest.mark.parametrize("degradation", [BLUR, HAZE, DARK])
 def test_a_photograph_degraded_as_it_should_be_is_believable(photo, degradation):
-    assert verify.faults(photo, corpus.degrade(photo, degradation), degradation) == ()
+    assert verify.faults(photo, degrade(photo, degradation), degradation) == ()
 
 
 def test_each_fault_is_recognised(photo):
@@ -32,19 +32,19 @@ def test_each_fault_is_recognised(photo):
     assert "flat" in verify.faults(photo, grey, BLUR)
     assert "unchanged" in verify.faults(photo, photo, BLUR)
     thin = TAXONOMY.degradation("haze", {"atmospheric_light": 0.5, "transmission": 0.99})
-    assert verify.faults(photo, corpus.degrade(photo, thin), thin) == ("haze_thin",)
+    assert verify.faults(photo, degrade(photo, thin), thin) == ("haze_thin",)
     dense = TAXONOMY.degradation("haze", {"atmospheric_light": 1.0, "transmission": 0.1})
     night = (photo // 8).astype(np.uint8)
-    assert "haze_opaque" in verify.faults(night, corpus.degrade(night, dense), dense)
+    assert "haze_opaque" in verify.faults(night, degrade(night, dense), dense)
 
 
 def test_haze_on_a_wall_is_refused_and_in_a_landscape_not_whatever_the_unit_of_depth(photo):
-    hazy, wall = corpus.degrade(photo, HAZE), np.full(photo.shape[:2], 4.0) + np.linspace(0, 1, photo.shape[1])
+    hazy, wall = degrade(photo, HAZE), np.full(photo.shape[:2], 4.0) + np.linspace(0, 1, photo.shape[1])
     landscape = np.geomspace(5, 400, photo.shape[0])[:, None] * np.ones(photo.shape[1])
     for unit in (1.0, 1000.0):
         assert verify.faults(photo, hazy, HAZE, unit * wall) == ("haze_near",)
         assert verify.faults(photo, hazy, HAZE, unit * landscape) == ()
-    assert verify.faults(photo, corpus.degrade(photo, BLUR), BLUR, wall) == ()
+    assert verify.faults(photo, degrade(photo, BLUR), BLUR, wall) == ()
     assert verify.faults(photo, hazy, HAZE) == ()
 
 
@@ -56,7 +56,7 @@ def test_a_corpus_over_depth_gives_no_haze_to_a_photo_of_a_wall(tmp_path, photo)
             picture = np.rot90(photo if name == "view" else photo[:, ::-1] ^ 7, turns)
             Image.fromarray(np.ascontiguousarray(picture)).save(tmp_path / split / f"{split}-{name}.png")
             np.save(tmp_path / split / f"{split}-{name}.depth.npy", depth)
-    recipe, _ = corpus.plan(Config(photos=str(tmp_path), count=240, size=48, world=World(depth="file")))
+    recipe, _ = build.plan(Config(photos=str(tmp_path), count=240, size=48, world=World(depth="file")))
     drawn = [draw(recipe, "train", index) for index in range(40)]
     hazy = [one for one in drawn if one.degradation.type == "haze"]
     assert any("haze_near" in one.passed_over for one in hazy)
@@ -78,19 +78,19 @@ def test_photos_without_any_believable_crop_are_kept_and_named_in_the_card(tmp_p
     for number, split in enumerate(("train", "val", "test")):
         (tmp_path / "photos" / split).mkdir(parents=True)
         Image.fromarray(np.full((64, 64, 3), number, np.uint8)).save(tmp_path / "photos" / split / "black.png")
-    recipe, skipped = corpus.plan(Config(photos=str(tmp_path / "photos"), count=12, size=48))
-    corpus.build(recipe, skipped, tmp_path / "corpus")
-    found = corpus.read_card(tmp_path / "corpus")["verification"]
+    recipe, skipped = build.plan(Config(photos=str(tmp_path / "photos"), count=12, size=48))
+    build.build(recipe, skipped, tmp_path / "corpus")
+    found = read_card(tmp_path / "corpus")["verification"]
     assert len(found["kept_after_all_attempts"]) == 12
     assert sum(found["drawn_again"].values()) == 12 * ATTEMPTS
     assert "train-0000000" in (tmp_path / "corpus" / "README.md").read_text()
 
 
 def test_a_tampered_image_or_value_does_not_reproduce(recipe):
-    row = corpus.row(recipe, "train", 2)
+    row = generate.row(recipe, "train", 2)
     assert reproduces(row, TAXONOMY)
-    degraded = corpus.decode(row["degraded"])
+    degraded = decode(row["degraded"])
     degraded[5, 5, 1] ^= 1
-    assert not reproduces({**row, "degraded": corpus.encode(degraded)}, TAXONOMY)
+    assert not reproduces({**row, "degraded": encode(degraded)}, TAXONOMY)
     assert row["type"] == "blur"
     assert not reproduces({**row, "values": '{"sigma": 5.0}'}, TAXONOMY)

@@ -8,8 +8,8 @@ from browser import CHROMIUM, browser
 
 from configs import UserError
 from configs.schema import Config
-from envs.corpus import build as corpus
-from envs.corpus import review
+from envs.corpus import build, generate, review
+from envs.corpus.reader import read_card
 
 COUNT = 240
 
@@ -17,14 +17,14 @@ COUNT = 240
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("reviewed") / "corpus"
-    recipe, skipped = corpus.plan(Config(count=COUNT, size=48))
-    corpus.build(recipe, skipped, out)
+    recipe, skipped = build.plan(Config(count=COUNT, size=48))
+    build.build(recipe, skipped, out)
     return out
 
 
 @pytest.fixture(scope="module")
 def fingerprint(folder):
-    return corpus.read_card(folder)["recipe"]
+    return read_card(folder)["recipe"]
 
 
 def save(file, fingerprint, accepted=(), rejected=()):
@@ -68,11 +68,11 @@ def test_a_person_reviews_with_the_keyboard_and_saves_a_file_the_build_honours(f
     found = json.loads(saved.read_text())
     assert found["rejected"] == [shown[1], shown[2]]
     assert found["accepted"] == [shown[0], shown[4]]
-    before, _ = corpus.plan(Config(count=COUNT, size=48))
-    after, _ = corpus.plan(Config(count=COUNT, size=48, reviews=str(saved)))
+    before, _ = build.plan(Config(count=COUNT, size=48))
+    after, _ = build.plan(Config(count=COUNT, size=48, reviews=str(saved)))
     for sample_id in shown[:6]:
         split, index = sample_id.split("-")
-        same = corpus.row(before, split, int(index)) == corpus.row(after, split, int(index))
+        same = generate.row(before, split, int(index)) == generate.row(after, split, int(index))
         assert same == (sample_id not in found["rejected"])
 
 
@@ -95,19 +95,19 @@ def test_several_sheets_are_saved_as_one_file(folder, tmp_path, monkeypatch):
 def test_a_second_round_reviews_the_corpus_that_came_of_the_first(fingerprint, tmp_path):
     first = save(tmp_path / "1.json", fingerprint, rejected=["train-0000005"])
     also = save(tmp_path / "1b.json", fingerprint, rejected=["train-0000009"])
-    once = corpus.plan(Config(count=COUNT, size=48, reviews=f"{first},{also}"))[0]
+    once = build.plan(Config(count=COUNT, size=48, reviews=f"{first},{also}"))[0]
     second = save(tmp_path / "2.json", once.fingerprint(), rejected=["train-0000005"])
-    twice = corpus.plan(Config(count=COUNT, size=48, reviews=f"{second},{first},{also}"))[0]
+    twice = build.plan(Config(count=COUNT, size=48, reviews=f"{second},{first},{also}"))[0]
     assert once.rejected == {"train-0000005": 1, "train-0000009": 1}
     assert twice.rejected == {"train-0000005": 2, "train-0000009": 1}
-    rows = {corpus.row(r, "train", 5)["clean"] for r in (corpus.plan(Config(count=COUNT, size=48))[0], once, twice)}
+    rows = {generate.row(r, "train", 5)["clean"] for r in (build.plan(Config(count=COUNT, size=48))[0], once, twice)}
     assert len(rows) == 3
 
 
 def test_a_review_of_another_corpus_is_refused(fingerprint, tmp_path):
     file = save(tmp_path / "reviews.json", fingerprint)
     with pytest.raises(UserError, match=fingerprint):
-        corpus.plan(Config(count=COUNT, size=48, seed=1, reviews=str(file)))
+        build.plan(Config(count=COUNT, size=48, seed=1, reviews=str(file)))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"[]", b'{"corpus": "x", "accepted": [1], "rejected": []}', b"\xff"])

@@ -9,7 +9,8 @@ from PIL import Image
 
 from configs import UserError
 from configs.schema import Config
-from envs.corpus import build as corpus
+from envs.corpus import build
+from envs.corpus.card import make_card
 from envs.corpus.datasets import BUNDLED
 from envs.corpus.photos import find_photos, scan_photos
 
@@ -161,8 +162,8 @@ def test_a_photo_in_two_splits_in_disguise_is_left_out_of_train_and_named_in_the
     with Image.open(PHOTOS[4]) as photo:
         smaller = photo.resize((photo.width * 3 // 4, photo.height * 3 // 4)).point(lambda level: min(255, level * 1.1))
         smaller.save(tmp_path / "train" / "disguised.jpg", quality=60)
-    recipe, skipped = corpus.plan(Config(photos=str(tmp_path), count=40, size=48))
+    recipe, skipped = build.plan(Config(photos=str(tmp_path), count=40, size=48))
     assert [photo.photo_id for photo in recipe.photos["train"]] == ["train/0", "train/1", "train/2"]
-    assert corpus.card(recipe, skipped)["skipped"] == {
+    assert make_card(recipe, skipped)["skipped"] == {
         "disguised.jpg": "left out of train: near-identical to test/4 in test"
     }

@@ -15,15 +15,18 @@ from PIL import Image
 
 from configs import UserError
 from configs.schema import Config, World
-from envs.corpus import build as corpus
+from envs.corpus import build, generate
 from envs.corpus import shards as corpus_shards
-from envs.corpus.generate import reproduces
+from envs.corpus.build import is_complete, split_counts
+from envs.corpus.card import make_card
+from envs.corpus.generate import COLUMNS, Recipe, check_sample, crop, reproduces
+from envs.corpus.reader import read_card, read_samples
 from envs.degradations.depth import decode_map
 from envs.language import answer
 from envs.world import world_taxonomy
 
 TAXONOMY = world_taxonomy(World())
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def config(**settings) -> Config:
@@ -31,15 +34,15 @@ def config(**settings) -> Config:
 
 
 @pytest.fixture(scope="module")
-def recipe() -> corpus.Recipe:
-    return corpus.plan(config())[0]
+def recipe() -> Recipe:
+    return build.plan(config())[0]
 
 
 @pytest.fixture(scope="module")
 def folder(recipe, tmp_path_factory) -> Path:
     """A small corpus built in this process."""
     out = tmp_path_factory.mktemp("built") / "corpus"
-    corpus.build(recipe, {}, out)
+    build.build(recipe, {}, out)
     return out
 
 
@@ -48,15 +51,15 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_sample_is_a_function_of_seed_split_and_index(recipe):
-    other_seed = corpus.plan(config(seed=1))[0]
-    assert corpus.row(recipe, "test", 3) == corpus.row(recipe, "test", 3)
-    assert corpus.row(recipe, "test", 3)["clean"] != corpus.row(recipe, "test", 7)["clean"]
-    assert corpus.row(recipe, "test", 3)["clean"] != corpus.row(other_seed, "test", 3)["clean"]
+    other_seed = build.plan(config(seed=1))[0]
+    assert generate.row(recipe, "test", 3) == generate.row(recipe, "test", 3)
+    assert generate.row(recipe, "test", 3)["clean"] != generate.row(recipe, "test", 7)["clean"]
+    assert generate.row(recipe, "test", 3)["clean"] != generate.row(other_seed, "test", 3)["clean"]
 
 
 def test_types_take_turns_and_every_photo_meets_every_type(recipe):
     photos = len(recipe.photos["train"])
-    rows = [corpus.row(recipe, "train", index) for index in range(4 * photos)]
+    rows = [generate.row(recipe, "train", index) for index in range(4 * photos)]
     assert set(Counter((row["photo_id"], row["type"]) for row in rows).values()) <= {1, 2}  # 2: a stereo pair
     assert set(Counter(row["type"] for row in rows).values()) == {photos}
 
@@ -71,10 +74,10 @@ def test_types_take_turns_and_every_photo_meets_every_type(recipe):
     ],
 )
 def test_the_degraded_image_follows_from_what_the_row_says_to_the_byte(world):
-    recipe = corpus.plan(config(world=world))[0]
+    recipe = build.plan(config(world=world))[0]
     taxonomy = world_taxonomy(world)
     for index in range(2 * len(taxonomy.types)):
-        row = corpus.row(recipe, "train", index)
+        row = generate.row(recipe, "train", index)
         degradation = taxonomy.degradation(row["type"], json.loads(row["values"]))
         assert answer.parse(row["answer"], taxonomy).degradation == degradation
         assert reproduces(row, taxonomy)
@@ -87,34 +90,34 @@ def test_haze_follows_the_depth_beside_a_photo_and_a_photo_without_is_the_users_
         Image.fromarray(np.roll(photo, 40 * number, 1)).save(tmp_path / split / "a.png")
         np.save(tmp_path / split / "a.depth.npy", np.tile(np.linspace(9, 1, 128)[:, None], (1, 128)))
     settings = {"photos": str(tmp_path), "world": World(depth="file"), "count": 12}
-    recipe, skipped = corpus.plan(config(**settings))
+    recipe, skipped = build.plan(config(**settings))
     assert skipped == {}
-    row = corpus.row(recipe, "train", 0)
+    row = generate.row(recipe, "train", 0)
     t = decode_map(row["transmission"])
     assert t.shape == (48, 48)
     assert np.all(np.diff(t.mean(1)) > 0)  # far at the top, near at the bottom
     np.save(tmp_path / "train" / "a.depth.npy", np.ones((128, 128)))
-    assert corpus.plan(config(**settings))[0].fingerprint() != recipe.fingerprint()
+    assert build.plan(config(**settings))[0].fingerprint() != recipe.fingerprint()
     (tmp_path / "train" / "a.depth.npy").unlink()
     with pytest.raises(UserError, match=r"a\.depth\.png"):
-        corpus.plan(config(**settings))
+        build.plan(config(**settings))
 
 
 def test_a_read_sample_is_what_was_written(folder, recipe):
-    samples = corpus.read_samples(folder, "test", TAXONOMY)
-    row = corpus.row(recipe, "test", 1)
+    samples = read_samples(folder, "test", TAXONOMY)
+    row = generate.row(recipe, "test", 1)
     assert len(samples) == recipe.counts["test"]
     assert samples[1].sample_id == row["sample_id"]
     assert samples[1].degradation.as_dict() == {"type": row["type"], "values": json.loads(row["values"])}
     assert samples[1].degraded.shape == (48, 48, 3)
     assert samples[-1].sample_id == samples[len(samples) - 1].sample_id
     assert [sample.degradation for sample in samples] == samples.degradations()
-    assert corpus.check_sample(samples[1])
+    assert check_sample(samples[1])
 
 
 def test_a_limit_and_a_slice_take_the_first_samples(folder):
-    samples = corpus.read_samples(folder, "train", TAXONOMY, limit=5)
-    assert samples.sample_ids() == corpus.read_samples(folder, "train", TAXONOMY)[:5].sample_ids()
+    samples = read_samples(folder, "train", TAXONOMY, limit=5)
+    assert samples.sample_ids() == read_samples(folder, "train", TAXONOMY)[:5].sample_ids()
     with pytest.raises(IndexError):
         samples[5]
 
@@ -122,39 +125,39 @@ def test_a_limit_and_a_slice_take_the_first_samples(folder):
 def test_another_taxonomy_is_refused_and_both_are_named(folder):
     other = world_taxonomy(World(step_scale=5.0))
     with pytest.raises(UserError) as refusal:
-        corpus.read_samples(folder, "test", other)
+        read_samples(folder, "test", other)
     assert TAXONOMY.fingerprint() in str(refusal.value)
     assert other.fingerprint() in str(refusal.value)
 
 
 def test_a_folder_that_is_no_corpus_is_refused(tmp_path):
     with pytest.raises(UserError, match="no corpus"):
-        corpus.read_samples(tmp_path, "test", TAXONOMY)
+        read_samples(tmp_path, "test", TAXONOMY)
 
 
 @pytest.mark.parametrize("count", [3, 10, 100, 2000, 110_000])
 def test_split_sizes_sum_to_the_count(count):
-    counts = corpus.split_counts(count)
+    counts = split_counts(count)
     assert sum(counts.values()) == count
     assert min(counts.values()) >= 1
     assert max(counts, key=counts.get) == "train" or count < 10
 
 
 def test_large_corpora_are_split_as_in_the_paper():
-    assert corpus.split_counts(110_000) == {"train": 103_000, "val": 4_000, "test": 3_000}
+    assert split_counts(110_000) == {"train": 103_000, "val": 4_000, "test": 3_000}
 
 
 def test_flat_squares_are_drawn_again():
     photo = np.zeros((400, 400, 3), np.uint8)
     photo[200:, 200:] = np.random.default_rng(0).integers(0, 256, (200, 200, 3))
-    crops = [corpus.crop(photo, 32, np.random.default_rng(seed)) for seed in range(20)]
+    crops = [crop(photo, 32, np.random.default_rng(seed)) for seed in range(20)]
     assert sum(crop.std() > 0 for crop in crops) >= 18
 
 
 def test_other_files_are_not_overwritten(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(UserError, match="holds other things"):
-        corpus.run(config(out=str(tmp_path)))
+        build.run(config(out=str(tmp_path)))
     assert (tmp_path / "thesis.tex").exists()
 
 
@@ -165,12 +168,12 @@ def test_datasets_opens_the_corpus(folder, recipe, tmp_path, monkeypatch):
     shards = {split: str(folder / f"{split}-*.parquet") for split in recipe.counts}
     opened = load_dataset("parquet", data_files=shards, cache_dir=str(tmp_path / "cache"))
     assert {split: len(rows) for split, rows in opened.items()} == recipe.counts
-    assert tuple(opened["test"].column_names) == corpus.COLUMNS
-    assert opened["test"][2] == corpus.row(recipe, "test", 2)
+    assert tuple(opened["test"].column_names) == COLUMNS
+    assert opened["test"][2] == generate.row(recipe, "test", 2)
 
 
 def test_the_card_counts_what_is_in_the_images(folder, recipe):
-    card = corpus.read_card(folder)
+    card = read_card(folder)
     for kind, keys in card["parameters"].items():
         for found in keys.values():
             assert sum(found["counts"]) == sum(types[kind] for types in card["types"].values())
@@ -185,11 +188,11 @@ def test_pictures_skipped_are_named_from_their_common_folder_wherever_they_lie(r
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
     skipped = {str(tmp_path / "shared" / "b.png"): "too small", "mine/a.png": "unreadable"}
-    assert corpus.card(recipe, skipped)["skipped"] == {"shared/b.png": "too small", "mine/a.png": "unreadable"}
+    assert make_card(recipe, skipped)["skipped"] == {"shared/b.png": "too small", "mine/a.png": "unreadable"}
 
 
 def test_110000_samples_are_27500_of_each_type_in_shards_of_bounded_size():
-    counts = corpus.split_counts(110_000)
+    counts = split_counts(110_000)
     wanted = corpus_shards.shards(counts)
     assert max(shard.rows for shard in wanted) <= corpus_shards.SHARD_ROWS[1]
     types = Counter()
@@ -206,11 +209,11 @@ def test_a_stopped_build_goes_on_and_ends_with_the_same_bytes(tmp_path, folder, 
         (partial / "records" / "torn.tmp").write_bytes(b"half a shard")
         raise KeyboardInterrupt
 
-    corpus.build(recipe, {}, tmp_path / "undisturbed")
+    build.build(recipe, {}, tmp_path / "undisturbed")
     with pytest.raises(KeyboardInterrupt):
-        corpus.build(recipe, {}, tmp_path / "stopped", stops_after_two)
+        build.build(recipe, {}, tmp_path / "stopped", stops_after_two)
     assert not (tmp_path / "stopped").exists()
-    corpus.build(recipe, {}, tmp_path / "stopped")
+    build.build(recipe, {}, tmp_path / "stopped")
     assert "continuing: 16 samples" in capsys.readouterr().out
     assert contents(tmp_path / "stopped") == contents(tmp_path / "undisturbed")
     assert not list(tmp_path.glob(".*partial*"))
@@ -221,48 +224,48 @@ def test_what_was_begun_with_another_seed_is_thrown_away(tmp_path, recipe):
         yield from corpus_shards.write_here(recipe, wanted[:1], partial)
         raise KeyboardInterrupt
 
-    other = corpus.plan(config(seed=1))[0]
+    other = build.plan(config(seed=1))[0]
     with pytest.raises(KeyboardInterrupt):
-        corpus.build(other, {}, tmp_path / "corpus", stops)
-    corpus.build(recipe, {}, tmp_path / "corpus")
-    assert corpus.read_card(tmp_path / "corpus")["seed"] == 0
+        build.build(other, {}, tmp_path / "corpus", stops)
+    build.build(recipe, {}, tmp_path / "corpus")
+    assert read_card(tmp_path / "corpus")["seed"] == 0
 
 
 def test_two_builds_of_one_folder_are_refused(tmp_path, recipe):
     def builds_again(recipe, wanted, partial):
-        corpus.build(recipe, {}, tmp_path / "corpus")
+        build.build(recipe, {}, tmp_path / "corpus")
         yield 0
 
     with pytest.raises(UserError, match="another build"):
-        corpus.build(recipe, {}, tmp_path / "corpus", builds_again)
+        build.build(recipe, {}, tmp_path / "corpus", builds_again)
 
 
 def test_a_complete_corpus_is_not_built_again(folder, recipe, capsys):
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    corpus.run(config(out=str(folder)))
+    build.run(config(out=str(folder)))
     assert "complete already" in capsys.readouterr().out
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
 def test_a_corpus_is_replaced_as_a_whole(tmp_path, recipe):
-    corpus.build(corpus.plan(config(seed=1))[0], {}, tmp_path / "corpus")
+    build.build(build.plan(config(seed=1))[0], {}, tmp_path / "corpus")
     (tmp_path / "corpus" / "old.txt").write_text("of the old corpus")
-    corpus.build(recipe, {}, tmp_path / "corpus")
+    build.build(recipe, {}, tmp_path / "corpus")
     assert not (tmp_path / "corpus" / "old.txt").exists()
-    assert corpus.is_complete(tmp_path / "corpus", recipe)
+    assert is_complete(tmp_path / "corpus", recipe)
 
 
 def test_a_missing_shard_is_noticed(tmp_path, recipe):
-    corpus.build(recipe, {}, tmp_path / "corpus")
+    build.build(recipe, {}, tmp_path / "corpus")
     next((tmp_path / "corpus").glob("val-*.parquet")).unlink()
-    assert not corpus.is_complete(tmp_path / "corpus", recipe)
+    assert not is_complete(tmp_path / "corpus", recipe)
     with pytest.raises(UserError, match="a shard is missing"):
-        corpus.read_samples(tmp_path / "corpus", "val", TAXONOMY)
+        read_samples(tmp_path / "corpus", "val", TAXONOMY)
 
 
 @pytest.mark.engine
 def test_ray_builds_the_same_bytes(tmp_path, recipe, folder):
-    corpus.run(config(out=str(tmp_path / "ray")))
+    build.run(config(out=str(tmp_path / "ray")))
     assert contents(tmp_path / "ray") == contents(folder)
 
 
@@ -272,14 +275,14 @@ def test_a_killed_build_goes_on_and_ends_byte_identical(tmp_path):
     command = [sys.executable, "duvlm.py", "run", "corpus", "count=1200", "size=64"]
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     subprocess.run([*command, f"out={undisturbed}"], cwd=ROOT, check=True, capture_output=True, timeout=300)
-    build = subprocess.Popen([*command, f"out={killed}"], cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen([*command, f"out={killed}"], cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
     records, finished = killed.with_name(".killed.partial"), []
     while len(finished) < 3:
-        assert build.poll() is None, "it ended before it could be killed"
+        assert process.poll() is None, "it ended before it could be killed"
         finished = list(records.glob("*/corpus/*.parquet"))
         time.sleep(0.05)
-    os.killpg(build.pid, signal.SIGKILL)
-    build.wait()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
     assert not killed.exists()
     again = subprocess.run([*command, f"out={killed}"], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert "continuing: " in again.stdout, again.stderr

@@ -1,0 +1,65 @@
+"""New pictures of old scenes: what SFT sees in place of a corpus sample, so that no two epochs look the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from envs.corpus.generate import degrade
+from envs.degradations import depth
+from envs.taxonomy import Taxonomy
+from envs.types import Sample
+
+
+def mirrors(taxonomy: Taxonomy) -> bool:
+    """Tells whether mirroring keeps every value true: no key is laid out over the picture."""
+    return taxonomy.keys["transmission"].shape == ()
+
+
+def augmented(sample: Sample, seed: int, epoch: int, index: int) -> Sample:
+    """Mirrors a sample left to right in half of the cases, chosen by (seed, epoch, index).
+
+    Mirroring commutes with every degradation whose values hold for the whole picture: the truth stays true.
+    """
+    if np.random.default_rng([seed, epoch, index]).random() < 0.5:
+        return sample
+    clean = None if sample.clean is None else np.ascontiguousarray(sample.clean[:, ::-1])
+    return replace(sample, degraded=np.ascontiguousarray(sample.degraded[:, ::-1]), clean=clean)
+
+
+def refreshed(
+    sample: Sample, taxonomy: Taxonomy, seed: int, epoch: int, index: int, draws_depth: bool = False
+) -> Sample:
+    """Makes a new sample of the same type: the clean image varied and maybe mirrored, degraded by values drawn anew.
+
+    No two epochs show the same picture, so the policy cannot learn values by heart, nor how bright a photograph is.
+
+    Args:
+        sample: a sample with its clean image and its truth.
+        taxonomy: the grid that new values lie on.
+        seed, epoch, index: decide everything that is drawn.
+        draws_depth: haze follows a depth drawn anew; else it is even.
+    """
+    rng = np.random.default_rng([seed, epoch, index, 1])
+    types = sample.degradation.types
+    clean = augmented(sample, seed, epoch, index).clean
+    if "low_light" not in types:  # its gamma and gain could not be told from another exposure
+        clean = varied(clean, rng)
+    relative = depth.procedural(rng, *clean.shape[:2]) if draws_depth and "haze" in types else None
+    degradation, transmission = depth.sample(taxonomy, sample.degradation.type, rng, clean.shape[0], relative)
+    return replace(sample, clean=clean, degraded=degrade(clean, degradation, transmission), degradation=degradation)
+
+
+def varied(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Takes the same scene at another exposure: another tone curve, other channel gains, another saturation.
+
+    Args:
+        image: uint8 (H, W, 3); so is what is returned.
+        rng: source of all draws.
+    """
+    unit = (image.astype(np.float32) / 255) ** rng.uniform(0.75, 1.35)
+    unit = unit * (rng.uniform(0.8, 1.1) * rng.uniform(0.92, 1.08, 3)).astype(np.float32)
+    grey = cv2.cvtColor(np.clip(unit, 0, 1), cv2.COLOR_RGB2GRAY)[..., None]
+    return (np.clip(grey + rng.uniform(0.7, 1.3) * (unit - grey), 0, 1) * 255).round().astype(np.uint8)
