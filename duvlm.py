@@ -172,11 +172,11 @@ def _status(options: argparse.Namespace) -> None:
 
 
 def _scale(options: argparse.Namespace) -> None:
-    wish = control.read_wish(options.count)
+    request = control.parse_request(options.count)
     _join(options.address)
     cluster.find()
-    folder = control.scale_rewards(wish, options.run)
-    print(f"{folder}: {wish} reward actors")
+    folder = control.scale_rewards(request, options.run)
+    print(f"{folder}: {request} reward actors")
 
 
 def _stop(options: argparse.Namespace) -> None:

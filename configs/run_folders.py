@@ -16,7 +16,7 @@ from configs.errors import UserError
 from configs.load import JOBS, override, set_tree
 from configs.schema import Config
 
-ACTORS = ("RolloutActor", "RewardActor", "LearnerRank", "PoolHost", "Desk")
+ACTORS = ("RolloutActor", "RewardActor", "LearnerRank", "PoolHost", "ScalingMailbox")
 LOCK = ".lock"  # of a folder that a job works in
 
 

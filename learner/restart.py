@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import RayError
 
 from configs import Config, UserError
-from configs.cluster.supervision import told
+from configs.cluster.supervision import describe_failure
 
 CURABLE = (RuntimeError, TimeoutError, RayError)
 """What a new start may cure: lost actors, engines and nodes. A wrong request or a full disk is not among them."""
@@ -34,11 +34,12 @@ def persist(config: Config, work: Callable[[Config], None]) -> None:
             if full := next((reason for reason in FULL if reason in str(error)), ""):
                 raise UserError(
                     f"{full}: the checkpoints written before are whole; make room, then run the same command again to "
-                    f"continue. {told(error)}"
+                    f"continue. {describe_failure(error)}"
                 ) from error
             if not left or not isinstance(error, CURABLE):
                 raise
-            print(f"failed, and starts again from the newest checkpoint ({left} left): {told(error)}", flush=True)
+            reason = describe_failure(error)
+            print(f"failed, and starts again from the newest checkpoint ({left} left): {reason}", flush=True)
             if ray.is_initialized() and len(ray.nodes()) > 1:
                 time.sleep(SETTLING_SECONDS)
             config = replace(config, resume=True)

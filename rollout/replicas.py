@@ -13,7 +13,7 @@ import ray
 from configs.cluster.background import Background
 from configs.cluster.placement import Reservation
 from configs.cluster.resources import rollout_engines
-from configs.cluster.supervision import told
+from configs.cluster.supervision import describe_failure
 from configs.schema import Config
 from rollout.stats import RolloutStats
 from rollout.vllm.arguments import environment
@@ -134,9 +134,10 @@ class Engines:
     async def _restart(self, index: int, error: Exception) -> None:
         while True:
             self.stats.restarts += 1
+            reason = describe_failure(error)
             if self.stats.restarts > MAX_RESTARTS:
-                raise RuntimeError(f"lost {self.stats.restarts} rollout engines; the last: {told(error)}") from error
-            print(f"rollout engine {index} is started anew: {told(error)}", flush=True)
+                raise RuntimeError(f"lost {self.stats.restarts} rollout engines; the last: {reason}") from error
+            print(f"rollout engine {index} is started anew: {reason}", flush=True)
             await _end(self.handles[index])
             self.handles[index] = self._create(index)
             try:

@@ -9,7 +9,7 @@ import time
 from benchmarks.quality.checks import check_prior
 from configs import UserError
 from configs.cluster.connect import prepare
-from configs.cluster.supervision import told
+from configs.cluster.supervision import describe_failure
 from configs.schema import Config
 from envs.world import policy_folder
 from service.app import Ingress, app
@@ -64,7 +64,7 @@ def await_ready(service, seconds: float = READY_SECONDS) -> None:
     try:
         service.started.remote().result(timeout_s=seconds)
     except (UserError, RayError, TimeoutError) as error:
-        raise UserError(f"the service does not start: {told(error)}") from None
+        raise UserError(f"the service does not start: {describe_failure(error)}") from None
 
 
 def stop() -> None:

@@ -1,6 +1,8 @@
-"""Wishes to a running job: `duvlm scale` leaves one at the job's desk, and the job grants it at once.
+"""Changes the number of reward actors of a running job: `duvlm scale` puts a request into the job's mailbox.
 
-wishes = asyncio.create_task(control.grant(control.open_desk(config, job), pool))      # in the job, until it ends
+A job reads its mailbox until it ends:
+
+    asyncio.create_task(scaling.apply_requests(scaling.open_mailbox(config, job), pool))
 """
 
 from __future__ import annotations
@@ -16,14 +18,14 @@ from configs.schema import Config
 
 NAMESPACE = "duvlm"
 POOL = "pool:"
-"""Before the name of a shared pool's actor; desks are absolute paths."""
-MOST = 4096
+"""Precedes the name of a shared pool's actor; mailboxes are named by absolute paths."""
+MAX_ACTORS = 4096
 """Reward actors a pool may have."""
 
 
 @dataclass(frozen=True)
-class Wish:
-    """How many reward actors somebody wants: exactly `fewest` where both are equal, else as the load asks."""
+class ScaleRequest:
+    """Asks for a number of reward actors: exactly `fewest` where both are equal, else between them as the load asks."""
 
     fewest: int
     most: int
@@ -40,60 +42,61 @@ class Scalable(Protocol):
     def autoscale(self, fewest: int, most: int) -> None: ...
 
 
-class Desk:
-    """Where wishes lie; a Ray actor named after the run's folder, which ends with its job."""
+class ScalingMailbox:
+    """Holds the requests that a job has not read yet; a Ray actor named after the run's folder, ending with its job."""
 
     def __init__(self):
-        self._wishes: asyncio.Queue[Wish] = asyncio.Queue()
+        self._requests: asyncio.Queue[ScaleRequest] = asyncio.Queue()
 
-    async def leave(self, wish: Wish) -> None:
-        self._wishes.put_nowait(wish)
+    async def put(self, request: ScaleRequest) -> None:
+        self._requests.put_nowait(request)
 
-    async def take(self) -> Wish:
-        """The next wish; waits for one."""
-        return await self._wishes.get()
+    async def get(self) -> ScaleRequest:
+        """Waits for the next request and returns it."""
+        return await self._requests.get()
 
 
-def read_wish(text: str) -> Wish:
-    """`N` or `MIN:MAX`. Raises UserError where that is no number of actors."""
+def parse_request(text: str) -> ScaleRequest:
+    """Reads `N` or `MIN:MAX`. Raises UserError where that is no number of actors."""
     fewest, _, most = text.partition(":")
     numbers = [fewest, most] if ":" in text else [fewest, fewest]
-    if not all(n.isascii() and n.isdigit() for n in numbers) or not 1 <= int(numbers[0]) <= int(numbers[1]) <= MOST:
-        raise UserError(f"scale: expected N or MIN:MAX, from 1 to {MOST} reward actors, got {text!r}")
-    return Wish(*map(int, numbers))
+    digits = all(number.isascii() and number.isdigit() for number in numbers)
+    if not digits or not 1 <= int(numbers[0]) <= int(numbers[1]) <= MAX_ACTORS:
+        raise UserError(f"scale: expected N or MIN:MAX, from 1 to {MAX_ACTORS} reward actors, got {text!r}")
+    return ScaleRequest(*map(int, numbers))
 
 
-def open_desk(config: Config, job: str):
-    """The desk of this job; the process must be connected. Reserves nothing, and outlives its node."""
+def open_mailbox(config: Config, job: str):
+    """Starts the mailbox of this job; the process must be connected. Reserves nothing, and outlives its node."""
     import ray
 
     name = str(run_folder(config, job).absolute())
     options = {"name": name, "namespace": NAMESPACE, "num_cpus": 0, "max_restarts": -1}
-    return ray.remote(Desk).options(**options).remote()
+    return ray.remote(ScalingMailbox).options(**options).remote()
 
 
-async def grant(desk, pool: Scalable) -> None:
-    """Scales `pool` whenever somebody asks for it; until cancelled. What the cluster cannot hold is said, no more."""
+async def apply_requests(mailbox, pool: Scalable) -> None:
+    """Scales `pool` whenever somebody asks for it, until cancelled; what the cluster cannot hold is printed."""
     from ray.exceptions import RayActorError, RayError
 
     while True:
         try:
-            wish = await desk.take.remote()
+            request = await mailbox.get.remote()
         except RayActorError:  # its node is lost: Ray starts it on another
             await asyncio.sleep(1)
             continue
-        print(f"reward actors: {wish}, as `duvlm scale` asks", flush=True)
+        print(f"reward actors: {request}, as `duvlm scale` asks", flush=True)
         try:
-            if wish.fewest == wish.most:
-                await pool.resize(wish.fewest)
+            if request.fewest == request.most:
+                await pool.resize(request.fewest)
             else:
-                pool.autoscale(wish.fewest, wish.most)
-        except (UserError, RayError) as error:  # no room, or an actor died on the way: later wishes are heard
+                pool.autoscale(request.fewest, request.most)
+        except (UserError, RayError) as error:  # no room, or an actor died while it started: later requests still count
             print(f"reward actors: {error}", flush=True)
 
 
-def scale_rewards(wish: Wish, run: str = "") -> str:
-    """Asks the running job whose folder ends in the path `run` for that many reward actors; returns its folder.
+def scale_rewards(request: ScaleRequest, run: str = "") -> str:
+    """Sends the request to the running job whose folder ends in the path `run`; returns its folder.
 
     Raises:
         UserError: no running job, or several and `run` does not say which; or it ends just now.
@@ -104,36 +107,37 @@ def scale_rewards(wish: Wish, run: str = "") -> str:
     from configs.cluster.connect import DEADLINE, connect
 
     connect()
-    desks = [name for name in _named() if not name.startswith(POOL)]
-    found = [name for name in desks if ends_in(name, run)]
-    if len(found) != 1:
+    running = [name for name in _actor_names() if not name.startswith(POOL)]
+    matching = [folder for folder in running if ends_in(folder, run)]
+    if len(matching) != 1:
         raise UserError(
             f"scale: expected one running job{f' whose folder ends in {run!r}' if run else ''}, found "
-            f"{', '.join(found or desks) or 'none'}; say which with --run"
+            f"{', '.join(matching or running) or 'none'}; say which with --run"
         )
+    (folder,) = matching
     try:
-        ray.get(ray.get_actor(found[0], namespace=NAMESPACE).leave.remote(wish), timeout=DEADLINE)
+        ray.get(ray.get_actor(folder, namespace=NAMESPACE).put.remote(request), timeout=DEADLINE)
     except (ValueError, RayError):  # there is no such actor any more; it died; or it does not answer
         raise UserError(
-            f"scale: {found[0]} did not take the wish within {DEADLINE:g} s: its job has ended, or is ending; see "
+            f"scale: {folder} did not take the request within {DEADLINE:g} s: its job has ended, or is ending; see "
             "`duvlm status`"
         ) from None
-    return found[0]
+    return folder
 
 
 def ends_in(folder: str, run: str) -> bool:
-    """Whether the last names of the path `folder` are those of `run`; all end in an empty one."""
+    """Tells whether the last names of the path `folder` are those of `run`; all end in an empty one."""
     names, last = PurePath(folder).parts, PurePath(run).parts
     return names[len(names) - len(last) :] == last
 
 
 def pools() -> list[str]:
-    """The names of the shared pools of the cluster that this process is connected to."""
-    return sorted(name.removeprefix(POOL) for name in _named() if name.startswith(POOL))
+    """Lists the shared pools of the cluster that this process is connected to."""
+    return sorted(name.removeprefix(POOL) for name in _actor_names() if name.startswith(POOL))
 
 
-def _named() -> list[str]:
-    """The names of our actors."""
+def _actor_names() -> list[str]:
+    """Lists the named actors of this project."""
     import ray
 
     named = ray.util.list_named_actors(all_namespaces=True)

@@ -10,7 +10,7 @@ LINES, WIDTH = 3, 300
 BOILERPLATE = "Some common causes include"
 
 
-def told(error: BaseException) -> str:
+def describe_failure(error: BaseException) -> str:
     """One line on `error`; where an actor died on this node, with the last lines of its log in it."""
     error = getattr(error, "cause", None) or error  # an error of the actor's own, without the traceback around it
     text = str(error) or f"{type(error).__name__}: no answer in time, it hangs"

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import ray
 
 from configs import UserError
-from configs.cluster.supervision import told
+from configs.cluster.supervision import describe_failure
 from rollout.weights.transfer import TransferError
 
 PULSE = "pulse"
@@ -57,7 +57,7 @@ class Watch:
             if isinstance(cause, UserError):
                 raise cause from None
             raise LearnerError(
-                f"a learner rank failed; run the job again to resume. Cause: {self._ended or told(cause)}"
+                f"a learner rank failed; run the job again to resume. Cause: {self._ended or describe_failure(cause)}"
             ) from error
 
     def _feel_pulse(self, patience: float) -> None:

@@ -98,7 +98,7 @@ class Loop:
         self.stages, self.rollouts, self.rewards = stages, stages.rollouts(config, self.policy), stages.rewards(config)
         self.learner: Learner | None = None
         self.weights: LearnerWeights | None = None
-        self.desk, self.wishes = control.open_desk(config, job), None
+        self.mailbox, self.scaling = control.open_mailbox(config, job), None
 
     async def run(self) -> None:
         config = self.config
@@ -111,7 +111,7 @@ class Loop:
         try:
             self.learner, *_ = await asyncio.gather(*starting)
             self.weights = LearnerWeights(self.learner, config)
-            self.wishes = asyncio.create_task(control.grant(self.desk, self.rewards))
+            self.scaling = asyncio.create_task(control.apply_requests(self.mailbox, self.rewards))
             first = await self._resume()
             with RunLog(self.out, self.job, config, config.steps, first, SHOWN) as self.log:
                 self.batches = Batches(config, self.world, self.rollouts, self.rewards, self.pace, self.log)
@@ -120,9 +120,9 @@ class Loop:
                 await asyncio.to_thread(self.learner.save_policy, policy)
                 self.log.summary({**last, "steps": config.steps, "policy": policy, "warm_start": self.policy})
         finally:
-            if self.wishes:
-                self.wishes.cancel()
-            ray.kill(self.desk)
+            if self.scaling:
+                self.scaling.cancel()
+            ray.kill(self.mailbox)
             await asyncio.gather(self.rollouts.close(), self.rewards.close())
             with suppress(*CURABLE, UserError):  # it may still be starting, when another stage has failed
                 (await learner).close()

@@ -11,7 +11,7 @@ from ray.exceptions import RayActorError, RayError
 
 from configs import UserError
 from configs.cluster.background import Background
-from configs.cluster.supervision import told
+from configs.cluster.supervision import describe_failure
 from configs.schema import Reward
 from envs.types import Failed, Scored
 from reward_actors.pool.dealing import dealt, keep
@@ -110,7 +110,7 @@ class Crew:
                 item.deaths += item.tried
                 hopeless = item.tried and item.deaths >= DEATHS_ALONE
                 self._again(item, f"it ended {DEATHS_ALONE} actors: {error}", hopeless)
-            self.roster.bury(slot, told(error))
+            self.roster.bury(slot, describe_failure(error))
             self._turn(slot)
 
     def _end(self, item: Item, result: Scored | Failed | UserError, fingerprint: str) -> None:

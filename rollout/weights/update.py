@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from ray.exceptions import RayActorError
 
-from configs.cluster.supervision import told
+from configs.cluster.supervision import describe_failure
 from configs.schema import Config
 from rollout.vllm.arguments import gpus_spread_over, transfer_backend
 from rollout.weights.manifest import Manifest
@@ -117,10 +117,10 @@ def _raise_cause(tasks: list[asyncio.Task], sending: asyncio.Task | None) -> Non
     for task in tasks:
         error = _error(task)
         if task is not sending and isinstance(error, LOST):
-            raise EngineLostError(f"a rollout engine was lost in a weight update: {told(error)}") from error
+            raise EngineLostError(f"a rollout engine was lost in a weight update: {describe_failure(error)}") from error
     cause = next(task for task in tasks if _error(task))
     who = "the learner could not send weights" if cause is sending else "an engine could not take the weights"
-    raise WeightUpdateError(f"{who}: {told(_error(cause))}") from _error(cause)
+    raise WeightUpdateError(f"{who}: {describe_failure(_error(cause))}") from _error(cause)
 
 
 def _error(task: asyncio.Task) -> BaseException | None:

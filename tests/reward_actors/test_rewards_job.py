@@ -57,7 +57,7 @@ def test_a_pool_is_scaled_by_its_desk_and_ends_with_all_that_is_of_it(pool, addr
     monkeypatch.setenv("RAY_ADDRESS", address)
     assert duvlm.main(["run", "rewards", "name=ours", *POOL]) == 2
     assert "a pool of that name runs already" in capsys.readouterr().err
-    assert control.scale_rewards(control.Wish(2, 2), "ours/rewards").endswith("ours/rewards")
+    assert control.scale_rewards(control.ScaleRequest(2, 2), "ours/rewards").endswith("ours/rewards")
     wait_for("2 reward actors, 0 queries wait", log, job)
     host = ray_cluster.get_actor("pool:ours", namespace=control.NAMESPACE)
     mine = [psutil.Process(pid) for pid in ray_cluster.get(host.processes.remote()).values()]

@@ -131,7 +131,7 @@ def test_one_name_is_one_pool_and_a_missing_one_is_told_with_those_that_run(host
         create(replace(settings(), name="shared"))
     assert control.pools() == ["shared"]
     with pytest.raises(UserError, match="found none"):  # a pool is no desk
-        control.scale_rewards(control.Wish(2, 2))
+        control.scale_rewards(control.ScaleRequest(2, 2))
     monkeypatch.setattr(finding, "FIND_SECONDS", 0.2)
     with pytest.raises(UserError, match="reward.pool=typo: expected the name of a running pool, found shared"):
         asyncio.run(SharedPool(settings(pool="typo")).start())

@@ -40,11 +40,11 @@ def run(config: Config) -> None:
 async def host_pool(config: Config, **options) -> None:
     """Until cancelled. With the actor of the pool all its reward actors end. options: of `PoolHost`."""
     host = create(config, **options)
-    desk = control.open_desk(config, "rewards")
-    wishes = None
+    mailbox = control.open_mailbox(config, "rewards")
+    scaling_task = None
     try:
         await asked(host.open.remote())
-        wishes = asyncio.create_task(control.grant(desk, _Scalable(host)))
+        scaling_task = asyncio.create_task(control.apply_requests(mailbox, _Scalable(host)))
         print(f"the pool is open: reward.pool={config.name} in the settings of other jobs", flush=True)
         said = ""
         while True:
@@ -54,9 +54,9 @@ async def host_pool(config: Config, **options) -> None:
             said = now
             await asyncio.sleep(SAY_SECONDS)
     finally:
-        if wishes:
-            wishes.cancel()
-        ray.kill(desk)
+        if scaling_task:
+            scaling_task.cancel()
+        ray.kill(mailbox)
         ray.kill(host)
 
 
@@ -88,7 +88,7 @@ def line(stats: PoolStats) -> str:
 
 
 class _Scalable:
-    """What the desk's wishes reach, in another process."""
+    """What the mailbox's scaling_task reach, in another process."""
 
     def __init__(self, host):
         self._host = host
