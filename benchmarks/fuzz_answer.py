@@ -1,5 +1,5 @@
 """Fuzzing of everything that reads what a model wrote: `envs.language.answer.parse`, `envs.metrics.read_text` and
-`read_object`, and the JSON in free text of `envs.language.zero_shot.read`.
+`read_object`, and the JSON in free text of `envs.language.reading.read_free_text`.
 
     python -m benchmarks.fuzz_answer --strings 1000000         random, mutated and adversarial strings
     python -m benchmarks.fuzz_answer --coverage SECONDS        guided by coverage (needs `pip install atheris`)
@@ -24,9 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.fuzz_strings import SCRAPS, WORLDS, objects, strings
-from envs.language import zero_shot
 from envs.language.answer import MAX_CHARACTERS, REASONS, Answer, Invalid, answer_tokens, parse, write
-from envs.metrics import Reading, read_object, read_text
+from envs.language.reading import Reading, read_free_text, read_object, read_text
 from envs.taxonomy import Key, Taxonomy
 
 SECONDS_PER_CHARACTER, SECONDS = 5e-6, 0.1
@@ -57,7 +56,7 @@ def check(text: object, world: Taxonomy) -> str:
     else:
         assert found.reason in REASONS, found.reason
         assert len(found.detail) < 1000, len(found.detail)
-    for reading in (read_text(text, world), zero_shot.read(text, world)):
+    for reading in (read_text(text, world), read_free_text(text, world)):
         _check_reading(reading, world)
     return "answer" if isinstance(found, Answer) else found.reason
 

@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Iterator
 
-from envs.language import zero_shot
+from envs.language import reading
 from envs.language.answer import MAX_CHARACTERS, answer_tokens, write
 from envs.taxonomy import Degradation, Key, Taxonomy, taxonomy
 
@@ -97,7 +97,7 @@ def _noise(rng: random.Random, *_) -> str:
 
 def _repeated(rng: random.Random, _, tokens: list[str]) -> str:
     """One or two pieces over and over, up to and past the longest that is looked at."""
-    longest = MAX_CHARACTERS if rng.random() < 0.9 else zero_shot.MAX_CHARACTERS + 10
+    longest = MAX_CHARACTERS if rng.random() < 0.9 else reading.MAX_CHARACTERS + 10
     unit = "".join(_scrap(rng, tokens) for _ in range(rng.randint(1, 3))) or "["
     length = rng.randint(0, longest)
     return _scrap(rng, tokens) + (unit * (length // len(unit)))[:length]

@@ -6,33 +6,17 @@ once for the value, summed with resampled weights for its interval.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
 from envs.bootstrap import interval, resampled_sums
-from envs.language.answer import Invalid, parse
-from envs.taxonomy import OWNERS, Degradation, Taxonomy, joined, parts_of
+from envs.degradations import OWNERS
+from envs.language.reading import Reading, read_degradation
+from envs.taxonomy import Degradation, Taxonomy, parts_of
 
 NO_ANSWER = "no answer"
-_TYPE_READ = ("wrong_keys", "wrong_shape", "bad_number", "out_of_range")
-_TYPE = re.compile(r"\[T-([^\[\]\s]{1,32})\]")
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What an answer says, as far as it can be read.
-
-    type: a type of the taxonomy, or None. keys_right: it has exactly that type's keys. degradation: None
-    unless everything is valid, values in range included. reason: why it is None.
-    """
-
-    type: str | None = None
-    keys_right: bool = False
-    degradation: Degradation | None = None
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,37 +48,6 @@ class Metrics:
 
 
 MEASURES = ("t_acc", "t_f1", "j_acc", "p_abs", "p_rel", "set_precision", "set_recall", "set_f1")
-
-
-def read_text(text: object, taxonomy: Taxonomy) -> Reading:
-    """Reads an answer in token text. Never raises. Malformed or too long text is no answer at all."""
-    found = parse(text, taxonomy)
-    if not isinstance(found, Invalid):
-        return read_degradation(found.degradation)
-    named = _TYPE.findall(text)[: taxonomy.most_parts] if found.reason in _TYPE_READ else []
-    kind = joined(dict.fromkeys(named))
-    kind = kind if kind in taxonomy else None
-    return Reading(kind, kind is not None and found.reason != "wrong_keys", None, found.reason)
-
-
-def read_object(answer: object, taxonomy: Taxonomy) -> Reading:
-    """Reads {"type": ..., "values": {...}} or None (no answer). Never raises."""
-    if not isinstance(answer, Mapping) or not isinstance(answer.get("values"), Mapping):
-        return Reading(reason="no_answer")
-    kind, values = answer.get("type"), answer["values"]
-    kind = joined(parts_of(kind)) if isinstance(kind, str) else None
-    if kind not in taxonomy:
-        return Reading(reason="unknown_type")
-    keys_right = set(values) == {key.name for key in taxonomy[kind].keys}
-    try:
-        return read_degradation(taxonomy.degradation(kind, values))
-    except (ValueError, TypeError, OverflowError, RecursionError):  # whatever a file may hold
-        return Reading(kind, keys_right, None, "out_of_range" if keys_right else "wrong_keys")
-
-
-def read_degradation(degradation: Degradation | None) -> Reading:
-    """The reading of a valid answer, or of none."""
-    return Reading(degradation.type, True, degradation) if degradation else Reading(reason="no_answer")
 
 
 def measure(

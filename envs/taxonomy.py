@@ -1,7 +1,8 @@
 """The taxonomy `du/1`: which degradations exist, which keys they have, and the grid their values live on (Eq. 1).
 
-The single source of truth: parser, tokens, gate, metrics, documents and plots all read it.
-A composite is one more type: its name joins its parts in physical order ("haze+blur"), its keys are theirs in turn.
+Collected from what the files of `envs.degradations` declare; parser, tokens, gate, metrics, documents and plots all
+read it. A composite is one more type: its name joins its parts in physical order ("haze+blur"), its keys are theirs in
+turn.
 """
 
 from __future__ import annotations
@@ -9,62 +10,23 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import combinations
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations, islice, product
 
-Value = float | tuple  # a number, or nested tuples of numbers for vector and grid keys
-PHYSICAL_ORDER = ("haze", "blur", "low_light", "low_resolution")
-"""The way of the light: air, lens, sensor, storage. The parts of a composite are applied in this order."""
+from configs.schema import World
+from envs.degradations import OWNERS, PHENOMENA
+from envs.degradations.base import Key, Phenomenon, Value
 
+__all__ = ["TAXONOMY", "Degradation", "DegradationType", "Key", "Taxonomy", "taxonomy", "turns", "world_taxonomy"]
 
-@dataclass(frozen=True)
-class Key:
-    """One physical parameter: `low <= value <= high` in steps of `step`, an array of `shape` (() is a scalar)."""
-
-    name: str
-    unit: str
-    low: float
-    high: float
-    step: float
-    shape: tuple[int, ...] = ()
-
-    @property
-    def bins(self) -> int:
-        return math.floor((self.high - self.low) / self.step + 1e-6) + 1
-
-    @property
-    def size(self) -> int:
-        """Numbers in one value."""
-        return math.prod(self.shape)
-
-    @cached_property
-    def decimals(self) -> int:
-        """Digits after the point that write every grid number exactly; at most 6."""
-        exact = (d for d in range(6) if all(abs(n * 10**d - round(n * 10**d)) < 1e-6 for n in (self.low, self.step)))
-        return next(exact, 6)
-
-    def snap(self, number: float) -> float:
-        """The nearest grid point, clipped to the range."""
-        index = round((min(max(number, self.low), self.high) - self.low) / self.step)
-        return round(self.low + min(index, self.bins - 1) * self.step, self.decimals)
-
-    def token(self, number: float) -> str:
-        """The value token of one number after snapping, for example `[V-0.63]`."""
-        return self.token_of(self.snap(number))
-
-    def token_of(self, number: float) -> str:
-        """The value token of a number that is on the grid already."""
-        return f"[V-{number:.{self.decimals}f}]"
-
-    def grid(self) -> Iterator[float]:
-        return (round(self.low + i * self.step, self.decimals) for i in range(self.bins))
+PAPER = "paper"
+"""The world of the paper: four types, one of them always there."""
 
 
 @dataclass(frozen=True)
 class DegradationType:
-    """One physical phenomenon and its keys, in the order they are answered; or several at once, a composite."""
+    """Is one physical phenomenon and its keys, in the order they are answered; or several at once, a composite."""
 
     name: str
     keys: tuple[Key, ...]
@@ -74,13 +36,31 @@ class DegradationType:
         """The names of the phenomena in physical order; of a single type, its own."""
         return parts_of(self.name)
 
+    @property
+    def phenomena(self) -> tuple[Phenomenon, ...]:
+        """What is declared of its parts."""
+        return tuple(PHENOMENA[name] for name in self.parts)
+
+    @property
+    def follows_depth(self) -> bool:
+        """Whether one of its parts varies with the distance of the scene."""
+        return any(part.follows_depth for part in self.phenomena)
+
     def key(self, name: str) -> Key:
         return next(key for key in self.keys if key.name == name)
+
+    def example(self) -> dict:
+        """Returns {key: value} with every number in the middle of its range."""
+
+        def filled(key: Key, shape: tuple[int, ...]):
+            return [filled(key, shape[1:])] * shape[0] if shape else key.snap((key.low + key.high) / 2)
+
+        return {key.name: filled(key, key.shape) for key in self.keys}
 
 
 @dataclass(frozen=True)
 class Degradation:
-    """A type with a value for each of its keys, always on the grid; hashable, so that equal answers are one query.
+    """Is a type with a value for each of its keys, always on the grid; hashable: equal answers are one query.
 
     Build it with `Taxonomy.degradation`, which checks and snaps.
     """
@@ -104,14 +84,24 @@ class Degradation:
             for name in self.types
         )
 
+    @property
+    def phenomena(self) -> tuple[Phenomenon, ...]:
+        """What is declared of its parts."""
+        return tuple(PHENOMENA[name] for name in self.types)
+
+    @property
+    def follows_depth(self) -> bool:
+        """Whether one of its parts varies with the distance of the scene."""
+        return any(part.follows_depth for part in self.phenomena)
+
     def as_dict(self) -> dict:
-        """{"type": ..., "values": {key: number or nested list}}, as in files."""
-        return {"type": self.type, "values": {key: _nested(value, list) for key, value in self.values}}
+        """Returns {"type": ..., "values": {key: number or nested list}}, as in files."""
+        return {"type": self.type, "values": {key: _as_lists(value) for key, value in self.values}}
 
 
 @dataclass(frozen=True)
 class Taxonomy:
-    """The types of one world. `name` and the whole specification enter `fingerprint`."""
+    """Holds the types of one world. `name` and the whole specification enter `fingerprint`."""
 
     types: tuple[DegradationType, ...]
     name: str = "du/1"
@@ -137,8 +127,15 @@ class Taxonomy:
         """Every key of every type, by name (a name belongs to one single type and the composites it is part of)."""
         return {key.name: key for kind in self.types for key in kind.keys}
 
+    def examples(self, count: int) -> list[Degradation]:
+        """Returns different degradations of the first type, for measurements that restore nothing."""
+        kind = self.singles[0]
+        grids = product(*(key.grid() for key in kind.keys))
+        names = [key.name for key in kind.keys]
+        return [self.degradation(kind.name, dict(zip(names, values, strict=True))) for values in islice(grids, count)]
+
     def fingerprint(self) -> str:
-        """16 hex digits that change with any type, key, range or step."""
+        """Returns 16 hex digits that change with any type, key, range or step."""
         spec = [[t.name, [[k.name, k.low, k.high, k.step, list(k.shape)] for k in t.keys]] for t in self.types]
         return hashlib.sha256(json.dumps([self.name, spec]).encode()).hexdigest()[:16]
 
@@ -159,18 +156,66 @@ class Taxonomy:
 
 
 def parts_of(type_name: str) -> tuple[str, ...]:
-    """("haze", "blur") of "haze+blur"."""
+    """Splits "haze+blur" into ("haze", "blur")."""
     return tuple(type_name.split("+"))
 
 
 def joined(names: Iterable[str]) -> str:
-    """The name of the type with these parts: in physical order, names that are no single type last."""
-    order = {name: place for place, name in enumerate(PHYSICAL_ORDER)}
-    return "+".join(sorted(names, key=lambda name: order.get(name, len(order))))
+    """Names the type with these parts: in physical order, names that are no phenomenon last."""
+
+    def place(name: str) -> tuple:
+        return (PHENOMENA[name].place, name) if name in PHENOMENA else (math.inf, "")
+
+    return "+".join(sorted(names, key=place))
 
 
-def _nested(value, kind):
-    return kind(_nested(item, kind) for item in value) if isinstance(value, (tuple, list)) else value
+def taxonomy(**settings) -> Taxonomy:
+    """Builds the taxonomy of a world given by some of its settings, for example `taxonomy(composites=2)`."""
+    return world_taxonomy(World(**settings))
+
+
+def world_taxonomy(world: World) -> Taxonomy:
+    """Builds the taxonomy `du/1` from what the phenomena of the paper's world declare.
+
+    Args:
+        world: its `step_scale` multiplies every non-integer step (Figure 7); `composites` is how many degradations
+            there are at once, at most: 2 adds all pairs, 3 all triples too; others matter to the keys of single types.
+
+    Raises:
+        ValueError: a setting out of its range.
+    """
+    if not 1 <= world.composites <= 3:
+        raise ValueError(f"composites lies in 1 .. 3, not {world.composites}")
+    members = sorted((p for p in PHENOMENA.values() if PAPER in p.worlds), key=lambda p: p.worlds[PAPER])
+    keys = {p.name: tuple(_scaled(key, world.step_scale) for key in p.keys_in(world)) for p in members}
+    singles = (DegradationType(*item) for item in keys.items())
+    in_order = parts_of(joined(keys))
+    several = (parts for count in range(2, world.composites + 1) for parts in combinations(in_order, count))
+    composites = (DegradationType("+".join(p), tuple(k for name in p for k in keys[name])) for p in several)
+    return Taxonomy((*singles, *composites))
+
+
+def turns(taxonomy: Taxonomy) -> tuple[DegradationType, ...]:
+    """Orders the types as samples take turns at them.
+
+    Singles and composites alternate, each single as often as every other and each composite likewise, so that half
+    of the samples are single. Without composites, the types as they are.
+    """
+    singles = taxonomy.singles
+    several = [kind for kind in taxonomy.types if kind not in singles]
+    if not several:
+        return taxonomy.types
+    rounds = math.lcm(len(singles), len(several))
+    pairs = ((singles[i % len(singles)], several[i % len(several)]) for i in range(rounds))
+    return tuple(kind for pair in pairs for kind in pair)
+
+
+def _scaled(key: Key, step_scale: float) -> Key:
+    return key if key.is_class else replace(key, step=key.step * step_scale)
+
+
+def _as_lists(value):
+    return [_as_lists(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _checked(key: Key, value) -> Value:
@@ -189,58 +234,4 @@ def _checked(key: Key, value) -> Value:
     return walk(value, key.shape)
 
 
-def taxonomy(
-    camera: bool = False, transmission_grid: int = 1, step_scale: float = 1.0, composites: int = 1
-) -> Taxonomy:
-    """The taxonomy `du/1`.
-
-    Args:
-        camera: low light has its 3x3 camera matrix as a key; False is the two-key variant (identity matrix).
-        transmission_grid: transmission is a g x g grid; 1 is a scalar. At most 8.
-        step_scale: multiplies every non-integer step (the ablation of Figure 7).
-        composites: degradations at once, at most: 2 adds all pairs, 3 all triples too.
-    """
-    if not 1 <= transmission_grid <= 8:
-        raise ValueError(f"transmission_grid lies in 1 .. 8, not {transmission_grid}")
-    if not 1 <= composites <= 3:
-        raise ValueError(f"composites lies in 1 .. 3, not {composites}")
-
-    def key(name, unit, low, high, step, shape=()):
-        return Key(name, unit, low, high, step * (step_scale if step < 1 else 1), shape)
-
-    grid = (transmission_grid,) * 2 if transmission_grid > 1 else ()
-    low_light = [key("gamma", "1", 1.0, 5.0, 0.01), key("gain", "1", 0.005, 1.0, 0.001)]
-    if camera:
-        low_light.insert(0, key("camera", "1", -2.0, 2.0, 0.01, (3, 3)))
-    haze = (key("atmospheric_light", "intensity", 0.30, 1.0, 0.01), key("transmission", "1", 0.05, 1.0, 0.01, grid))
-    singles = (
-        DegradationType("haze", haze),
-        DegradationType("low_light", tuple(low_light)),
-        DegradationType("blur", (key("sigma", "px", 0.30, 12.0, 0.01),)),
-        DegradationType("low_resolution", (key("scale", "1", 2.0, 8.0, 1.0),)),
-    )
-    keys = {kind.name: kind.keys for kind in singles}
-    several = (parts for count in range(2, composites + 1) for parts in combinations(PHYSICAL_ORDER, count))
-    return Taxonomy(
-        (*singles, *(DegradationType(joined(p), tuple(k for name in p for k in keys[name])) for p in several))
-    )
-
-
-def turns(taxonomy: Taxonomy) -> tuple[DegradationType, ...]:
-    """The types in the order in which samples take turns at them.
-
-    Singles and composites alternate, each single as often as every other and each composite likewise, so that half
-    of the samples are single. Without composites, the types as they are.
-    """
-    singles = taxonomy.singles
-    several = [kind for kind in taxonomy.types if kind not in singles]
-    if not several:
-        return taxonomy.types
-    rounds = math.lcm(len(singles), len(several))
-    pairs = ((singles[i % len(singles)], several[i % len(several)]) for i in range(rounds))
-    return tuple(kind for pair in pairs for kind in pair)
-
-
 TAXONOMY = taxonomy()
-OWNERS = {key.name: kind.name for kind in taxonomy(camera=True).types for key in kind.keys}
-"""{key: the single type it belongs to}."""

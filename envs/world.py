@@ -11,7 +11,7 @@ from configs import UserError
 from configs.schema import World
 from envs.language.answer import SEVERITY_WORDS
 from envs.observation import QUESTION
-from envs.taxonomy import Taxonomy, taxonomy
+from envs.taxonomy import world_taxonomy
 
 FILE, CHAT = "world.json", "chat_template.jinja"
 SHIPPED = Path(__file__).parent.parent / "learner" / "weights" / "policy"
@@ -27,11 +27,6 @@ def policy_folder(policy: str, world: World) -> Path:
 def is_foreign(folder: Path) -> bool:
     """Whether this is a Hugging Face model that no job of ours has written."""
     return (folder / "config.json").is_file() and not (folder / FILE).is_file()
-
-
-def world_taxonomy(world: World) -> Taxonomy:
-    """The taxonomy that a world's settings describe."""
-    return taxonomy(world.camera, world.transmission_grid, world.step_scale, world.composites)
 
 
 def template_hash(folder: Path, world: World) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from configs.schema import Config
 from envs.corpus.reader import read_card, read_samples
-from envs.metrics import measure, read_text
+from envs.language.reading import read_text
+from envs.metrics import measure
 from envs.world import world_taxonomy
 from learner.distributed.group import Learner
 

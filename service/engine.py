@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from configs.schema import Config
-from envs.metrics import read_text
+from envs.language.reading import read_text
 from envs.taxonomy import Degradation
 from envs.types import Prompt, RewardQuery, Scored
 from envs.world import policy_folder, world_taxonomy

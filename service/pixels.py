@@ -6,10 +6,11 @@ import cv2
 import numpy as np
 
 from configs import UserError
+from envs.degradations import PHENOMENA
 from envs.taxonomy import Degradation, Taxonomy
 
-PIXELS = {"sigma", "scale"}
-"""Keys that count pixels: they grow with the resolution of the picture they are read from."""
+IN_PIXELS = {key.name: key for phenomenon in PHENOMENA.values() for key in phenomenon.keys if key.in_pixels}
+"""Keys that grow with the resolution of the picture they are read from."""
 
 
 def given_degradation(answer: dict, taxonomy: Taxonomy, ratio: float) -> Degradation:
@@ -21,9 +22,9 @@ def given_degradation(answer: dict, taxonomy: Taxonomy, ratio: float) -> Degrada
     try:
         values = dict(answer["values"])
         inside = dict(values)
-        for name in values.keys() & PIXELS:
+        for name in values.keys() & IN_PIXELS.keys():
             key = taxonomy.keys[name]
-            high = key.high * ratio + (0.5 if name == "scale" else 0)  # which is whole in every picture
+            high = key.high * ratio + (0.5 if key.is_class else 0)  # which is whole in every picture
             if isinstance(values[name], (int, float)) and key.low <= values[name] <= high:
                 inside[name] = min(values[name], key.high)
         checked = taxonomy.degradation(answer["type"], inside)
@@ -31,7 +32,8 @@ def given_degradation(answer: dict, taxonomy: Taxonomy, ratio: float) -> Degrada
         raise UserError(f'degradation: expected {{"type": ..., "values": {{...}}}}, {missing} is not there') from None
     except (ValueError, TypeError) as error:
         raise UserError(f"degradation: {error}") from None
-    exact = {name: round(values[name]) if name == "scale" else values[name] for name in values.keys() & PIXELS}
+    given = {name: values[name] for name in values.keys() & IN_PIXELS.keys()}
+    exact = {name: round(value) if IN_PIXELS[name].is_class else value for name, value in given.items()}
     return Degradation(checked.type, tuple((name, exact.get(name, value)) for name, value in checked.values))
 
 
@@ -58,8 +60,8 @@ def reduced(degradation: Degradation, ratio: float) -> Degradation:
 
 def _scaled(degradation: Degradation, ratio: float, least: int) -> Degradation:
     def scaled(name: str, value):
-        if name == "scale":
-            return max(least, round(value * ratio))
-        return value * ratio if name in PIXELS else value
+        if name not in IN_PIXELS:
+            return value
+        return max(least, round(value * ratio)) if IN_PIXELS[name].is_class else value * ratio
 
     return Degradation(degradation.type, tuple((name, scaled(name, value)) for name, value in degradation.values))

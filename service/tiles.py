@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from envs.degradations.blur import photo_power
+from envs.degradations.common import photo_power
 from reward_actors.priors.base import GaussianPrior, Prior
 
 WHOLE = 512

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from envs.metrics import Reading, key_errors, read_text
+from envs.language.reading import Reading, read_text
+from envs.metrics import key_errors
 from envs.taxonomy import Degradation, Taxonomy
 
 Terms = Mapping[str, np.ndarray]

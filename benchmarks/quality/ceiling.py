@@ -18,7 +18,8 @@ from benchmarks.quality.regressor import fit, read
 from configs import UserError
 from configs.schema import Config
 from envs.corpus.reader import read_samples
-from envs.metrics import measure, read_degradation
+from envs.language.reading import read_degradation
+from envs.metrics import measure
 from envs.world import world_taxonomy
 
 

@@ -83,15 +83,15 @@ def first_of_each(truths: Sequence[Degradation], count: int) -> set[int]:
 
 def restore_here(reward: Reward, samples: Sequence[Sample], tasks: Sequence[Task]) -> list[Quality]:
     """Restores a few samples in this process, a task each."""
-    from benchmarks.quality import blind, classical
+    from envs.degradations import physics
     from reward_actors.restoration.running_batch import restore_batch, to_uint8
 
     pictures = [sample.degraded for sample in samples]
     for i, task in enumerate(tasks):
         if task.method == "classical":
-            pictures[i] = to_uint8(classical.restore(pictures[i], task.degradation))
+            pictures[i] = to_uint8(physics(task.degradation.type).restore_classically(pictures[i], task.degradation))
         elif task.method == "blind":
-            pictures[i] = to_uint8(blind.restore(pictures[i], task.degradation.type))
+            pictures[i] = to_uint8(physics(task.degradation.type).blind(pictures[i]))
         elif task.method == "clean":
             pictures[i] = samples[i].clean
     rows = [i for i, task in enumerate(tasks) if task.method == "diffusion"]

@@ -11,7 +11,8 @@ from benchmarks.quality.analysis import bias, bounds
 from benchmarks.quality.report import figures
 from benchmarks.quality.sources import predictions as given
 from configs.schema import Config
-from envs.metrics import Reading, differences, measure
+from envs.language.reading import Reading
+from envs.metrics import differences, measure
 from envs.taxonomy import Degradation, Taxonomy
 
 Answers = Mapping[str, Sequence[given.Answered]]

@@ -26,7 +26,7 @@ from reward_actors.pool.pool import RewardPool
 LAWS = ("constant", "log_normal", "one_in_five", "gated")
 BOUND = {"law": "log_normal", "actors": 32, "efficiency": 0.90}
 STARTED_TOGETHER = 8
-ANSWER = TAXONOMY.degradation("blur", {"sigma": 1.0})
+(ANSWER,) = TAXONOMY.examples(1)
 
 
 def draw(law: str, count: int, mean: float, rng: np.random.Generator) -> np.ndarray:

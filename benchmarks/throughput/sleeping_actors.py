@@ -21,8 +21,7 @@ class SleepingEngine:
 
     def __init__(self, folder: str, config: Config):
         self._seconds, self._version = json.loads(Path(folder, "sleeps.json").read_text())["group"], 0
-        sigmas = [0.3 + 0.01 * i for i in range(config.rollout.group_size)]
-        texts = [write(TAXONOMY.degradation("blur", {"sigma": sigma}), TAXONOMY) for sigma in sigmas]
+        texts = [write(answer, TAXONOMY) for answer in TAXONOMY.examples(config.rollout.group_size)]
         self._completions = tuple(Completion(text, (1, 2, 3), (0.0, 0.0, 0.0)) for text in texts)
 
     async def ready(self) -> int:

@@ -41,7 +41,7 @@ class CountingSamples(Sequence):
     def __init__(self, size: int, count: int):
         rng = np.random.default_rng(0)
         image = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
-        answer = TAXONOMY.degradation("blur", {"sigma": 1.0})
+        (answer,) = TAXONOMY.examples(1)
         clean = image.copy()  # pickle would write one array only once
         self._samples = [Sample(f"picture-{i}", f"{i}", "train", image, clean, answer) for i in range(count)]
         self.drawn = 0
@@ -85,7 +85,7 @@ def hops(sample: Sample, group: int) -> dict[str, tuple[int, int]]:
     prompt = Prompt(sample.sample_id, ray.put(sample))
     rng, tokens = np.random.default_rng(0), tuple(range(TOKENS))
     logprobs = [tuple(rng.normal(size=TOKENS).tolist()) for _ in range(group)]
-    answers = [TAXONOMY.degradation("blur", {"sigma": 1 + 0.1 * i}) for i in range(group)]
+    answers = TAXONOMY.examples(group)
     written = [
         Completion(write(answer, TAXONOMY), tuple(1 + i + token for token in tokens), each)
         for i, (answer, each) in enumerate(zip(answers, logprobs, strict=True))

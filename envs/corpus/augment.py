@@ -15,7 +15,7 @@ from envs.types import Sample
 
 def mirrors(taxonomy: Taxonomy) -> bool:
     """Tells whether mirroring keeps every value true: no key is laid out over the picture."""
-    return taxonomy.keys["transmission"].shape == ()
+    return not any(key.over_picture for key in taxonomy.keys.values())
 
 
 def augmented(sample: Sample, seed: int, epoch: int, index: int) -> Sample:
@@ -43,11 +43,11 @@ def refreshed(
         draws_depth: haze follows a depth drawn anew; else it is even.
     """
     rng = np.random.default_rng([seed, epoch, index, 1])
-    types = sample.degradation.types
     clean = augmented(sample, seed, epoch, index).clean
-    if "low_light" not in types:  # its gamma and gain could not be told from another exposure
+    if not any(part.alters_exposure for part in sample.degradation.phenomena):
         clean = varied(clean, rng)
-    relative = depth.procedural(rng, *clean.shape[:2]) if draws_depth and "haze" in types else None
+    follows = draws_depth and sample.degradation.follows_depth
+    relative = depth.procedural(rng, *clean.shape[:2]) if follows else None
     degradation, transmission = depth.sample(taxonomy, sample.degradation.type, rng, clean.shape[0], relative)
     return replace(sample, clean=clean, degraded=degrade(clean, degradation, transmission), degradation=degradation)
 

@@ -196,7 +196,7 @@ def _attempt(
     photo = photos[(index // len(kinds) + attempt // ATTEMPTS_PER_PHOTO) % len(photos)]
     kind, picture = kinds[index % len(kinds)], _PICTURES.read(photo.path)
     clean, place = crop_and_place(picture, recipe.size, rng)
-    far = recipe.world.depth if "haze" in kind.parts else "none"
+    far = recipe.world.depth if kind.follows_depth else "none"
     found = depth.relative(far, photo.path, picture.shape, place, recipe.size, rng)
     return photo, clean, *depth.sample(taxonomy, kind.name, rng, recipe.size, found), found
 

@@ -1,16 +1,35 @@
-"""What the degradations share: 8-bit quantisation, truncated normal draws, the cosine transform."""
+"""What the degradations share: 8-bit rounding, truncated normal draws, the cosine transform, conversions."""
 
 from __future__ import annotations
 
+import importlib
 import math
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from envs.taxonomy import Degradation
 
 QUANTISATION = 1 / (255 * math.sqrt(12))
 """Standard deviation of 8-bit rounding on [0, 1]."""
+
+
+class LazyModule:
+    """Imports a module when something of it is first used: declarations are read without torch, operators need it."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def __getattr__(self, attribute: str):
+        return getattr(importlib.import_module(self._name), attribute)
+
+
+torch = LazyModule("torch")
 
 
 def quantise(x: Tensor) -> Tensor:
@@ -19,7 +38,7 @@ def quantise(x: Tensor) -> Tensor:
 
 
 def truncated_normal(rng: np.random.Generator, mean: float, sd: float, low: float, high: float) -> float:
-    """One draw of N(mean, sd) conditioned on [low, high], by rejection."""
+    """Draws from N(mean, sd) conditioned on [low, high], by rejection."""
     while True:
         draw = rng.normal(mean, sd)
         if low <= draw <= high:
@@ -28,7 +47,7 @@ def truncated_normal(rng: np.random.Generator, mean: float, sd: float, low: floa
 
 @lru_cache(maxsize=32)
 def dct_matrix(n: int, device: str = "cpu") -> Tensor:
-    """The orthonormal DCT-II as an (n, n) float32 matrix: rows are frequencies."""
+    """Builds the orthonormal DCT-II as an (n, n) float32 matrix: rows are frequencies."""
     k, i = np.mgrid[:n, :n]
     matrix = np.cos(np.pi * k * (2 * i + 1) / (2 * n)) * math.sqrt(2 / n)
     matrix[0] /= math.sqrt(2)
@@ -36,22 +55,39 @@ def dct_matrix(n: int, device: str = "cpu") -> Tensor:
 
 
 def dct2(x: Tensor) -> Tensor:
-    """2-D DCT-II of the last two dimensions."""
+    """Transforms the last two dimensions by the 2-D DCT-II."""
     rows, columns = (dct_matrix(n, str(x.device)) for n in x.shape[-2:])
     return rows @ x @ columns.T
 
 
 def idct2(x: Tensor) -> Tensor:
-    """Inverse of `dct2`."""
+    """Inverts `dct2`."""
     rows, columns = (dct_matrix(n, str(x.device)) for n in x.shape[-2:])
     return rows.T @ x @ columns
 
 
-def weight(gain: Tensor, noise_level: Tensor, data_noise: Tensor | float = QUANTISATION) -> Tensor:
-    """Gain of the proximal step of y = gain x + noise: gain s^2 / (gain^2 s^2 + sigma_y^2) (DDNM+).
+def photo_power(height: int, width: int) -> Tensor:
+    r"""Returns the mean power of a photograph's DCT-II coefficients on [0, 1]: (height, width).
 
-    gain: (B, ...); noise_level s: (B,), standard deviation of the prior's estimate; data_noise sigma_y: a number or
-    (B, 1, ...). Same shape as gain.
+    :math:`c / f^{3.2}` with f in cycles per pixel, a least-squares fit to 320 crops of 37 photographs at 128 px.
     """
-    s2 = noise_level.square().reshape(-1, *[1] * (gain.dim() - 1))
-    return gain * s2 / (gain.square() * s2 + data_noise**2)
+    f2 = (torch.arange(height)[:, None] / (2 * height)) ** 2 + (torch.arange(width) / (2 * width)) ** 2
+    return 3.6e-5 / f2.clamp_min(1 / (4 * max(height, width) ** 2)) ** 1.6
+
+
+def stack(degradations: Sequence[Degradation], device: str = "cpu") -> dict[str, Tensor]:
+    r"""Gathers the values of degradations of one type: {key: float32 (B, \*key shape)}."""
+    return {
+        key: torch.tensor([d[key] for d in degradations], dtype=torch.float32, device=device)
+        for key, _ in degradations[0].values
+    }
+
+
+def as_batch(picture: np.ndarray) -> Tensor:
+    """Turns uint8 (H, W, 3) into float32 (1, 3, H, W) in [0, 1]."""
+    return torch.tensor(picture).permute(2, 0, 1)[None].float() / 255
+
+
+def as_picture(batch: Tensor) -> np.ndarray:
+    """Turns float32 (1, 3, H, W) into float32 (H, W, 3), clipped to [0, 1]."""
+    return batch[0].clamp(0, 1).permute(1, 2, 0).numpy()

@@ -1,4 +1,4 @@
-"""Composites: several phenomena one after the other, y = A_n(... A_1(x)), quantised once, at the end.
+r"""Composites: several phenomena one after the other, :math:`y = Q(A_n(\dots A_1(x)))`, quantised once, at the end.
 
 The inverse is nested: from the last part back to the first, the picture before a part is what its `project` (or
 `closed_form`) makes of the picture after it, given the noise that is left in that.
@@ -6,47 +6,57 @@ The inverse is nested: from the last part back to the first, the picture before 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from envs.degradations import low_light
+from envs.degradations.base import Operator, Phenomenon
 from envs.degradations.common import QUANTISATION
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Composite:
-    """The modules of its parts in physical order, used like one of them; `values` are those of all parts."""
+class Composite(Operator):
+    """Chains the operators of its parts, in physical order; `values` are those of all parts."""
 
-    parts: tuple[ModuleType, ...]
+    parts: tuple[Operator, ...]
+
+    @classmethod
+    def of(cls, phenomena: Sequence[Phenomenon]) -> Composite:
+        """Chains phenomena, two neighbours as one operator where they have one (`Phenomenon.joint_with`)."""
+        parts: list[Operator] = []
+        for before, part in zip([None, *phenomena], phenomena, strict=False):
+            joint = part.joint_with(before.name) if before else None
+            parts = [*parts[:-1], joint] if joint else [*parts, part]
+        return cls(tuple(parts))
 
     def degrade(self, x: Tensor, values: dict[str, Tensor]) -> Tensor:
-        """x: (B, 3, H, W)."""
         for part in self.parts:
             x = part.degrade(x, values)
         return x
 
-    def project(self, x0: Tensor, y: Tensor, noise_level: Tensor, values: dict[str, Tensor]) -> Tensor:
-        """Nested back-projection: the pictures on x0's way through the parts are corrected from the last one back."""
+    def project(
+        self,
+        x0: Tensor,
+        y: Tensor,
+        noise_level: Tensor,
+        values: dict[str, Tensor],
+        sigma_y: Tensor | float = QUANTISATION,
+    ) -> Tensor:
+        """Corrects the pictures on x0's way through the parts, from the last one back."""
         way = [x0]
         for part in self.parts[:-1]:
             way.append(part.degrade(way[-1], values))
-        noise = QUANTISATION
         for part, picture in zip(reversed(self.parts), reversed(way), strict=True):
-            known, y = y, part.project(picture, y, noise_level, values, noise)
-            noise = _passed_on(part, known, values, noise)
+            known, y = y, part.project(picture, y, noise_level, values, sigma_y)
+            sigma_y = part.input_noise(known, values, sigma_y)
         return y
 
-    def closed_form(self, y: Tensor, values: dict[str, Tensor]) -> Tensor:
-        """The closed forms of the parts, last part first."""
-        noise = QUANTISATION
+    def closed_form(self, y: Tensor, values: dict[str, Tensor], sigma_y: Tensor | float = QUANTISATION) -> Tensor:
+        """Takes the closed forms of the parts, last part first."""
         for part in reversed(self.parts):
-            known, y = y, part.closed_form(y, values, noise).clamp(0, 1)
-            noise = _passed_on(part, known, values, noise)
+            known, y = y, part.closed_form(y, values, sigma_y).clamp(0, 1)
+            sigma_y = part.input_noise(known, values, sigma_y)
         return y
-
-
-def _passed_on(part: ModuleType, y: Tensor, values: dict[str, Tensor], noise: Tensor | float) -> Tensor | float:
-    """Standard deviation of what is known of the picture before a part; low light amplifies, others hardly."""
-    return low_light.input_noise(y, values, noise) if part is low_light else noise

@@ -10,15 +10,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from scipy.ndimage import distance_transform_edt
 
 from configs import UserError
 from envs.degradations import draw
 from envs.degradations.haze import THINNEST, block_means
-from envs.taxonomy import Degradation, Taxonomy
+
+if TYPE_CHECKING:
+    from envs.taxonomy import Degradation, Taxonomy
 
 KINDS = ("ground_plane", "radial", "smooth")
 SUFFIXES = (".depth.png", ".depth.npy", ".disparity.png", ".disparity.npy")
@@ -41,7 +43,7 @@ def sample(
         None without depth or haze). `degrade` takes the map.
     """
     kind = taxonomy[type_name]
-    if depth is None or "haze" not in kind.parts:
+    if depth is None or not kind.follows_depth:
         return taxonomy.degradation(type_name, draw(kind, rng, size)), None
     keys = tuple(replace(key, shape=()) if key.name == "transmission" else key for key in kind.keys)
     values = draw(replace(kind, keys=keys), rng, size)
@@ -145,6 +147,8 @@ def read_depth(photo: Path, height: int, width: int) -> np.ndarray:
     known = np.isfinite(found) & (found > 0)
     if not known.any():
         raise UserError(f"{file} holds no depth: expected positive numbers")
+    from scipy.ndimage import distance_transform_edt
+
     nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
     found = found[tuple(nearest)]
     if ".disparity." in file.name.lower():

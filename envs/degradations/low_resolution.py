@@ -1,75 +1,106 @@
-"""Low resolution: bicubic reduction (antialiased), shown enlarged by pixel replication.
-
-The operator acts between the image and the small grid, which replication lets one read back exactly, by index.
-It is separable, with condition number 1.5: one cached matrix and pseudo-inverse per (size, scale).
-"""
+"""Low resolution: bicubic reduction (antialiased), shown enlarged by pixel replication."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from envs.degradations.common import QUANTISATION
-from envs.taxonomy import DegradationType
+from envs.degradations.base import Key, Operator, Phenomenon, Place, Severity
+from envs.degradations.common import QUANTISATION, LazyModule, as_batch, as_picture, stack, torch
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def sample(rng: np.random.Generator, size: int, kind: DegradationType, mild: bool = False) -> dict:
-    """scale uniform in {2, 3, 4}; mild, as a part of a composite, in {2, 3}."""
-    return {"scale": int(rng.integers(2, 4 if mild else 5))}
+    from envs.taxonomy import Degradation
 
-
-def degrade(x: Tensor, values: dict[str, Tensor]) -> Tensor:
-    """x: (B, 3, H, W); scale: (B,)."""
-    return _by_scale(_degrade, values, x)
+F = LazyModule("torch.nn.functional")
 
 
-def project(
-    x0: Tensor, y: Tensor, noise_level: Tensor, values: dict[str, Tensor], data_noise: Tensor | float = QUANTISATION
-) -> Tensor:
-    """x0 - A+ (A x0 - y): exact null-space projection, the operator being well conditioned.
+class LowResolution(Phenomenon):
+    r"""Models a picture stored too small:
 
-    Bicubic overshoots and 8 bits clip it: where y is black or white, A x0 may lie beyond and still agree with y.
+    .. math:: y = U R_s x, \qquad R_s x = D_h x D_w^\top
+
+    with D the bicubic reduction of one dimension by s and U the replication of pixels. The operator acts between the
+    image and the small grid, which replication lets one read back exactly, by index. It is separable, with condition
+    number 1.5: one cached matrix and pseudo-inverse per (size, scale).
     """
-    return _by_scale(_project, values, x0, y)
+
+    name, title = "low_resolution", "low resolution"
+    place = Place.STORAGE
+    worlds = {"paper": 3}
+    keys = (Key("scale", "1", 2.0, 8.0, 1.0, in_pixels=True),)
+    severity = Severity("scale", moderate=2.5, severe=3.5)
+    formula = "bicubic reduction by an integer scale, shown enlarged by pixel replication"
+
+    def sample(self, rng, size, kind, mild=False) -> dict:
+        """Draws scale uniformly from {2, 3, 4}; mild: from {2, 3}."""
+        return {"scale": int(rng.integers(2, 4 if mild else 5))}
+
+    def degrade(self, x: Tensor, values: dict[str, Tensor]) -> Tensor:
+        return _by_scale(_degrade, values, x)
+
+    def project(self, x0, y, noise_level, values, sigma_y=QUANTISATION) -> Tensor:
+        r"""Projects exactly onto the data, the operator being well conditioned: :math:`x_0 - A^+ (A x_0 - y)`.
+
+        Bicubic overshoots and 8 bits clip it: where y is black or white, A x0 may lie beyond and still agree with y.
+        """
+        return _by_scale(_project, values, x0, y)
+
+    def closed_form(self, y, values, sigma_y=QUANTISATION) -> Tensor:
+        r"""Projects the bicubic enlargement onto the data: smoother than :math:`A^+ y`, and as true to them."""
+        return _by_scale(lambda y, scale: _project(_bicubic(y, scale), y, scale), values, y)
+
+    def joint_with(self, before: str) -> Operator | None:
+        from envs.degradations.reduced_blur import ReducedBlur
+
+        return ReducedBlur() if before == "blur" else None
+
+    def classical(self):
+        return {"bicubic": self.bicubic, "pseudo-inverse": self.pseudo_inverse}
+
+    def bicubic(self, degraded: np.ndarray, degradation: Degradation) -> np.ndarray:
+        """Enlarges the small picture behind the replicated pixels by bicubic interpolation."""
+        height, width = degraded.shape[:2]
+        rows, columns = (max(1, round(n / degradation["scale"])) for n in (height, width))
+        return enlarge(cells(degraded, rows, columns), height, width)
+
+    def pseudo_inverse(self, degraded: np.ndarray, degradation: Degradation) -> np.ndarray:
+        r"""Restores by :math:`A^+ y`: of all pictures that give y, the one with the least energy."""
+        y = as_batch(degraded)
+        return as_picture(_by_scale(lambda y, scale: _project(torch.zeros_like(y), y, scale), stack([degradation]), y))
+
+    def blind(self, degraded: np.ndarray) -> np.ndarray:
+        """Counts the replicated rows and columns, and enlarges one pixel of each cell by bicubic interpolation."""
+        height, width = degraded.shape[:2]
+        rows = 1 + int((degraded[1:] != degraded[:-1]).any((1, 2)).sum())
+        columns = 1 + int((degraded[:, 1:] != degraded[:, :-1]).any((0, 2)).sum())
+        return enlarge(cells(degraded, rows, columns), height, width)
 
 
-def closed_form(y: Tensor, values: dict[str, Tensor], data_noise: Tensor | float = QUANTISATION) -> Tensor:
-    """The bicubic enlargement of the small grid, projected onto it: smoother than A+ y, and as true to the data."""
-    return _by_scale(lambda y, scale: _project(_bicubic(y, scale), y, scale), values, y)
+PHENOMENON = LowResolution()
 
 
-def pseudo_inverse(y: Tensor, values: dict[str, Tensor]) -> Tensor:
-    """A+ y: of all pictures that give y, the one with the least energy."""
-    return _by_scale(lambda y, scale: _project(torch.zeros_like(y), y, scale), values, y)
+def cells(picture: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Picks one pixel of each replicated cell: (rows, columns, 3)."""
+    picks = (-(-np.arange(count) * n // count) for count, n in zip((rows, columns), picture.shape[:2], strict=True))
+    return picture[np.ix_(*picks)]
 
 
-def _bicubic(y: Tensor, scale: int) -> Tensor:
-    rows, columns = (reduction(n, scale, str(y.device)) for n in y.shape[-2:])
-    small = y[..., rows.pick[:, None], columns.pick]
-    return F.interpolate(small, size=y.shape[-2:], mode="bicubic", align_corners=False)
-
-
-def _degrade(x: Tensor, scale: int) -> Tensor:
-    rows, columns = (reduction(n, scale, str(x.device)) for n in x.shape[-2:])
-    small = rows.reduce @ x @ columns.reduce.T
-    return small.clamp(0, 1)[..., rows.enlarge[:, None], columns.enlarge]
-
-
-def _project(x0: Tensor, y: Tensor, scale: int) -> Tensor:
-    rows, columns = (reduction(n, scale, str(y.device)) for n in y.shape[-2:])
-    error = misfit(rows.reduce @ x0 @ columns.reduce.T, y, scale)
-    return x0 - rows.inverse @ error @ columns.inverse.T
+def enlarge(small: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Enlarges uint8 to float32 (height, width, 3) in [0, 1], bicubic."""
+    unit = small.astype(np.float32) / 255
+    return cv2.resize(unit, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 1)
 
 
 def misfit(reduced: Tensor, y: Tensor, scale: int) -> Tensor:
-    """Reduced pictures (B, 3, h, w) less the small grid of y (B, 3, H, W), 0 where clipping explains the difference."""
-    rows, columns = (reduction(n, scale, str(y.device)) for n in y.shape[-2:])
-    small = y[..., rows.pick[:, None], columns.pick]
+    """Compares reduced pictures (B, 3, h, w) with the small grid of y (B, 3, H, W); 0 where clipping explains the
+    difference."""
+    small = _small_grid(y, scale)
     error = reduced - small
     return torch.where(small >= 1, error.clamp_max(0), torch.where(small <= 0, error.clamp_min(0), error))
 
@@ -89,6 +120,7 @@ class Reduction:
 
 @lru_cache(maxsize=64)
 def reduction(n: int, scale: int, device: str = "cpu") -> Reduction:
+    """Computes the reduction of n pixels by `scale`, in float64 until the last step."""
     m = max(1, round(n / scale))
     impulses = torch.eye(n, dtype=torch.float64)[None, None]
     reduce = F.interpolate(impulses, size=(m, n), mode="bicubic", antialias=True, align_corners=False)[0, 0]
@@ -96,6 +128,32 @@ def reduction(n: int, scale: int, device: str = "cpu") -> Reduction:
     pick = torch.tensor([int((enlarge == cell).nonzero()[0]) for cell in range(m)])
     inverse = torch.linalg.pinv(reduce)
     return Reduction(reduce.float().to(device), inverse.float().to(device), enlarge.to(device), pick.to(device))
+
+
+def _reductions(y: Tensor, scale: int) -> tuple[Reduction, Reduction]:
+    rows, columns = (reduction(n, scale, str(y.device)) for n in y.shape[-2:])
+    return rows, columns
+
+
+def _small_grid(y: Tensor, scale: int) -> Tensor:
+    rows, columns = _reductions(y, scale)
+    return y[..., rows.pick[:, None], columns.pick]
+
+
+def _bicubic(y: Tensor, scale: int) -> Tensor:
+    return F.interpolate(_small_grid(y, scale), size=y.shape[-2:], mode="bicubic", align_corners=False)
+
+
+def _degrade(x: Tensor, scale: int) -> Tensor:
+    rows, columns = _reductions(x, scale)
+    small = rows.reduce @ x @ columns.reduce.T
+    return small.clamp(0, 1)[..., rows.enlarge[:, None], columns.enlarge]
+
+
+def _project(x0: Tensor, y: Tensor, scale: int) -> Tensor:
+    rows, columns = _reductions(y, scale)
+    error = misfit(rows.reduce @ x0 @ columns.reduce.T, y, scale)
+    return x0 - rows.inverse @ error @ columns.inverse.T
 
 
 def _by_scale(function, values: dict[str, Tensor], *tensors: Tensor) -> Tensor:

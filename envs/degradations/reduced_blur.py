@@ -1,4 +1,4 @@
-"""Blur and then low resolution, undone together: small = R (G x G') R', R the reduction and G the Gaussian.
+r"""Blur and then low resolution, undone together: :math:`y = R G x G^\top R^\top`, R the reduction, G the Gaussian.
 
 One after the other they could not be: the pseudo-inverse of R answers at frequencies that G has emptied, and the Wiener
 filter would amplify what it says there. Each dimension has one matrix R G, small enough for its singular values.
@@ -7,36 +7,36 @@ filter would amplify what it says there. Each dimension has one matrix R G, smal
 from __future__ import annotations
 
 from functools import lru_cache
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from envs.degradations import blur, low_resolution
-from envs.degradations.common import QUANTISATION, dct_matrix
+from envs.degradations.base import Operator
+from envs.degradations.common import QUANTISATION, dct_matrix, photo_power, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def degrade(x: Tensor, values: dict[str, Tensor]) -> Tensor:
-    """x: (B, 3, H, W); sigma, scale: (B,)."""
-    return low_resolution.degrade(blur.degrade(x, values), values)
+class ReducedBlur(Operator):
+    """Degrades by sigma and scale, (B,) each, and inverts both at once."""
 
+    def degrade(self, x: Tensor, values: dict[str, Tensor]) -> Tensor:
+        return low_resolution.PHENOMENON.degrade(blur.PHENOMENON.degrade(x, values), values)
 
-def project(
-    x0: Tensor, y: Tensor, noise_level: Tensor, values: dict[str, Tensor], data_noise: Tensor | float = QUANTISATION
-) -> Tensor:
-    """`blur.project` in the singular vectors of R G in place of the cosines.
+    def project(self, x0, y, noise_level, values, sigma_y=QUANTISATION) -> Tensor:
+        """Works as `Blur.project`, in the singular vectors of R G in place of the cosines.
 
-    The variance of a prior along one of them is that of photographs and of its error together, as there.
-    """
-    levels = noise_level.reshape(-1, 1, 1).expand(len(x0), 1, 1)
-    noise = torch.as_tensor(data_noise, device=y.device).expand(len(x0), 1, 1, 1)
-    rows = zip(x0, y, levels, noise, values["sigma"].tolist(), values["scale"].tolist(), strict=True)
-    return torch.stack([_project(*row) for row in rows])
+        The variance of a prior along one of them is that of photographs and of its error together, as there.
+        """
+        levels = noise_level.reshape(-1, 1, 1).expand(len(x0), 1, 1)
+        noise = torch.as_tensor(sigma_y, device=y.device).expand(len(x0), 1, 1, 1)
+        rows = zip(x0, y, levels, noise, values["sigma"].tolist(), values["scale"].tolist(), strict=True)
+        return torch.stack([_project(*row) for row in rows])
 
-
-def closed_form(y: Tensor, values: dict[str, Tensor], data_noise: Tensor | float = QUANTISATION) -> Tensor:
-    """The projection of the mean colour, all trust in the data."""
-    level = torch.full((len(y),), 1e3, device=y.device)
-    return project(y.mean((2, 3), keepdim=True).expand_as(y), y, level, values, data_noise)
+    def closed_form(self, y, values, sigma_y=QUANTISATION) -> Tensor:
+        """Projects the mean colour, all trust in the data."""
+        level = torch.full((len(y),), 1e3, device=y.device)
+        return self.project(y.mean((2, 3), keepdim=True).expand_as(y), y, level, values, sigma_y)
 
 
 def _project(x0: Tensor, y: Tensor, level: Tensor, noise: Tensor, sigma: float, scale: float) -> Tensor:
@@ -45,7 +45,7 @@ def _project(x0: Tensor, y: Tensor, level: Tensor, noise: Tensor, sigma: float, 
     (u, s, v), (u2, s2, v2) = (_decomposed(n, round(sigma, 6), round(scale), str(y.device)) for n in (height, width))
     gain = s[:, None] * s2
     misfit = low_resolution.misfit(u @ (gain * (v @ x0 @ v2.T)) @ u2.T, y, round(scale))
-    power = (v @ dct_matrix(height, str(y.device)).T).square() @ blur.photo_power(height, width).to(y.device)
+    power = (v @ dct_matrix(height, str(y.device)).T).square() @ photo_power(height, width).to(y.device)
     power = power @ (v2 @ dct_matrix(width, str(y.device)).T).square().T
     variance = 1 / (1 / power + level**-2)
     weights = gain * variance / (gain.square() * variance + noise**2)

@@ -10,24 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
+from envs.degradations.base import Phenomenon, flatten
 from envs.taxonomy import Degradation, Key, Taxonomy, joined
 
 MAX_CHARACTERS = 4096
 _TOKEN = re.compile(r"\[([TKV])-([^\[\]\s]{1,32})\]")
 _NUMBER = re.compile(r"-?[0-9]{1,6}(\.[0-9]{1,6})?")
-_NAMES = {"haze": "haze", "low_light": "low-light", "blur": "blur", "low_resolution": "low-resolution"}
 SEVERITY_WORDS = ("Mild", "Moderate", "Severe")
-_SEVERITY = {  # the key that says how bad it is, and the values where mild becomes moderate becomes severe
-    "haze": ("transmission", 0.55, 0.35),
-    "low_light": ("gamma", 2.5, 3.0),
-    "blur": ("sigma", 1.8, 3.0),
-    "low_resolution": ("scale", 2.5, 3.5),
-}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A well-formed answer: its degradation, on the grid, and the rationale before it."""
+    """Holds a well-formed answer: its degradation, on the grid, and the rationale before it."""
 
     degradation: Degradation
     rationale: str = ""
@@ -35,7 +29,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Invalid:
-    """Why a text is no answer. `reason` is one of `REASONS`; `detail` is for people."""
+    """Says why a text is no answer. `reason` is one of `REASONS`; `detail` is for people."""
 
     reason: str
     detail: str = ""
@@ -54,47 +48,43 @@ REASONS = (
 
 
 def rationale(degradation: Degradation) -> str:
-    """The severity in words, for example `Severe blur degradation.` (Section 4.1).
+    """Says the severity in words, for example `Severe blur degradation.` (Section 4.1).
 
     Of a composite, each part's: `Severe haze and mild blur degradation.`
     """
-    levels = [_level(name, degradation[_SEVERITY[name][0]]) for name in degradation.types]
-    return _sentence(levels, degradation.types)
+    phenomena = degradation.phenomena
+    levels = [part.severity.level(degradation[part.severity.key]) for part in phenomena]
+    return _sentence(levels, phenomena)
 
 
 def severities(taxonomy: Taxonomy) -> list[str]:
-    """Every rationale there is."""
+    """Lists every rationale there is."""
     levels = range(len(SEVERITY_WORDS))
-    return [_sentence(each, t.parts) for t in taxonomy.types for each in product(levels, repeat=len(t.parts))]
+    return [_sentence(each, t.phenomena) for t in taxonomy.types for each in product(levels, repeat=len(t.parts))]
 
 
-def _level(type_name: str, value) -> int:
-    _, moderate, severe = _SEVERITY[type_name]
-    numbers = list(_flat(value))
-    mean = sum(numbers) / len(numbers)
-    sign = 1 if severe > moderate else -1
-    return (sign * mean >= sign * moderate) + (sign * mean >= sign * severe)
-
-
-def _sentence(levels: Sequence[int], names: Sequence[str]) -> str:
-    phrases = [f"{SEVERITY_WORDS[level].lower()} {_NAMES[name]}" for level, name in zip(levels, names, strict=True)]
+def _sentence(levels: Sequence[int], phenomena: Sequence[Phenomenon]) -> str:
+    phrases = [
+        f"{SEVERITY_WORDS[level].lower()} {part.title.replace(' ', '-')}"
+        for level, part in zip(levels, phenomena, strict=True)
+    ]
     *others, last = phrases
     return " and ".join([*filter(None, [", ".join(others)]), f"{last} degradation."]).capitalize()
 
 
 def write(degradation: Degradation, taxonomy: Taxonomy, with_rationale: bool = True) -> str:
-    """The text a perfect policy writes."""
+    """Writes the text of a perfect policy."""
     text = [rationale(degradation)] if with_rationale else []
     for name in degradation.types:
         text.append(f"[T-{name}]")
         for key in taxonomy[name].keys:
             text.append(f"[K-{key.name}]")
-            text += [key.token(number) for number in _flat(degradation[key.name])]
+            text += [key.token(number) for number in flatten(degradation[key.name])]
     return "".join(text)
 
 
 def answer_tokens(taxonomy: Taxonomy) -> list[str]:
-    """Every token of the answer language, values in order of (decimals, value), without duplicates."""
+    """Lists every token of the answer language, values in order of (decimals, value), without duplicates."""
     types = [f"[T-{kind.name}]" for kind in taxonomy.singles]
     keys = [f"[K-{name}]" for name in taxonomy.keys]
     values = {(key.decimals, number): key.token(number) for key in taxonomy.keys.values() for number in key.grid()}
@@ -143,30 +133,20 @@ def parse(text: object, taxonomy: Taxonomy) -> Answer | Invalid:
 
 
 def _build(numbers: dict[str, dict[str, list[str]]], words: str, taxonomy: Taxonomy) -> Answer | Invalid:
-    for type_name, found in numbers.items():  # of all parts first: any later reason says that the keys are right
-        if sorted(found) != sorted(key.name for key in taxonomy[type_name].keys):
-            return Invalid("wrong_keys", f"{type_name} with the keys {sorted(found)}"[:300])
+    for type_name, keys in numbers.items():  # of all parts first: any later reason says that the keys are right
+        if sorted(keys) != sorted(key.name for key in taxonomy[type_name].keys):
+            return Invalid("wrong_keys", f"{type_name} with the keys {sorted(keys)}"[:300])
     values = {}
-    for type_name, found in numbers.items():
-        for key in taxonomy[type_name].keys:
-            written = found[key.name]
-            if len(written) != key.size:
-                return Invalid("wrong_shape", f"{key.name} has {key.size} numbers, not {len(written)}")
-            if not all(_NUMBER.fullmatch(number) for number in written):
-                return Invalid("bad_number", f"{key.name}: {' '.join(written)[:60]}")
-            values[key.name] = _shaped([float(number) for number in written], key)
+    for key, written in ((key, keys[key.name]) for name, keys in numbers.items() for key in taxonomy[name].keys):
+        if len(written) != key.size:
+            return Invalid("wrong_shape", f"{key.name} has {key.size} numbers, not {len(written)}")
+        if not all(_NUMBER.fullmatch(number) for number in written):
+            return Invalid("bad_number", f"{key.name}: {' '.join(written)[:60]}")
+        values[key.name] = _shaped([float(number) for number in written], key)
     try:
         return Answer(taxonomy.degradation(joined(numbers), values), words)
     except ValueError as error:
         return Invalid("out_of_range", str(error))
-
-
-def _flat(value):
-    if isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _flat(item)
-    else:
-        yield value
 
 
 def _shaped(numbers: list[float], key: Key):

@@ -39,14 +39,9 @@ def quantile(key: Key, density: np.ndarray, share: float) -> float:
 
 def mean(key: Key, density: np.ndarray) -> float:
     """The expectation, on the grid. Integers are classes, which have none: their likeliest instead."""
-    if is_class(key):
+    if key.is_class:
         return argmax(key, density)
     return key.snap(float(np.dot(density.astype(np.float64), _grid(key))))
-
-
-def is_class(key: Key) -> bool:
-    """Whether the key counts: steps of 1, so that a number between two grid points means nothing."""
-    return key.step >= 1
 
 
 def tempered(density: np.ndarray, temperature: float) -> np.ndarray:

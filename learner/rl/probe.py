@@ -9,7 +9,8 @@ import ray
 
 from configs.schema import Config
 from envs.corpus.reader import check_size, read_samples
-from envs.metrics import measure, read_text
+from envs.language.reading import read_text
+from envs.metrics import measure
 from envs.types import Prompt
 from envs.world import world_taxonomy
 from rollout.pool import RolloutPool

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from configs import UserError
-from envs.degradations.blur import photo_power
-from envs.degradations.common import dct2, idct2
+from envs.degradations.common import dct2, idct2, photo_power
 from reward_actors.priors.unet import UNetPrior
 from reward_actors.restoration.alphas import BETAS, TIMESTEPS, linear_alphas
 

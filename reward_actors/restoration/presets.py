@@ -10,14 +10,12 @@ import torch
 from torch import Tensor
 
 from configs import UserError
-from envs.degradations import project
+from envs.degradations import physics, project
 from envs.taxonomy import Degradation
 from reward_actors.priors.base import Prior
 
 DATA_TRUSTED = 1e3
 """A noise level so large that the range part comes from the data alone, as in DDNM without the plus."""
-NO_NULL_SPACE = ("haze",)
-"""Types whose data fix every pixel: their closed form leaves nothing for a prior to add."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def schedule(restorer: Restorer, degradation: Degradation) -> tuple[int, ...]:
     """Timesteps of the denoiser calls, falling but where time travel goes back; empty where the closed form is the
     answer: it has nothing to gain, or the data fix every pixel and are trusted, whatever the walk before.
     """
-    fixed = degradation.type in NO_NULL_SPACE and (restorer.warm or not restorer.noise_aware)
+    fixed = not physics(degradation.type).has_null_space and (restorer.warm or not restorer.noise_aware)
     if restorer.steps == 0 or fixed:
         return ()
     span, first, last = max(1, restorer.steps - 1), restorer.first, restorer.last

@@ -18,7 +18,6 @@ from transformers import AutoTokenizer
 from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 
 from configs.schema import World
-from envs.language.posterior import is_class
 from envs.language.vocabulary import AnswerTokens
 from envs.world import FILE, world_taxonomy
 
@@ -41,7 +40,7 @@ class MedianDecoding(AdapterLogitsProcessor):
         self._grids = {
             name: (torch.tensor(tokens, device=device), torch.tensor(list(taxonomy.keys[name].grid()), device=device))
             for name, tokens in self._tokens.values.items()
-            if not is_class(taxonomy.keys[name])
+            if not taxonomy.keys[name].is_class
         }
         self._severities = torch.tensor([word[0] for word in self._tokens.severities], device=device)
 

@@ -19,7 +19,8 @@ from configs.schema import Config, World
 from envs.corpus.reader import read_samples
 from envs.language.answer import write
 from envs.language.posterior import Posterior
-from envs.metrics import measure, read_text
+from envs.language.reading import read_text
+from envs.metrics import measure
 from envs.world import world_taxonomy
 from learner.logging.trace import Trace
 

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.quality.analysis import posteriors
 from benchmarks.quality.sources.predictions import Answered
 from envs.language.posterior import Posterior
-from envs.metrics import Reading, read_degradation
+from envs.language.reading import Reading, read_degradation
 from envs.taxonomy import TAXONOMY, taxonomy
 
 SIGMA = TAXONOMY.keys["sigma"]

@@ -17,7 +17,7 @@ from benchmarks.quality.analysis.bounds import (
     to_grid,
 )
 from envs.language.posterior import Posterior
-from envs.metrics import read_degradation
+from envs.language.reading import read_degradation
 from envs.taxonomy import TAXONOMY
 
 SIGMA, GAIN, SCALE = (TAXONOMY.keys[name] for name in ("sigma", "gain", "scale"))

@@ -6,7 +6,8 @@ import pytest
 from benchmarks.quality import ceiling, regressor
 from configs import UserError, load
 from envs.corpus.generate import degrade
-from envs.metrics import measure, read_degradation
+from envs.language.reading import read_degradation
+from envs.metrics import measure
 from envs.taxonomy import TAXONOMY
 from envs.types import Sample
 

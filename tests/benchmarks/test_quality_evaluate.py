@@ -182,7 +182,7 @@ def test_restorations_fill_the_tables_and_figures_of_the_paper(folder, samples, 
     from benchmarks.quality.analysis import bias
     from benchmarks.quality.sources.predictions import Answered
     from benchmarks.quality.summary import summarise
-    from envs.metrics import read_degradation
+    from envs.language.reading import read_degradation
 
     config = Config(corpus=str(folder), reward=Reward(prior="gaussian", restorer="closed_form"))
     truths = samples.degradations()

@@ -14,7 +14,7 @@ from benchmarks.quality.report.paper_tables import PAPER
 from benchmarks.quality.report.restoration_tables import no_reference_table
 from benchmarks.quality.restorations import Quality, Task, columns_of, first_of_each
 from benchmarks.quality.scores import LOWER
-from envs.metrics import Reading, read_degradation
+from envs.language.reading import Reading, read_degradation
 from envs.taxonomy import TAXONOMY
 from reward_actors.scoring.no_reference import OURS
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.metrics import differences, measure, read_object, read_text
+from envs.language.reading import read_object, read_text
+from envs.metrics import differences, measure
 from envs.taxonomy import TAXONOMY, taxonomy
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import fuzz_answer
-from envs.metrics import read_object
+from envs.language.reading import read_object
 from envs.taxonomy import TAXONOMY
 
 

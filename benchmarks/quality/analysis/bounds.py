@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import log_ndtr
 
 from envs.language.posterior import Posterior
-from envs.metrics import Reading
+from envs.language.reading import Reading
 from envs.taxonomy import Degradation, Key, Taxonomy
 
 DELTAS = (0.1, 0.05, 0.01)

@@ -16,7 +16,8 @@ import numpy as np
 from benchmarks.quality.sources.predictions import Answered
 from envs.bootstrap import ratio_interval
 from envs.language import posterior
-from envs.metrics import Reading, differences, measure
+from envs.language.reading import Reading
+from envs.metrics import differences, measure
 from envs.taxonomy import Degradation, Key, Taxonomy
 
 ESTIMATORS: Mapping[str, Callable[[Key, np.ndarray], float]] = {
@@ -138,7 +139,7 @@ def _believed(truths, answers: Sequence[Answered], taxonomy: Taxonomy) -> list[t
         (sample, taxonomy.keys[belief.key], true, belief.density)
         for sample, (truth, answer) in enumerate(zip(truths, answers, strict=True))
         for belief in answer.posteriors
-        if (true := _true(truth, answer, belief)) is not None and not posterior.is_class(taxonomy.keys[belief.key])
+        if (true := _true(truth, answer, belief)) is not None and not taxonomy.keys[belief.key].is_class
     ]
 
 

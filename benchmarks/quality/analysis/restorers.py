@@ -7,7 +7,7 @@ resolution and low light. Haze fixes every pixel: there the closed form is alrea
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +15,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.quality import classical
 from benchmarks.quality.report.tables import type_name
 from configs import UserError
 from configs.schema import Config
 from envs.bootstrap import mean_interval
 from envs.corpus.reader import read_samples
+from envs.degradations import PHENOMENA, physics
 from envs.types import Sample
 from envs.world import world_taxonomy
 from reward_actors.priors.base import load_prior
@@ -29,7 +29,6 @@ from reward_actors.restoration.running_batch import restore_batch, to_uint8
 from reward_actors.scoring.scorer import psnr
 
 WITHIN = 0.1
-ABOVE = ("blur", "low_resolution", "low_light")
 
 
 def run(config: Config) -> dict:
@@ -55,7 +54,7 @@ def run(config: Config) -> dict:
         types[kind] = compare(
             kind,
             [psnr(s.degraded, s.clean) for s in chosen],
-            {name: _classical(method, chosen) for name, method in classical.methods(kind).items()},
+            {name: _classical(method, chosen) for name, method in physics(kind).classical().items()},
             {name: [column[i] for i in rows] for name, column in restored.items()},
         )
     figures = {"samples": len(samples), "seconds": seconds, "types": types}
@@ -88,7 +87,7 @@ def compare(
         "best_classical": best,
         "restorers": cells,
         "best_restorer": winner,
-        "meets_bar": bool(gain > 0 if kind in ABOVE else gain >= -WITHIN),
+        "meets_bar": bool(gain > 0 if kind in PHENOMENA and PHENOMENA[kind].has_null_space else gain >= -WITHIN),
     }
 
 
@@ -99,7 +98,7 @@ def _restore(prior, restorer, samples: Sequence[Sample], capacity: int) -> list[
     return [psnr(to_uint8(picture), sample.clean) for picture, sample in zip(restored, samples, strict=True)]
 
 
-def _classical(method: classical.Method, samples: Sequence[Sample]) -> list[float]:
+def _classical(method: Callable, samples: Sequence[Sample]) -> list[float]:
     return [psnr(to_uint8(method(s.degraded, s.degradation)), s.clean) for s in samples]
 
 

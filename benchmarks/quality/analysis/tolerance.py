@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-from envs.metrics import Reading
+from envs.language.reading import Reading
 from envs.taxonomy import Degradation
 
 MEASURES = ("psnr", "ssim", "lpips")

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.quality.report import style
 from benchmarks.quality.report.tables import NAMES, type_name
-from envs.metrics import Reading
+from envs.language.reading import Reading
 from envs.taxonomy import Degradation, Taxonomy
 
 Figure = tuple[str, list[dict]]

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from envs.degradations import PHENOMENA
+
 NAMES = {"t_acc": "T-Acc", "t_f1": "T-F1", "j_acc": "J-Acc", "p_abs": "P-Abs", "p_rel": "P-Rel"}
-TYPES = {"haze": "haze", "low_light": "low light", "blur": "blur", "low_resolution": "low resolution"}
 SETS = {"set_precision": "set precision", "set_recall": "set recall", "set_f1": "set F1"}
 """Shown where several degradations may be there at once."""
 LOWER_IS_BETTER = ("p_abs", "p_rel")
@@ -18,7 +19,7 @@ Rows = list[list[str]]
 
 def type_name(kind: str) -> str:
     """`low light`; the parts of a composite joined by ` + `; anything else as it is."""
-    return " + ".join(TYPES.get(part, part) for part in kind.split("+"))
+    return " + ".join(PHENOMENA[part].title if part in PHENOMENA else part for part in kind.split("+"))
 
 
 def understanding(summary: Mapping, keys: bool = True) -> Rows:

@@ -30,7 +30,7 @@ from configs.schema import Config
 from envs.corpus.generate import encode
 from envs.corpus.reader import CorpusSplit
 from envs.language import zero_shot
-from envs.metrics import Reading, read_text
+from envs.language.reading import Reading, read_free_text, read_text
 from envs.observation import QUESTION, views
 from envs.taxonomy import Taxonomy
 from envs.types import Sample
@@ -96,7 +96,7 @@ def ask(config: Config, samples: CorpusSplit, taxonomy: Taxonomy, folder: Path) 
 def _read(reply: Reply, question: Question, taxonomy: Taxonomy) -> Answered:
     if reply.refused:
         return Answered(reply.text, Reading(reason="refused"))
-    return Answered(reply.text, (read_text if question.trained else zero_shot.read)(reply.text, taxonomy))
+    return Answered(reply.text, (read_text if question.trained else read_free_text)(reply.text, taxonomy))
 
 
 def _request(config: Config, question: Question, sample: Sample) -> tuple[str, list[dict]]:

@@ -14,8 +14,7 @@ from configs import UserError
 from configs.schema import Config
 from envs import world as policy_world
 from envs.corpus.reader import CorpusSplit
-from envs.language import zero_shot
-from envs.metrics import read_text
+from envs.language.reading import read_free_text, read_text
 from envs.taxonomy import Taxonomy
 from envs.types import Completion, Prompt
 
@@ -46,7 +45,7 @@ def ask(config: Config, source: Source, samples: CorpusSplit, taxonomy: Taxonomy
 
     A trained policy's answers come with the posteriors of their numbers.
     """
-    read = read_text if source.trained else zero_shot.read
+    read = read_text if source.trained else read_free_text
     found = asyncio.run(_sample(config, source, samples))
     return {
         sample_id: Answered(made.text, read(made.text, taxonomy), made.posteriors) for sample_id, made in found.items()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from configs import UserError
 from envs.language.posterior import Posterior
-from envs.metrics import Reading, read_object, read_text
+from envs.language.reading import Reading, read_object, read_text
 from envs.taxonomy import Taxonomy
 
 

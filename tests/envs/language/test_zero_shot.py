@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from envs.language import zero_shot
+from envs.language import reading, zero_shot
 from envs.language.answer import write
 from envs.taxonomy import TAXONOMY, taxonomy
 
@@ -27,7 +27,7 @@ OBJECT = '{"type": "blur", "values": {"sigma": 2.0}}'
     ],
 )
 def test_the_first_object_with_type_and_values_is_the_answer(text):
-    assert zero_shot.read(text, TAXONOMY).degradation == BLUR
+    assert reading.read_free_text(text, TAXONOMY).degradation == BLUR
 
 
 @pytest.mark.parametrize(
@@ -47,15 +47,15 @@ def test_the_first_object_with_type_and_values_is_the_answer(text):
     ],
 )
 def test_what_is_no_answer_is_told_why(text, reason):
-    reading = zero_shot.read(text, TAXONOMY)
-    assert (reading.degradation, reading.reason) == (None, reason)
+    found = reading.read_free_text(text, TAXONOMY)
+    assert (found.degradation, found.reason) == (None, reason)
 
 
 @pytest.mark.parametrize("unit", ["{", '{"a":', '{"a":[', '{"a":1,', '{"":{},', "[", '{"type":"blur","values":{"":'])
 def test_the_longest_texts_are_read_in_a_moment(unit):
-    text = (unit * zero_shot.MAX_CHARACTERS)[: zero_shot.MAX_CHARACTERS]
+    text = (unit * reading.MAX_CHARACTERS)[: reading.MAX_CHARACTERS]
     began = time.thread_time()
-    assert zero_shot.read(text, TAXONOMY).degradation is None
+    assert reading.read_free_text(text, TAXONOMY).degradation is None
     assert time.thread_time() - began < 5  # what looks back at every bracket takes minutes
 
 
@@ -73,4 +73,4 @@ def test_the_question_is_made_from_the_taxonomy(world):
 def test_the_example_in_the_question_is_itself_a_valid_answer():
     world = taxonomy(camera=True, transmission_grid=3)
     example = json.loads(zero_shot.question(world, ["image"]).splitlines()[-1])
-    assert zero_shot.read(json.dumps(example), world).degradation is not None
+    assert reading.read_free_text(json.dumps(example), world).degradation is not None

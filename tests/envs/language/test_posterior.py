@@ -27,8 +27,8 @@ def test_the_three_readings_of_a_lopsided_density():
 def test_integers_have_no_mean():
     found = density(SCALE, _2=0.6, _8=0.4)
     assert posterior.mean(SCALE, found) == 2
-    assert posterior.is_class(SCALE)
-    assert not posterior.is_class(SIGMA)
+    assert SCALE.is_class
+    assert not SIGMA.is_class
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.3, 3))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from envs.degradations import MODULES, QUANTISATION, closed_form, degrade, project, quantise, sample
+from envs.degradations import PHENOMENA, QUANTISATION, closed_form, degrade, project, quantise, sample
 from envs.degradations.blur import spectrum
 from envs.degradations.common import dct2, idct2
 from envs.degradations.low_resolution import reduction
@@ -37,7 +37,7 @@ def degradations(draw, world=TAXONOMY, type_name=None):
         key.name for key in kind.keys
     }:  # a random matrix need not be a camera: draw what cameras are
         rng = np.random.default_rng(draw(st.integers(0, 99)))
-        values["camera"] = MODULES["low_light"].sample(rng, 128, kind)["camera"]
+        values["camera"] = PHENOMENA["low_light"].sample(rng, 128, kind)["camera"]
     return world.degradation(kind.name, values)
 
 
@@ -48,7 +48,7 @@ def degradations(draw, world=TAXONOMY, type_name=None):
 def test_blur_is_scipy_s_gaussian_filter_with_mirrored_borders(photo, sigma, size):
     x = picture(photo, *size)
     blur = TAXONOMY.degradation("blur", {"sigma": sigma})
-    found = MODULES["blur"].degrade(x, {"sigma": torch.tensor([blur["sigma"]])})
+    found = PHENOMENA["blur"].degrade(x, {"sigma": torch.tensor([blur["sigma"]])})
     wanted = [gaussian_filter(c.astype(np.float64), blur["sigma"], mode="reflect") for c in x[0].numpy()]
     np.testing.assert_allclose(found[0].numpy(), np.stack(wanted), atol=2e-6)
 
@@ -60,7 +60,7 @@ def test_low_resolution_is_torch_s_antialiased_bicubic_enlarged_by_replication(p
         0, 1
     )
     rows, columns = (torch.arange(n) * m // n for n, m in zip(size, small.shape[-2:], strict=True))
-    found = MODULES["low_resolution"].degrade(x, {"scale": torch.tensor([float(scale)])})
+    found = PHENOMENA["low_resolution"].degrade(x, {"scale": torch.tensor([float(scale)])})
     torch.testing.assert_close(found, small[..., rows[:, None], columns], atol=2e-6, rtol=0)
     if all(n % scale == 0 for n in size):
         torch.testing.assert_close(found, F.interpolate(small, size, mode="nearest"), atol=2e-6, rtol=0)
@@ -69,7 +69,7 @@ def test_low_resolution_is_torch_s_antialiased_bicubic_enlarged_by_replication(p
 @given(light=st.floats(0.3, 1.0), t=st.floats(0.05, 1.0), size=SIZES)
 def test_haze_is_the_scattering_equation(photo, light, t, size):
     x = picture(photo, *size)
-    found = MODULES["haze"].degrade(
+    found = PHENOMENA["haze"].degrade(
         x, {"atmospheric_light": torch.tensor([light]), "transmission": torch.tensor([t])}
     )
     torch.testing.assert_close(found, t * x + light * (1 - t), atol=1e-6, rtol=0)
@@ -78,13 +78,13 @@ def test_haze_is_the_scattering_equation(photo, light, t, size):
 @given(gamma=st.floats(1.0, 5.0), gain=st.floats(0.005, 1.0))
 def test_low_light_without_a_camera_is_gain_times_power(photo, gamma, gain):
     x = picture(photo, 33, 20)
-    found = MODULES["low_light"].degrade(x, {"gamma": torch.tensor([gamma]), "gain": torch.tensor([gain])})
+    found = PHENOMENA["low_light"].degrade(x, {"gamma": torch.tensor([gamma]), "gain": torch.tensor([gain])})
     np.testing.assert_allclose(found.numpy(), gain * x.numpy() ** np.float32(gamma), atol=1e-6)
 
 
 def test_a_camera_matrix_leaves_white_white():
     kind = FULL["low_light"]
-    values = MODULES["low_light"].sample(np.random.default_rng(0), 128, kind)
+    values = PHENOMENA["low_light"].sample(np.random.default_rng(0), 128, kind)
     dark = FULL.degradation("low_light", {**values, "gain": 0.5})
     y = degrade(torch.ones(1, 3, 4, 4), [dark])
     torch.testing.assert_close(y, torch.full_like(y, 0.5), atol=0.6 / 255, rtol=0)
@@ -167,8 +167,8 @@ def test_blur_is_its_own_adjoint(sigma, size):
     x = torch.rand(1, 3, *size, requires_grad=True)
     v = torch.rand(1, 3, *size)
     values = {"sigma": torch.tensor([sigma])}
-    (adjoint,) = torch.autograd.grad(MODULES["blur"].degrade(x, values), x, v)
-    torch.testing.assert_close(adjoint, MODULES["blur"].degrade(v, values), atol=1e-5, rtol=0)
+    (adjoint,) = torch.autograd.grad(PHENOMENA["blur"].degrade(x, values), x, v)
+    torch.testing.assert_close(adjoint, PHENOMENA["blur"].degrade(v, values), atol=1e-5, rtol=0)
 
 
 @given(scale=st.integers(2, 8), size=SIZES)
@@ -200,7 +200,7 @@ def test_an_exact_projection_satisfies_the_data_and_changes_nothing_the_second_t
     level = torch.tensor([1.0])
     once = project(x.flip(-1), y, [degradation], level)
     values = {key: torch.tensor([value]) for key, value in degradation.values}
-    again = MODULES[type_name].degrade(once, values)
+    again = PHENOMENA[type_name].degrade(once, values)
     slack = 0.5 / 255 if type_name == "low_light" else 0.0  # low light: anything that quantises to y
     assert (again.clamp(0, 1) - y).abs().max() <= slack + 2e-4
     torch.testing.assert_close(project(once, y, [degradation], level), once, atol=2e-4, rtol=0)
@@ -254,4 +254,4 @@ def test_the_closed_form_at_true_parameters_beats_the_degraded_picture(photo, ty
 
 def degrade_unquantised(x, degradation):
     values = {key: torch.tensor([value], dtype=torch.float32) for key, value in degradation.values}
-    return MODULES[degradation.type].degrade(x, values)
+    return PHENOMENA[degradation.type].degrade(x, values)

@@ -5,9 +5,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from benchmarks.quality import blind, classical
 from envs.corpus.generate import degrade
-from envs.degradations import low_light
+from envs.degradations import haze, low_light, low_resolution, physics
 from envs.taxonomy import TAXONOMY
 from reward_actors.scoring.scorer import psnr
 
@@ -23,21 +22,21 @@ TRUTHS = {
 def test_every_method_restores_and_blindness_costs(photo, kind):
     truth = TAXONOMY.degradation(kind, TRUTHS[kind])
     degraded = degrade(photo, truth)
-    before, unseeing = psnr(degraded, photo), psnr(blind.restore(degraded, kind), photo)
+    before, unseeing = psnr(degraded, photo), psnr(physics(kind).blind(degraded), photo)
     assert unseeing > before + 0.2
-    for name, method in classical.methods(kind).items():
+    for name, method in physics(kind).classical().items():
         restored = method(degraded, truth)
         assert restored.dtype == np.float32
         assert psnr(restored, photo) > before + 0.4, name
-    assert psnr(classical.restore(degraded, truth), photo) >= unseeing
+    assert psnr(physics(kind).restore_classically(degraded, truth), photo) >= unseeing
 
 
 def test_total_variation_stays_inside_what_the_data_allow(photo):
     truth = TAXONOMY.degradation("low_light", TRUTHS["low_light"])
     degraded = degrade(photo, truth)
-    restored = torch.tensor(classical.total_variation(degraded, truth)).permute(2, 0, 1)[None]
+    restored = torch.tensor(low_light.PHENOMENON.total_variation(degraded, truth)).permute(2, 0, 1)[None]
     values = {key: torch.tensor([number]) for key, number in truth.values}
-    again = 255 * low_light.degrade(restored, values)[0].permute(1, 2, 0).numpy()
+    again = 255 * low_light.PHENOMENON.degrade(restored, values)[0].permute(1, 2, 0).numpy()
     assert np.abs(again - degraded).max() <= 0.5 + 1e-3  # half a grey level: rounding would give the data back
 
 
@@ -45,25 +44,25 @@ def test_total_variation_stays_inside_what_the_data_allow(photo):
 def test_the_cells_of_an_enlarged_picture_can_be_seen(photo, scale):
     """Counting replicated rows and columns finds the grid that bicubic enlargement at the true scale uses."""
     truth = TAXONOMY.degradation("low_resolution", {"scale": scale})
-    degraded = degrade(photo, truth)
-    np.testing.assert_allclose(blind.visible_cells(degraded), classical.bicubic(degraded, truth), atol=1e-6)
+    degraded, operator = degrade(photo, truth), low_resolution.PHENOMENON
+    np.testing.assert_allclose(operator.blind(degraded), operator.bicubic(degraded, truth), atol=1e-6)
 
 
 def test_cells_are_the_pixels_that_replication_repeats():
     small = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     rows, columns = np.arange(13) * 5 // 13, np.arange(17) * 7 // 17
-    np.testing.assert_array_equal(classical.cells(small[rows][:, columns], 5, 7), small)
+    np.testing.assert_array_equal(low_resolution.cells(small[rows][:, columns], 5, 7), small)
 
 
 def test_the_guided_filter_keeps_an_edge_that_a_box_would_smear():
     step = np.zeros((32, 32), np.float32)
     step[:, 16:] = 1
     noisy = step + 0.1 * np.random.default_rng(0).standard_normal(step.shape).astype(np.float32)
-    guided, box = blind.guided_filter(step, noisy, 7, 1e-3), ndimage.uniform_filter(noisy, 7)
+    guided, box = haze.guided_filter(step, noisy, 7, 1e-3), ndimage.uniform_filter(noisy, 7)
     assert np.abs(guided - step).mean() < np.abs(noisy - step).mean() / 3
     assert np.abs(guided - step)[:, 14:18].mean() < np.abs(box - step)[:, 14:18].mean() / 3
 
 
 def test_a_composite_has_the_closed_form_and_no_blind_method(photo):
-    assert list(classical.methods("haze+blur")) == ["closed form"]
-    np.testing.assert_allclose(blind.restore(photo, "haze+blur"), photo / np.float32(255))
+    assert list(physics("haze+blur").classical()) == ["closed form"]
+    np.testing.assert_allclose(physics("haze+blur").blind(photo), photo / np.float32(255))

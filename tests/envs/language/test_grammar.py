@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from envs.language import grammar, zero_shot
+from envs.language import grammar, reading
 from envs.language.answer import Answer, parse, write
 from envs.taxonomy import taxonomy
 
@@ -92,7 +92,7 @@ def test_the_json_of_every_answer_is_admitted_and_nothing_else(world, tokenizer)
         tokens = tokenizer.encode(text, add_special_tokens=False)
         found.reset()
         assert found.validate_tokens(tokens) == len(tokens)
-        assert zero_shot.read(text, world).degradation == truth
+        assert reading.read_free_text(text, world).degradation == truth
         assert len(text) <= grammar.longest(world)
     other = tokenizer.encode('{"type": "fog"', add_special_tokens=False)
     found.reset()

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.degradations import MODULES, closed_form, degrade, project, quantise, sample
+from envs.degradations import PHENOMENA, closed_form, degrade, project, quantise, sample
 from envs.environment import OfflineEnvironment
 from envs.language.answer import REASONS, Answer, Invalid, answer_tokens, parse, rationale, severities, write
-from envs.metrics import differences, measure, read_object, read_text
-from envs.taxonomy import PHYSICAL_ORDER, TAXONOMY, taxonomy, turns
+from envs.language.reading import read_object, read_text
+from envs.metrics import differences, measure
+from envs.taxonomy import TAXONOMY, taxonomy, turns
 from envs.types import Completion, Gated, Prompt, RewardQuery
 
 torch.set_num_threads(1)
@@ -54,7 +55,7 @@ def test_pairs_and_triples_are_all_there_once_in_physical_order():
     assert len(TRIPLES.types) == 4 + 6 + 4
     assert PAIRS.singles == TRIPLES.singles == TAXONOMY.types
     for kind in TRIPLES.types:
-        assert list(kind.parts) == sorted(set(kind.parts), key=PHYSICAL_ORDER.index)
+        assert list(kind.parts) == sorted(set(kind.parts), key=lambda name: PHENOMENA[name].place)
         assert [key for key in kind.keys] == [key for part in kind.parts for key in TAXONOMY[part].keys]
     assert len({world.fingerprint() for world in (TAXONOMY, PAIRS, TRIPLES)}) == 3
     with pytest.raises(ValueError, match="1 .. 3"):
@@ -148,7 +149,7 @@ def test_a_composite_is_its_parts_one_after_the_other_rounded_once(photo, truth,
     x = as_batch(photo, *size)
     exact = x
     for part in truth.parts:
-        exact = MODULES[part.type].degrade(exact, {k: torch.tensor([v]) for k, v in part.values})
+        exact = PHENOMENA[part.type].degrade(exact, {k: torch.tensor([v]) for k, v in part.values})
     torch.testing.assert_close(degrade(x, [truth]), quantise(exact), atol=1e-6, rtol=0)
 
 
@@ -218,7 +219,7 @@ def test_blur_and_reduction_are_one_matrix_per_dimension(photo):
     x = 0.25 + as_batch(photo, n, n) / 2
     y = degrade(x, [truth])
     impulses = torch.eye(n * n).reshape(n * n, 1, n, n).expand(-1, 3, -1, -1)
-    blurred = MODULES["blur"].degrade(impulses, {"sigma": torch.full((n * n,), 1.2)})[:, 0]
+    blurred = PHENOMENA["blur"].degrade(impulses, {"sigma": torch.full((n * n,), 1.2)})[:, 0]
     small = F.interpolate(blurred[:, None], (n // 2, n // 2), mode="bicubic", antialias=True)
     operator = small.reshape(n * n, -1).T.double().numpy()
     seen = y[0, 0, ::2, ::2].reshape(-1).double().numpy()

@@ -13,7 +13,7 @@ from envs.types import Completion, Prompt, RewardQuery
 
 torch.set_num_threads(1)
 WORLD = taxonomy(camera=True)
-RGB_TO_XYZ = low_light._RGB_TO_XYZ.double().numpy()
+RGB_TO_XYZ = low_light.RGB_TO_XYZ.astype(np.float64)
 
 
 def seen_through(camera):
@@ -75,7 +75,7 @@ def test_without_quantisation_the_camera_is_undone_exactly(photo):
     x = as_batch(photo)
     for seed in range(4):
         values = {key: torch.tensor([value]) for key, value in dark(seed, gain=0.9).values}
-        y = low_light.degrade(x.double(), {key: value.double() for key, value in values.items()})
+        y = low_light.PHENOMENON.degrade(x.double(), {key: value.double() for key, value in values.items()})
         inverse = torch.linalg.inv(torch.tensor(seen_through(dark(seed, gain=0.9)["camera"])))
         linear = torch.einsum("ij,bjhw->bihw", inverse, y / values["gain"].double())
         torch.testing.assert_close(linear, x.double() ** values["gamma"].double(), atol=1e-6, rtol=0)

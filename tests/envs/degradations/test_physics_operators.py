@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.fft import dctn, idctn
 from scipy.ndimage import gaussian_filter
 
-from envs.degradations import MODULES, blur, closed_form, degrade, low_light, project, quantise
+from envs.degradations import PHENOMENA, blur, closed_form, degrade, project, quantise
 from envs.degradations.low_resolution import reduction
 from envs.taxonomy import TAXONOMY, taxonomy
 
@@ -31,7 +31,7 @@ def pictures(seed, height, width, count=1):
 
 
 def camera_matrix(seed):
-    return low_light.sample(np.random.default_rng(seed), 64, CAMERA["low_light"])["camera"]
+    return PHENOMENA["low_light"].sample(np.random.default_rng(seed), 64, CAMERA["low_light"])["camera"]
 
 
 def column(number):
@@ -44,7 +44,7 @@ def column(number):
 @given(sigma=whole("sigma"), size=SIZES, seed=st.integers(0, 9))
 def test_blur_is_scipy_s_over_the_whole_range_though_the_kernel_outgrows_the_picture(sigma, size, seed):
     x = pictures(seed, *size)
-    found = blur.degrade(x, {"sigma": column(sigma)})[0]
+    found = PHENOMENA["blur"].degrade(x, {"sigma": column(sigma)})[0]
     exact = float(np.float32(sigma))
     wanted = [gaussian_filter(c, exact, mode="reflect", truncate=4.0) for c in x[0].double().numpy()]
     np.testing.assert_allclose(found, np.stack(wanted), atol=3e-6)
@@ -53,7 +53,7 @@ def test_blur_is_scipy_s_over_the_whole_range_though_the_kernel_outgrows_the_pic
 @given(sigma=whole("sigma"), size=SIZES)
 def test_blur_truncated_at_four_sigma_differs_from_the_untruncated_by_under_a_tenth_of_a_grey_level(sigma, size):
     x = pictures(0, *size)
-    found = blur.degrade(x, {"sigma": column(sigma)})[0]
+    found = PHENOMENA["blur"].degrade(x, {"sigma": column(sigma)})[0]
     wanted = [gaussian_filter(c, float(np.float32(sigma)), mode="reflect", truncate=9.0) for c in x[0].double().numpy()]
     assert np.abs(found.numpy() - np.stack(wanted)).max() < 0.1 / 255
 
@@ -63,13 +63,14 @@ def test_blur_is_diagonal_in_the_cosine_transform_of_scipy(sigma, size):
     x = pictures(1, *size)[0].double().numpy()
     gains = blur.spectrum(column(sigma), *size)[0, 0].double().numpy()
     wanted = idctn(gains * dctn(x, axes=(1, 2), norm="ortho"), axes=(1, 2), norm="ortho")
-    np.testing.assert_allclose(blur.degrade(pictures(1, *size), {"sigma": column(sigma)})[0], wanted, atol=3e-6)
+    blurred = PHENOMENA["blur"].degrade(pictures(1, *size), {"sigma": column(sigma)})
+    np.testing.assert_allclose(blurred[0], wanted, atol=3e-6)
 
 
 @given(light=whole("atmospheric_light"), t=whole("transmission"), size=SIZES)
 def test_haze_is_the_scattering_equation_in_numpy(light, t, size):
     x = pictures(2, *size)
-    found = MODULES["haze"].degrade(x, {"atmospheric_light": column(light), "transmission": column(t)})
+    found = PHENOMENA["haze"].degrade(x, {"atmospheric_light": column(light), "transmission": column(t)})
     np.testing.assert_allclose(found, t * x.double().numpy() + light * (1 - t), atol=1e-6)
 
 
@@ -84,8 +85,8 @@ def test_low_light_is_gamma_then_camera_then_gain_in_numpy(gamma, gain, size, se
     matrix /= matrix.sum(1, keepdims=True)
     values = {"gamma": column(gamma), "gain": column(gain)}
     linear = x[0].double().numpy() ** float(np.float32(gamma))
-    np.testing.assert_allclose(low_light.degrade(x, values)[0], gain * linear, atol=2e-6)
-    found = low_light.degrade(x, {**values, "camera": column(camera.tolist())})[0]
+    np.testing.assert_allclose(PHENOMENA["low_light"].degrade(x, values)[0], gain * linear, atol=2e-6)
+    found = PHENOMENA["low_light"].degrade(x, {**values, "camera": column(camera.tolist())})[0]
     np.testing.assert_allclose(found, gain * np.einsum("ij,jhw->ihw", matrix, linear), atol=2e-6)
 
 
@@ -112,7 +113,7 @@ def test_what_is_seen_is_rounded_to_the_nearest_of_256_levels(world, data, size)
         values["camera"] = camera_matrix(7)
     degradation = world.degradation(kind.name, values)
     x = pictures(4, *size)
-    exact = MODULES[kind.name].degrade(x, {key: column(value) for key, value in degradation.values})
+    exact = PHENOMENA[kind.name].degrade(x, {key: column(value) for key, value in degradation.values})
     levels = degrade(x, [degradation]) * 255
     torch.testing.assert_close(levels, levels.round(), atol=1e-4, rtol=0)
     assert (levels - exact.clamp(0, 1) * 255).abs().max() <= 0.5 + 1e-4
@@ -127,8 +128,8 @@ def test_linear_operators_satisfy_the_identity_of_the_adjoint(sigma, scale, size
     x, v = pictures(5, *size).requires_grad_(), pictures(6, *size)
     cells = [max(1, round(n / scale)) for n in size]
     operators = {
-        "blur": lambda x: blur.degrade(x, {"sigma": column(sigma)}),
-        "haze": lambda x: MODULES["haze"].degrade(x, {"atmospheric_light": column(0.0), "transmission": column(0.3)}),
+        "blur": lambda x: PHENOMENA["blur"].degrade(x, {"sigma": column(sigma)}),
+        "haze": lambda x: PHENOMENA["haze"].degrade(x, {"atmospheric_light": column(0.0), "transmission": column(0.3)}),
         "reduction": lambda x: F.interpolate(x, cells, mode="bicubic", antialias=True),
     }
     for name, operator in operators.items():
@@ -170,7 +171,7 @@ def test_whatever_the_estimate_its_projection_degrades_to_the_data(data, size):
     y = degrade(pictures(9, *size), [truth])
     found = project(pictures(10, *size), y, [truth], torch.tensor([1e3]))
     values = {key: column(value) for key, value in truth.values}
-    error = (MODULES[kind.name].degrade(found, values) - y) * 255
+    error = (PHENOMENA[kind.name].degrade(found, values) - y) * 255
     if kind.name == "low_light":
         assert error.abs().max() <= 0.5 + 0.01
     else:
