@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from service import pictures, uploads
 from service.admission import SECONDS, NoRoomError, Room
 from service.engine import Service, Unanswered
 from service.pictures import Upload
-from service.pixels import PIXELS, reduced, to_photo
+from service.pixels import reduced, to_photo
 
 PAGE = Path(__file__).parent / "page.html"
 
@@ -131,7 +130,8 @@ class Ingress:
 def describe(taxonomy: Taxonomy) -> list[dict]:
     """The keys of every type, as JSON. pixels: whether they count those of a picture."""
 
-    def told(key: Key) -> dict:
-        return asdict(key) | {"shape": list(key.shape), "pixels": key.name in PIXELS}
+    def as_json(key: Key) -> dict:
+        numbers = {name: getattr(key, name) for name in ("name", "unit", "low", "high", "step")}
+        return numbers | {"shape": list(key.shape), "pixels": key.in_pixels}
 
-    return [{"type": kind.name, "keys": [told(key) for key in kind.keys]} for kind in taxonomy.types]
+    return [{"type": kind.name, "keys": [as_json(key) for key in kind.keys]} for kind in taxonomy.types]
