@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from envs.corpus.photos import UNREADABLE
+from envs.pictures import UNREADABLE
 from envs.types import Sample
 
 MAX_BYTES = 16 * 2**20

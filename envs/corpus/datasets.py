@@ -9,9 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from configs import UserError
+from envs.pictures import SUFFIXES
 
 SPLITS = ("train", "val", "test")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 BUNDLED = Path(__file__).parents[1] / "bundled"
 _PACKAGED = (  # photo_id, files, split, licence, author; shipped weights never saw the test photos
     ("astronaut", ("skimage/data/astronaut.png",), "train", "public domain", "NASA"),

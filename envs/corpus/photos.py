@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import struct
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from configs import UserError
 from envs.corpus import near_duplicates
 from envs.corpus.datasets import BUNDLED, SPLITS, SUFFIXES, Photo, candidates
+from envs.pictures import UNREADABLE, open_picture, read_picture
 
 __all__ = ["BUNDLED", "SPLITS", "SUFFIXES", "UNREADABLE", "Photo", "find_photos", "read_photo", "scan_photos"]
 
-UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
-"""What Pillow raises on a picture that is damaged, or none."""
 _THUMBNAIL = (64, 64)  # a JPEG is decoded at the least size that is no smaller
 
 
@@ -68,16 +64,15 @@ def scan_photos(spec: str, seed: int = 0, min_side: int = 64) -> tuple[list[Phot
 
 
 def read_photo(path: Path) -> np.ndarray:
-    """The picture upright, uint8 RGB (H, W, 3)."""
-    with Image.open(path) as image:
-        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    """The picture upright in sRGB, uint8 (H, W, 3)."""
+    return read_picture(path)
 
 
 def _look(photo: Photo, min_side: int) -> _Seen | str:
     """What is remembered of a picture, or why it cannot be used. Decodes it (a JPEG at a small size)."""
     try:
         content = photo.path.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
+        with open_picture(content) as image:
             side = min(image.size)
             image.draft("RGB", _THUMBNAIL)
             look = near_duplicates.look(image)

@@ -120,7 +120,7 @@ def test_the_slurm_script_ends_where_the_head_of_its_cluster_does_not_start(tmp_
     ],
 )
 def test_make_installs_what_is_asked_for_unless_it_is_there(tmp_path, installed, target, installs):
-    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "install").mkdir(parents=True)
     (tmp_path / ".venv").mkdir()
     for name in ("pyproject.toml", "configs/install/install.sh", "configs/install/torchvision_schemas.py"):
         (tmp_path / name).touch()

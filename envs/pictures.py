@@ -1,0 +1,105 @@
+"""Reads picture files as a person sees them: upright, in sRGB, opaque, 8 bits a channel."""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageCms, ImageOps
+
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif",
+)  # fmt: skip
+UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError, cv2.error)
+"""What reading raises on a file that is damaged, or no picture."""
+_SRGB = ImageCms.createProfile("sRGB")
+
+
+def read_picture(source: Path | bytes, formats: tuple[str, ...] | None = None) -> np.ndarray:
+    """Reads a picture file, or the bytes of one.
+
+    Exif orientation is applied, an ICC profile is converted to sRGB, transparency is laid over white. Gray of 16 bits
+    is divided by 257; floats are intensities of 0 to 1, or of 0 to 255 (65,535) where one of them exceeds 1 (255). Of
+    an animation the first frame is read.
+
+    Args:
+        formats: Pillow's names of the formats to accept; None accepts all.
+
+    Returns:
+        uint8 RGB (H, W, 3).
+
+    Raises:
+        One of `UNREADABLE`: it is damaged, no picture, or of another format.
+    """
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    with open_picture(data, formats) as image:
+        image = _to_srgb(ImageOps.exif_transpose(image))
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return np.array(image.convert("RGB"))
+
+
+def open_picture(data: bytes, formats: tuple[str, ...] | None = None) -> Image.Image:
+    """Opens the bytes of a picture without decoding more than must be: what has 8 bits a channel is left to Pillow.
+
+    Raises:
+        One of `UNREADABLE`, here or when the pixels are asked for.
+    """
+    if "HEIF" not in Image.OPEN:
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+    try:
+        image = Image.open(io.BytesIO(data), formats=formats)
+    except Image.UnidentifiedImageError:
+        if formats is None and data[:2] in (b"II", b"MM"):  # TIFF of three channels of 16 bits or floats
+            return Image.fromarray(_with_opencv(data))
+        raise
+    if image.mode.startswith(("I", "F")):
+        upright = ImageOps.exif_transpose(image)
+        return Image.fromarray(_eight_bits(np.asarray(upright)))
+    return image
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    if not profile or image.mode not in ("RGB", "RGBA", "CMYK", "L"):
+        return image
+    try:
+        opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(opened).lower():
+            return image
+        mode = "RGBA" if image.mode == "RGBA" else "RGB"
+        return ImageCms.profileToProfile(image, opened, _SRGB, outputMode=mode)
+    except ImageCms.PyCMSError:  # a damaged profile says nothing: the numbers are taken as sRGB
+        return image
+
+
+def _eight_bits(values: np.ndarray) -> np.ndarray:
+    """Intensities of 16 bits or floats -> uint8. Raises ValueError for floats that are not finite."""
+    if np.issubdtype(values.dtype, np.integer):
+        scale = 255 / 65535 if values.dtype.itemsize == 2 or values.max(initial=0) > 255 else 1
+    else:
+        if not np.isfinite(values).all():
+            raise ValueError("expected finite intensities, got NaN or infinity")
+        most = values.max(initial=0)
+        scale = 255 if most <= 1 else 1 if most <= 255 else 255 / 65535
+    return np.clip(np.rint(values.astype(np.float64) * scale), 0, 255).astype(np.uint8)
+
+
+def _with_opencv(data: bytes) -> np.ndarray:
+    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None:
+        raise Image.UnidentifiedImageError("cannot identify image file")
+    if values.dtype != np.uint8:
+        values = _eight_bits(values)
+    if values.ndim == 2:
+        return np.repeat(values[..., None], 3, axis=2)
+    if values.shape[2] == 4:
+        alpha = values[..., 3:] / 255.0
+        values = np.rint(values[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    return np.ascontiguousarray(values[..., ::-1])
