@@ -10,32 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs import Config, UserError, config_to_yaml, load, run_folder, usage
-from configs import help as document
-from configs import run_folders as runs
-from configs.cluster import connect as cluster
-from configs.cluster import jobs, resources
-from configs.cluster import scaling as control
+from configs import Config, UserError, config_to_yaml, load, run_folder, run_folders
+from configs import help as texts
+from configs.cluster import connect, resources, scaling, submission
+from configs.jobs import jobs
 
-JOBS = {
-    "corpus": ("envs.corpus.build:run", "Build a corpus of degraded photographs with known physics."),
-    "review": ("envs.corpus.review:run", "Write sheets on which people accept or reject a tenth of a corpus."),
-    "prior": ("reward_actors.priors.train:run", "Train the diffusion prior."),
-    "sft": ("learner.sft:run", "Teach the policy the answers of a corpus (the warm start)."),
-    "offline": ("learner.rl.job:run_offline", "Reinforce the policy by restoration, the truth being known."),
-    "online": ("learner.rl.job:run_online", "Reinforce the policy on photographs nobody knows the truth of."),
-    "evaluate": ("benchmarks.quality.evaluate:run", "Measure a policy, or anyone's answers, on a corpus."),
-    "ablate": ("benchmarks.ablate.job:run", "Draw Table 4, Table 5 or Figure 7 of the paper again."),
-    "restore": ("service.restore:run", "Restore one photograph."),
-    "fit-iqa": (
-        "reward_actors.scoring.fit_iqa:run",
-        "Fit no-reference scores to photographs; with steps=N train `rank_iqa` too.",
-    ),
-    "rewards": (
-        "reward_actors.pool.shared.hosting:run",
-        "Host reward actors that several jobs share, until interrupted.",
-    ),
-}
 DASHBOARD = "http://127.0.0.1:8265"
 
 
@@ -66,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Options and settings in any order: argparse alone takes no positionals after an option."""
-    parser = _parser()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = _parser(arguments)
     if "_ARGCOMPLETE" in os.environ:  # the shell asks for completions: answers and exits
         importlib.import_module("argcomplete").autocomplete(parser)
     options, rest = parser.parse_known_args(arguments)
@@ -77,25 +57,24 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _parser() -> argparse.ArgumentParser:
-    plain = argparse.RawDescriptionHelpFormatter
-    names = "\n".join(f"  {name:10}{help}" for name, (_, help) in JOBS.items())
-    parser = argparse.ArgumentParser("duvlm", description=__doc__, epilog=usage.EXAMPLES[""], formatter_class=plain)
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    plain, names = argparse.RawDescriptionHelpFormatter, [job.name for job in texts.runnable()]
+    parser = argparse.ArgumentParser("duvlm", description=__doc__, epilog=texts.EXAMPLES[""], formatter_class=plain)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(name: str, do, help: str, epilog: str = "") -> argparse.ArgumentParser:
         made = commands.add_parser(
-            name, help=help, description=help, epilog=usage.EXAMPLES[name] + epilog, formatter_class=plain
+            name, help=help, description=help, epilog=texts.EXAMPLES[name] + epilog, formatter_class=plain
         )
         made.set_defaults(do=do)
         return made
 
-    settings = f"\n\njobs:\n{names}\n\nsettings (and track=tiny or track=qwen3vl_8b):\n{document.as_help()}"
-    run = command("run", _run, "Run a job here, on a local Ray cluster or one that is joined.", settings)
+    about = texts.for_run(arguments)
+    run = command("run", _run, "Run a job here, on a local Ray cluster or one that is joined.", about)
     resume = command("resume", _resume, "Continue the job of a run's folder, with its settings.")
     submit = command("submit", _submit, "Send a job to a Ray cluster, follow its log, return its status.")
     status = command("status", _status, "List the jobs of a cluster, or the runs in ./runs and their processes.")
-    logs = command("logs", lambda o: jobs.logs(o.id, o.address, o.follow), "Print the log of a job.")
+    logs = command("logs", lambda o: submission.logs(o.id, o.address, o.follow), "Print the log of a job.")
     stop = command("stop", _stop, "Stop a submitted job.")
     scale = command("scale", _scale, "Change the number of actors of a running job.")
     plan = command("plan", _plan, "Split GPUs between the roles of an RL job, by the times of a run.")
@@ -103,13 +82,13 @@ def _parser() -> argparse.ArgumentParser:
     serve = command("serve", _serve, "Restore photographs for a web page and over HTTP, until interrupted.")
     completion = command("completion", _completion, "Print what makes a shell complete duvlm's words.")
     for made in (run, submit):
-        made.add_argument("job", metavar="JOB", help=", ".join(JOBS)).completer = lambda **_: list(JOBS)
+        made.add_argument("job", metavar="JOB", help=", ".join(names)).completer = lambda **_: names
     resume.add_argument("run", metavar="RUN", type=Path, help="folder of the run, as in runs/first/offline")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine only)")
     serve.add_argument("--port", type=int, default=8000, help="(%(default)s)")
     for made in (run, submit, resume, serve):
         words = made.add_argument("settings", metavar="key=value", nargs="*", help="settings, see `duvlm run --help`")
-        words.completer = lambda prefix, **_: usage.completions(prefix)
+        words.completer = lambda prefix, **_: texts.completions(prefix)
     for made in (run, resume):
         made.add_argument("--address", metavar="HOST:PORT", help="Ray cluster to join, instead of a local one")
         made.add_argument("--dry-run", action="store_true", help="print settings and resource plan only")
@@ -137,7 +116,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def _resume(options: argparse.Namespace) -> None:
     _join(options.address)
-    _start(*runs.reopen(options.run, options.settings), options.dry_run)
+    _start(*run_folders.reopen(options.run, options.settings), options.dry_run)
 
 
 def _join(address: str | None) -> None:
@@ -150,37 +129,36 @@ def _start(job: str, config: Config, dry_run: bool) -> None:
     folder = run_folder(config, job)
     if dry_run:
         print(f"{config_to_yaml(config, job)}# {resources.plan(config, job)}\n# writes to {folder}")
-        if cluster.find():
-            cluster.prepare(config, job)
+        if connect.find():
+            connect.prepare(config, job)
         return
-    runs.check_writable(folder)
-    cluster.find()  # before the imports of a job, which take seconds
-    module, _, function = JOBS[job][0].partition(":")
-    getattr(importlib.import_module(module), function)(config)
+    run_folders.check_writable(folder)
+    connect.find()  # before the imports of a job, which take seconds
+    jobs()[job].start(config)
     if job in ("offline", "online"):
         print(importlib.import_module("benchmarks.throughput.page").write_page(folder))
 
 
 def _submit(options: argparse.Namespace) -> int:
-    return jobs.submit(options.job, options.settings, options.address, not options.no_follow)
+    return submission.submit(options.job, options.settings, options.address, not options.no_follow)
 
 
 def _status(options: argparse.Namespace) -> None:
-    rows = jobs.status(options.address) if options.address else [*runs.listing(), *runs.processes()]
+    rows = submission.status(options.address) if options.address else [*run_folders.listing(), *run_folders.processes()]
     for row in rows:
         print("  ".join(map(str, row)))
 
 
 def _scale(options: argparse.Namespace) -> None:
-    request = control.parse_request(options.count)
+    request = scaling.parse_request(options.count)
     _join(options.address)
-    cluster.find()
-    folder = control.scale_rewards(request, options.run)
+    connect.find()
+    folder = scaling.scale_rewards(request, options.run)
     print(f"{folder}: {request} reward actors")
 
 
 def _stop(options: argparse.Namespace) -> None:
-    print("stopped" if jobs.stop(options.id, options.address) else "it had ended before")
+    print("stopped" if submission.stop(options.id, options.address) else "it had ended before")
 
 
 def _plan(options: argparse.Namespace) -> None:
@@ -193,8 +171,8 @@ def _bench(options: argparse.Namespace) -> int:
 
 def _serve(options: argparse.Namespace) -> None:
     config = load("serve", options.settings)
-    cluster.find()
-    importlib.import_module("service.serve").serve(config, options.host, options.port)
+    connect.find()
+    jobs()["serve"].start(config, options.host, options.port)
 
 
 def _completion(options: argparse.Namespace) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 import yaml
 
 from configs.errors import UserError
-from configs.load import JOBS, override, set_tree
+from configs.jobs import jobs
+from configs.load import changed, parse_pair
 from configs.schema import Config
 
 ACTORS = ("RolloutActor", "RewardActor", "LearnerRank", "PoolHost", "ScalingMailbox")
@@ -30,17 +31,15 @@ def reopen(folder: Path, overrides: Sequence[str] = ()) -> tuple[str, Config]:
     if not file.is_file():
         raise UserError(f"resume: expected the folder of a run, with a config.yaml, got {str(folder)!r}")
     text = file.read_text()
-    said = text.partition("\n")[0].removeprefix("# job: ")
-    job = said if said in JOBS else folder.resolve().name
-    if job not in JOBS:
+    first = text.partition("\n")[0].removeprefix("# job: ")
+    job = first if first in jobs() else folder.resolve().name
+    if job not in jobs():
         raise UserError(f"resume: {file} does not say which job it was; use `duvlm run JOB out={folder}`")
-    config, settings = Config(), yaml.safe_load(text)
+    settings = yaml.safe_load(text)
     if not isinstance(settings, dict):
         raise UserError(f"resume: expected the settings of a run in {file}, got {text[:80]!r}")
-    set_tree(config, settings, str(file))
-    config.out, config.resume = str(folder), True
-    override(config, overrides)
-    return job, config
+    config = changed(Config(), settings | {"out": str(folder), "resume": True}, str(file))
+    return job, changed(config, dict(map(parse_pair, overrides)))
 
 
 def check_writable(folder: Path) -> None:
@@ -57,7 +56,7 @@ def check_writable(folder: Path) -> None:
 
 def listing(root: Path = Path("runs")) -> Iterator[tuple[str, str]]:
     """(folder, how far it is) of the runs below `root`, which are NAME/JOB."""
-    for folder in sorted(path for path in root.glob("*/*") if path.name in JOBS):
+    for folder in sorted(path for path in root.glob("*/*") if path.name in jobs()):
         if (folder / "summary.json").exists():
             yield str(folder), "finished"
         elif (step := _last_step(folder / "metrics.jsonl")) is not None:

@@ -1,20 +1,25 @@
-"""Every setting there is, typed, with a sentence each. Importable without torch.
+"""Declares every setting: its type, default, range and a sentence of help. Importable without torch.
 
-One `Config` serves all jobs; `configs.load` merges it with a track's YAML and `key=value`, and checks both.
+One `Config` serves all jobs. OmegaConf merges and types it (`configs.load`); ranges are in the fields' metadata.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any
+import math
+from collections.abc import Iterator
+from dataclasses import Field, dataclass, field, fields, is_dataclass
+from functools import cache
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+ALIASES: dict[str, str] = {}
+"""Earlier names of settings, still understood: {old key: new key}; a setting that is gone maps to an empty text."""
 
 
-def _(
-    default: Any, help: str, low: float | None = None, high: float | None = None, choices: tuple = ()
-) -> Any:
-    metadata = {"help": help, "low": low, "high": high, "choices": choices}
-    if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+def _(default: Any, help: str, low: float | None = None, high: float | None = None) -> Any:
+    """Declares a setting with its default, its help, and for numbers the smallest and largest value."""
+    metadata = {"help": help, "low": low, "high": high}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
@@ -24,15 +29,11 @@ class World:
     camera: bool = _(False, "Low light has its 3x3 camera matrix as a key.")
     transmission_grid: int = _(1, "Transmission is a g x g grid; 1 is a scalar.", 1, 8)
     composites: int = _(1, "Degradations at once, at most.", 1, 3)
-    depth: str = _(
-        "none",
-        "Where haze gets depth: nowhere (even haze), a file beside each photo, or drawn.",
-        choices=("none", "file", "procedural"),
+    depth: Literal["none", "file", "procedural"] = _(
+        "none", "Where haze gets depth: nowhere (even haze), a file beside each photo, or drawn."
     )
     step_scale: float = _(1.0, "Multiplies every non-integer grid step (Figure 7).", 0.1, 100)
-    views: list[str] = _(
-        ["image", "fft", "edge", "log"], "Views the policy sees.", choices=("image", "fft", "edge", "log")
-    )
+    views: list[Literal["image", "fft", "edge", "log"]] = _(["image", "fft", "edge", "log"], "Views the policy sees.")
     rationale: bool = _(True, "Answers begin with the severity in words.")
 
 
@@ -43,10 +44,8 @@ class Rollout:
     gpus: float = _(0.0, "GPUs per engine, which it is spread over; a fraction shares one; 0 is the CPU.", 0, 64)
     group_size: int = _(8, "Completions sampled per prompt (G).", 2, 1024)
     temperature: float = _(1.0, "Sampling temperature of rollouts.", 0.0, 2.0)
-    decoding: str = _(
-        "argmax",
-        "How evaluation and restoration choose an answer; `sample` draws it as a rollout does.",
-        choices=("argmax", "median", "mean", "sample"),
+    decoding: Literal["argmax", "median", "mean", "sample"] = _(
+        "argmax", "How evaluation and restoration choose an answer; `sample` draws it as a rollout does."
     )
     grammar: bool = _(False, "Evaluation and restoration admit well-formed answers only.")
     max_tokens: int = _(64, "Longest completion, tokens.", 8, 4096)
@@ -63,8 +62,8 @@ class Reward:
     max_actors: int = _(0, "Reward actors at most, as the load needs; 0 keeps the number at start.", 0, 4096)
     cpus: float = _(0.25, "CPUs a reward actor reserves of the cluster.", 0, 1024)
     gpus: float = _(0.0, "GPUs per reward actor, fractions allowed.", 0, 1)
-    restorer: str = _(
-        "fast", "How a picture is restored.", choices=("ddnm", "ddnm_plus", "fast", "few", "average", "closed_form")
+    restorer: Literal["ddnm", "ddnm_plus", "fast", "few", "average", "closed_form"] = _(
+        "fast", "How a picture is restored."
     )
     prior: str = _("shipped", "`shipped`, `gaussian`, a folder with a diffusers UNet2DModel, or an ADM file (.pt).")
     steps: int = _(0, "Denoiser steps; 0 is the restorer's own number.", 0, 1000)
@@ -72,10 +71,8 @@ class Reward:
     scorer: list[str] = _(
         ["mse"], "What a restoration is worth: terms NAME, NAME:WEIGHT or NAME:WEIGHT@FILE, see docs/scorers.md."
     )
-    dtype: str = _("float32", "Precision of the prior's network.", choices=("float32", "bfloat16", "float16"))
-    strategy: str = _(
-        "structured", "What earns a reward: see docs/learning.md.", choices=("structured", "naive", "value")
-    )
+    dtype: Literal["float32", "bfloat16", "float16"] = _("float32", "Precision of the prior's network.")
+    strategy: Literal["structured", "naive", "value"] = _("structured", "What earns a reward: see docs/learning.md.")
     pool: str = _("", "Name of a running `rewards` job whose actors are used instead of own ones; empty: own ones.")
     timeout: float = _(120.0, "Seconds without a step after which a reward actor counts as dead.", 1, 86400)
 
@@ -86,7 +83,7 @@ class Learner:
     cpus: float = _(0.25, "CPUs a rank reserves of the cluster.", 0, 1024)
     gpus: float = _(0.0, "GPUs per rank.", 0, 1)
     zero: int = _(2, "DeepSpeed ZeRO stage.", 0, 3)
-    dtype: str = _("float32", "Training precision.", choices=("float32", "bfloat16"))
+    dtype: Literal["float32", "bfloat16"] = _("float32", "Training precision.")
     lr: float = _(1e-3, "Peak learning rate (AdamW).", 0, 1)
     warmup: int = _(50, "Steps of linear warm-up.", 0, 1_000_000)
     batch: int = _(32, "SFT samples per optimiser step, all ranks together.", 1, 65536)
@@ -94,14 +91,11 @@ class Learner:
         1792, "Tokens a rank's forward pass has, at most: sequences times the longest, pictures too.", 1, 100_000_000
     )
     lora: int = _(0, "Rank of LoRA adapters, trained in place of the weights; 0 trains the weights.", 0, 1024)
-    trained: str = _(
-        "all", "Weights that are trained: all; all but the vision tower; the language model's norms; its final norm.",
-        choices=("all", "language", "norms", "final_norm"),
-    )  # fmt: skip
-    memory: list[str] = _(
-        [],
-        "What saves GPU memory: activations are computed twice; the optimiser is on the host.",
-        choices=("checkpointing", "offload"),
+    trained: Literal["all", "language", "norms", "final_norm"] = _(
+        "all", "Weights that are trained: all; all but the vision tower; the language model's norms; its final norm."
+    )
+    memory: list[Literal["checkpointing", "offload"]] = _(
+        [], "What saves GPU memory: activations are computed twice; the optimiser is on the host."
     )
     smooth: float = _(
         0.0,
@@ -120,12 +114,12 @@ class Learner:
 class Grpo:
     prompts: int = _(8, "Prompts per optimiser step.", 1, 65536)
     max_staleness: int = _(1, "Steps by which sampling weights may lag; 0 is strictly on-policy.", 0, 16)
-    loss: str = _("grpo", "Advantages, ratio and average: see docs/learning.md.", choices=("grpo", "dr_grpo", "gspo"))
+    loss: Literal["grpo", "dr_grpo", "gspo"] = _("grpo", "Advantages, ratio and average: see docs/learning.md.")
     clip: list[float] = _([0.2, 0.2], "The probability ratio r counts within 1 - clip[0] .. 1 + clip[1].", 0, 10)
     kl: float = _(0.01, "Weight of the KL to the warm start.", 0, 100)
-    kl_estimator: str = _("k3", "How the KL is estimated from a sampled token.", choices=("k1", "k2", "k3"))
-    importance: str = _(
-        "truncate", "What a learner/rollout weight above its cap becomes.", choices=("off", "truncate", "mask")
+    kl_estimator: Literal["k1", "k2", "k3"] = _("k3", "How the KL is estimated from a sampled token.")
+    importance: Literal["off", "truncate", "mask"] = _(
+        "truncate", "What a learner/rollout weight above its cap becomes."
     )
     refill: int = _(0, "Groups a step whose rewards are all equal, at most, that other prompts replace.", 0, 65536)
     epochs: int = _(1, "Optimiser passes over one batch of groups.", 1, 100)
@@ -140,8 +134,8 @@ class Config:
         0, "Optimiser steps of a training job; 0 is the track's number for the job.", 0, 100_000_000
     )
     resume: bool = _(True, "Continue from the newest checkpoint in the run's folder, if there is one.")
-    trackers: list[str] = _(
-        [], "Trackers beside metrics.jsonl and TensorBoard, as in [wandb,mlflow].", choices=("wandb", "mlflow")
+    trackers: list[Literal["wandb", "mlflow"]] = _(
+        [], "Trackers beside metrics.jsonl and TensorBoard, as in [wandb,mlflow]."
     )
     max_failures: int = _(
         0, "Times a training job that broke starts again by itself, from its newest checkpoint.", 0, 1000
@@ -155,7 +149,7 @@ class Config:
     corpus: str = _("", "Folder of a corpus.")
     probe: str = _("", "Folder of a corpus that an RL job is measured on and never learns from.")
     mix: float = _(0.0, "Share of an online job's prompts that come from corpus= with their truth.", 0, 1)
-    split: str = _("test", "Split to evaluate.", choices=("train", "val", "test"))
+    split: Literal["train", "val", "test"] = _("test", "Split to evaluate.")
     limit: int = _(0, "Samples evaluated, at most; 0 is all.", 0, 100_000_000)
     policy: str = _(
         "shipped",
@@ -164,7 +158,7 @@ class Config:
     )
     endpoint: str = _("", "OpenAI-compatible endpoint to evaluate, as in http://HOST/v1; policy= names its model.")
     before: str = _("", "Policy folder that an evaluation compares with.")
-    study: str = _("", "What `ablate` draws again.", choices=("", "table4", "table5", "figure7"))
+    study: Literal["", "table4", "table5", "figure7"] = _("", "What `ablate` draws again.")
     image: str = _("", "Photograph to restore.")
     degradation: str = _("", "JSON of the degradation to undo; empty asks the policy.")
     world: World = field(default_factory=World)
@@ -174,7 +168,69 @@ class Config:
     grpo: Grpo = field(default_factory=Grpo)
 
 
-def field_count(cls: type = Config) -> int:
-    """Leaf fields of the schema."""
-    sections = {"world": World, "rollout": Rollout, "reward": Reward, "learner": Learner, "grpo": Grpo}
-    return sum(field_count(sections[f.name]) if f.name in sections else 1 for f in fields(cls))
+@dataclass(frozen=True)
+class Setting:
+    """Describes one setting of the schema.
+
+    key: dotted, as in `reward.actors`. kind: str, bool, int, float, Literal[...] or a list of one of these.
+    low, high: the range of a number, or of each number of a list.
+    """
+
+    key: str
+    kind: Any
+    default: Any
+    help: str
+    low: float | None
+    high: float | None
+
+    @property
+    def is_list(self) -> bool:
+        return get_origin(self.kind) is list
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words that are allowed; none where any text or number is."""
+        kind = get_args(self.kind)[0] if self.is_list else self.kind
+        return get_args(kind) if get_origin(kind) is Literal else ()
+
+    @property
+    def expected(self) -> str:
+        """Says what the setting takes, as in `expected ...`."""
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        if self.kind == list[float]:
+            return f"{len(self.default)} numbers as in [{','.join(map(str, self.default))}]"
+        words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+        return words.get(self.kind, "words as in [a,b]")
+
+    def wrong(self, value: Any) -> str:
+        """Says what is wrong with a value of the right type; empty where nothing is."""
+        items = value if self.is_list else [value]
+        if self.default and self.is_list and not items or self.kind == list[float] and len(items) != len(self.default):
+            return f"expected {self.expected}, got {value!r}"
+        for item in items if self.low is not None else ():
+            if not math.isfinite(item):
+                return f"expected {self.expected}, got {item}"
+            if not self.low <= item <= self.high:
+                return f"expected {self.low} .. {self.high}, got {item}"
+        return ""
+
+
+@cache
+def settings() -> dict[str, Setting]:
+    """Lists every setting by its dotted key, in the order of the schema."""
+    return {setting.key: setting for setting in _settings(Config)}
+
+
+def _settings(section: type, prefix: str = "") -> Iterator[Setting]:
+    kinds = get_type_hints(section)
+    for each in fields(section):
+        key, kind = prefix + each.name, kinds[each.name]
+        if is_dataclass(kind):
+            yield from _settings(kind, f"{key}.")
+        else:
+            yield Setting(key, kind, _default(each), **each.metadata)
+
+
+def _default(each: Field) -> Any:
+    return each.default_factory() if callable(each.default_factory) else each.default

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,9 +12,11 @@ import pytest
 import yaml
 
 import duvlm
-from configs import JOBS, UserError, config_to_yaml, load
+from configs import UserError, config_to_yaml, load
 from configs import run_folders as runs
-from configs.usage import EXAMPLES
+from configs.help import EXAMPLES, runnable
+from configs.jobs import jobs
+from configs.schema import settings
 
 ROOT = Path(__file__).parents[1]
 BAD = [
@@ -79,7 +82,7 @@ def test_both_doors_lead_to_the_same_command(how):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.parametrize("job", [job.name for job in runnable()])
 def test_a_dry_run_prints_settings_and_plan_and_starts_nothing(job, capsys):
     assert duvlm.main(["run", job, "--dry-run", "seed=5"]) == 0
     printed = capsys.readouterr().out
@@ -121,8 +124,21 @@ def test_a_wrong_command_line_exits_2(arguments):
     assert ended.value.code == 2
 
 
-def test_every_job_has_a_place():
-    assert tuple(duvlm.JOBS) == JOBS
+@pytest.mark.parametrize("job", jobs().values(), ids=lambda job: job.name)
+def test_every_job_names_an_entry_point_that_is_there_and_settings_that_exist(job):
+    module, _, function = job.entry.partition(":")
+    source = Path(ROOT, *module.split(".")).with_suffix(".py").read_text()
+    assert re.search(rf"^def {function}\(", source, re.MULTILINE)
+    keys = {key for setting in settings() for key in (setting, setting.partition(".")[0])}
+    assert set(job.reads) <= keys
+
+
+def test_the_help_of_a_job_lists_the_settings_it_reads(capsys):
+    with pytest.raises(SystemExit):
+        duvlm.main(["run", "review", "--help"])
+    printed = capsys.readouterr().out
+    assert "  limit=0  (0 .. 100000000)" in printed
+    assert "grpo" not in printed
 
 
 def test_the_driver_of_a_training_job_imports_no_model_library():

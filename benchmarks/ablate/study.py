@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from configs.load import set_field
+from configs.load import changed
 from configs.schema import Config
 
 SEEDS = 3
@@ -125,7 +124,4 @@ def cells(study: Study, seeds: Sequence[int]) -> list[Cell]:
 
 def settings(config: Config, variant: Variant | None = None, **changes: object) -> Config:
     """A copy of the study's settings with those of the variant, and with `changes` of top-level ones."""
-    changed = copy.deepcopy(config)
-    for key, value in {**(variant.settings if variant else {}), **changes}.items():
-        set_field(changed, key, value, "ablate")
-    return changed
+    return changed(config, {**(variant.settings if variant else {}), **changes}, "ablate")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from configs.errors import UserError
+from configs.jobs import jobs
 from configs.schema import Config
 
 
@@ -72,26 +73,8 @@ def learner_ranks(config: Config) -> Role:
 
 
 def plan(config: Config, job: str) -> ResourcePlan:
-    """The roles of `job` under `config`."""
-    rollout, rank = rollout_engines(config), learner_ranks(config)
-    answering = () if config.endpoint else (rollout,)
-    own = () if config.reward.pool else (reward_actors(config),)
-    restoring = () if config.reward.strategy == "value" else own
-    roles = {
-        "corpus": (Role("corpus task", 1, 1.0),),
-        "review": (),
-        "prior": (),
-        "sft": (rank,),
-        "offline": (rollout, *restoring, rank),
-        "online": (rollout, *own, rank),
-        "evaluate": () if config.policy.endswith(".jsonl") else (*answering, Role("restoration task", 1, 1.0)),
-        "ablate": (rollout, *own, rank),
-        "fit-iqa": (),
-        "restore": () if config.degradation else (rollout,),
-        "serve": (rollout, reward_actors(config)),
-        "rewards": (reward_actors(config),),
-    }[job]
-    return ResourcePlan(job, roles)
+    """Collects the roles of `job` under `config`, as the job declares them."""
+    return ResourcePlan(job, jobs()[job].roles(config))
 
 
 def missing(plan: ResourcePlan, shares: Sequence[tuple[float, float]]) -> str:

@@ -5,15 +5,16 @@ import socket
 
 import pytest
 
-from configs import JOBS, UserError, load
+from configs import UserError, load
 from configs.cluster import connect as cluster
 from configs.cluster.connect import find, prepare
 from configs.cluster.resources import Node, ResourcePlan, Role, check, missing, plan, table
+from configs.jobs import jobs
 
 TWO_CORES = [Node("here", 2.0)]
 
 
-@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.parametrize("job", jobs())
 def test_every_job_of_the_tiny_track_fits_on_two_cores(job):
     check(plan(load(job), job), TWO_CORES)
 

@@ -12,7 +12,7 @@ import yaml
 
 from configs import UserError, load
 from configs.cluster.resources import plan
-from duvlm import JOBS
+from configs.jobs import jobs
 from learner.checks import check_rl
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +75,7 @@ def test_every_command_in_the_documentation_names_a_job_and_settings_that_exist(
     words = [word for word in shlex.split(command) if word != "..."]
     if words[0] == "--help" or words[0].isupper():
         return
-    assert words[0] in JOBS
+    assert words[0] in jobs()
     settings = [word for word in words[1:] if "=" in word]
     try:
         load(words[0], settings)

@@ -11,13 +11,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs import JOBS, Config, UserError, config_to_yaml, load, run_folder
-from configs import help as document
-from configs.load import TRACKS, leaves
+from configs import Config, UserError, config_to_yaml, load, run_folder
+from configs import help as texts
+from configs.jobs import jobs
+from configs.load import TRACKS, changed
+from configs.schema import ALIASES, settings
 
 ROOT = Path(__file__).parents[2]
-LEAVES = {key: (field, kind) for key, field, kind in leaves()}
-NUMBERS = {key: field for key, (field, kind) in LEAVES.items() if kind in (int, float)}
+NUMBERS = {key: setting for key, setting in settings().items() if setting.kind in (int, float)}
 TRACK_NAMES = sorted(file.parent.name for file in TRACKS.glob("*/common.yaml"))
 
 
@@ -29,7 +30,7 @@ def read(config, key):
 
 def test_settings_are_importable_in_a_fresh_interpreter_without_torch_or_ray():
     code = (
-        "import sys, configs, configs.cluster.connect, configs.cluster.jobs, duvlm\n"
+        "import sys, configs, configs.cluster.connect, configs.cluster.submission, duvlm\n"
         "configs.load('offline', ['steps=3'])\n"
         "print([m for m in ('torch', 'ray', 'numpy', 'vllm', 'deepspeed') if m in sys.modules])"
     )
@@ -38,23 +39,22 @@ def test_settings_are_importable_in_a_fresh_interpreter_without_torch_or_ray():
 
 
 @pytest.mark.parametrize("track", TRACK_NAMES)
-@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.parametrize("job", jobs())
 def test_every_track_has_valid_settings_for_every_job(track, job):
     assert isinstance(load(job, [f"track={track}"]), Config)
 
 
 def test_every_setting_has_a_sentence_and_a_default_within_its_range():
-    for field, _ in LEAVES.values():
-        assert field.metadata["help"].endswith(".")
-    for key, field in NUMBERS.items():
-        assert field.metadata["low"] <= read(Config(), key) <= field.metadata["high"], key
+    assert all(setting.help.endswith(".") for setting in settings().values())
+    for key, setting in NUMBERS.items():
+        assert setting.low <= read(Config(), key) <= setting.high, key
 
 
 @pytest.mark.parametrize("key", NUMBERS)
 def test_a_number_at_the_ends_of_its_range_is_taken_and_beyond_refused(key):
-    field, kind = LEAVES[key]
-    for end, beyond in ((field.metadata["low"], -1), (field.metadata["high"], 1)):
-        assert read(load("offline", [f"{key}={end}"]), key) == kind(end)
+    setting = NUMBERS[key]
+    for end, beyond in ((setting.low, -1), (setting.high, 1)):
+        assert read(load("offline", [f"{key}={end}"]), key) == setting.kind(end)
         with pytest.raises(UserError, match=f"{key}: expected"):
             load("offline", [f"{key}={end + beyond}"])
 
@@ -81,7 +81,7 @@ def test_any_override_is_taken_or_refused_as_a_user_s_error(text):
         load("offline", [text])
 
 
-@given(st.text(max_size=40).filter(lambda text: "\r" not in text))
+@given(st.text(max_size=40).filter(lambda text: not {"\r", "$"} & set(text)))
 def test_text_settings_keep_what_was_typed(text):
     assert load("offline", [f"policy={text}"]).policy == text
 
@@ -89,6 +89,32 @@ def test_text_settings_keep_what_was_typed(text):
 @pytest.mark.parametrize("text", ["learner.lr=1e-4", "learner.lr=0.0001", "learner.lr=.0001"])
 def test_small_numbers_may_be_written_as_people_do(text):
     assert load("sft", [text]).learner.lr == 1e-4
+
+
+@pytest.mark.parametrize("text", ["steps=1e3", "steps=1000", "steps=1000.0", "steps=+1000"])
+def test_whole_numbers_may_be_written_as_people_do(text):
+    assert load("sft", [text]).steps == 1000
+
+
+def test_a_setting_may_refer_to_another():
+    assert load("sft", ["name=first", "corpus=runs/${name}/corpus"]).corpus == "runs/first/corpus"
+    with pytest.raises(UserError, match="corpus: Interpolation key 'nome' not found"):
+        load("sft", ["corpus=runs/${nome}/corpus"])
+
+
+def test_an_earlier_name_of_a_setting_is_still_understood(monkeypatch):
+    monkeypatch.setitem(ALIASES, "reward.workers", "reward.actors")
+    monkeypatch.setitem(ALIASES, "reward.magic", "")
+    assert load("offline", ["reward.workers=3", "reward.magic=1"]).reward.actors == 3
+    assert changed(Config(), {"reward": {"workers": 4, "magic": [1]}}).reward.actors == 4
+
+
+def test_changed_settings_leave_the_first_as_they_were_and_name_their_source():
+    first = Config()
+    assert changed(first, {"world.views": ["fft"]}).world.views == ["fft"]
+    assert first == Config()
+    with pytest.raises(UserError, match="there.yaml: reward.actors: expected a whole number, got 'x'"):
+        changed(first, {"reward": {"actors": "x"}}, "there.yaml")
 
 
 def test_a_later_override_wins_and_overrides_win_over_the_track():
@@ -156,7 +182,7 @@ def test_a_run_writes_to_its_name_and_job_or_where_it_is_told():
 
 def test_the_page_about_settings_is_up_to_date():
     page = (ROOT / "docs" / "configuration.md").read_text()
-    assert document.as_markdown() in page, (
+    assert texts.for_docs() in page, (
         "run `python -m configs.help` to write docs/configuration.md anew"
     )
 

@@ -16,7 +16,7 @@ from ray.job_submission import JobDetails, JobStatus, JobType
 from requests import RequestException
 
 import duvlm
-from configs.cluster import jobs
+from configs.cluster import submission
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,20 +24,20 @@ ROOT = Path(__file__).parents[2]
 def test_paths_that_exist_here_are_sent_absolute_and_so_is_the_output(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
-    command = jobs.entrypoint("corpus", ["photos=photos", "count=3", "name=a"])
+    command = submission.entrypoint("corpus", ["photos=photos", "count=3", "name=a"])
     sent = f"photos=photos count=3 name=a photos={tmp_path}/photos out={tmp_path}/runs/a/corpus"
     assert f" duvlm.py run corpus {sent}" in command
-    assert f"probe={tmp_path}/photos" in jobs.entrypoint("online", ["probe=photos"])
+    assert f"probe={tmp_path}/photos" in submission.entrypoint("online", ["probe=photos"])
     (tmp_path / "fit.npz").touch()
-    assert f"reward.scorer=[mse,contrast:2@{tmp_path}/fit.npz]" in jobs.entrypoint(
+    assert f"reward.scorer=[mse,contrast:2@{tmp_path}/fit.npz]" in submission.entrypoint(
         "online", ["reward.scorer=[mse,contrast:2@fit.npz]"]
     )
-    assert f"out={tmp_path}/there" in jobs.entrypoint("corpus", ["out=there"])
+    assert f"out={tmp_path}/there" in submission.entrypoint("corpus", ["out=there"])
 
 
 def test_json_reaches_the_cluster_s_shell_in_one_piece():
     degradation = 'degradation={"type": "blur", "values": {"sigma": 2.0}}'
-    command = jobs.entrypoint("restore", [degradation, "image=a b.png"]).replace("exec", "printf '%s\\n'", 1)
+    command = submission.entrypoint("restore", [degradation, "image=a b.png"]).replace("exec", "printf '%s\\n'", 1)
     printed = subprocess.run(
         ["sh", "-c", command], capture_output=True, text=True, check=True
     ).stdout.splitlines()
@@ -85,7 +85,7 @@ RUNNING, ENDED, FAILED = (JobStatus.RUNNING, None), (JobStatus.SUCCEEDED, 0), (J
 )
 def test_a_job_is_followed_until_it_has_ended_whatever_becomes_of_its_log(monkeypatch, capsys, dashboard, status, said):
     monkeypatch.setattr("ray.job_submission.JobSubmissionClient", lambda address: dashboard)
-    monkeypatch.setattr(jobs, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(submission, "LOOK_SECONDS", 0)
     assert duvlm.main(["logs", "raysubmit_x", "-f", "--address", "http://127.0.0.1:9"]) == status
     error = capsys.readouterr().err
     assert said in error

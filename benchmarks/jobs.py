@@ -1,0 +1,38 @@
+"""The jobs of this package, for the table in `configs.jobs`. Imports nothing heavy."""
+
+from configs.cluster.resources import Role, learner_ranks, reward_actors, rollout_engines
+from configs.jobs import Job
+from configs.schema import Config
+
+
+def _evaluate_roles(config: Config) -> tuple[Role, ...]:
+    if config.policy.endswith(".jsonl"):
+        return ()
+    answering = () if config.endpoint else (rollout_engines(config),)
+    return (*answering, Role("restoration task", 1, 1.0))
+
+
+def _ablate_roles(config: Config) -> tuple[Role, ...]:
+    own = () if config.reward.pool else (reward_actors(config),)
+    return (rollout_engines(config), *own, learner_ranks(config))
+
+
+JOBS = (
+    Job(
+        "evaluate",
+        "benchmarks.quality.evaluate:run",
+        "Measure a policy, or anyone's answers, on a corpus.",
+        reads=("corpus", "split", "limit", "policy", "endpoint", "before", "world", "rollout", "reward"),
+        roles=_evaluate_roles,
+    ),
+    Job(
+        "ablate",
+        "benchmarks.ablate.job:run",
+        "Draw Table 4, Table 5 or Figure 7 of the paper again.",
+        reads=(
+            *("study", "photos", "count", "reviews", "corpus", "split", "limit", "policy", "steps", "resume"),
+            *("trackers", "max_failures", "world", "rollout", "reward", "learner", "grpo"),
+        ),
+        roles=_ablate_roles,
+    ),
+)

@@ -1,0 +1,22 @@
+"""The jobs of this package, for the table in `configs.jobs`. Imports nothing heavy."""
+
+from configs.cluster.resources import reward_actors, rollout_engines
+from configs.jobs import Job
+
+JOBS = (
+    Job(
+        "restore",
+        "service.restore:run",
+        "Restore one photograph.",
+        reads=("image", "degradation", "policy", "world", "rollout", "reward"),
+        roles=lambda config: () if config.degradation else (rollout_engines(config),),
+    ),
+    Job(
+        "serve",
+        "service.serve:serve",
+        "Restore photographs for a web page and over HTTP, until interrupted.",
+        reads=("policy", "world", "rollout", "reward"),
+        roles=lambda config: (rollout_engines(config), reward_actors(config)),
+        own_command=True,
+    ),
+)
