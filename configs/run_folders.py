@@ -17,7 +17,7 @@ from configs.jobs import jobs
 from configs.load import changed, parse_pair
 from configs.schema import Config
 
-ACTORS = ("RolloutActor", "RewardActor", "LearnerRank", "PoolHost", "ScalingMailbox")
+ACTORS = ("RolloutActor", "RewardActor", "LearnerWorker", "PoolHost", "ScalingMailbox")
 LOCK = ".lock"  # of a folder that a job works in
 
 

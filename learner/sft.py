@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -12,31 +13,38 @@ from configs import UserError, run_folder
 from configs.cluster.connect import prepare
 from configs.run_folders import locked
 from configs.schema import Config
-from envs.corpus.reader import read_samples
+from envs.corpus.reader import read_card, read_samples
+from envs.language.reading import read_text
+from envs.metrics import measure
 from envs.world import world_taxonomy
 from learner.checks import check_learner
+from learner.corpus import training_corpus
 from learner.distributed import checkpoint
-from learner.distributed.group import Learner
+from learner.distributed.group import LearnerGroup
 from learner.distributed.sampler import step_indices
 from learner.logging.runlog import RunLog, finished
-from learner.restart import persist
-from learner.sources import initial_policy, training_corpus
-from learner.validation import best, exhausted, validate, validated
+from learner.restart import run_with_restarts
+
+VALIDATION_SAMPLES = 96
+"""Samples of the validation split that are answered at each checkpoint, at most."""
 
 
 def run(config: Config) -> None:
-    """Trains config.policy on config.corpus (built from config.photos if empty); OUT/policy is the result: the last
-    policy, or with `learner.patience` the best of the validated ones.
+    """Trains config.policy on config.corpus (built from config.photos if empty) and writes the result to OUT/policy:
+    the last policy, or with `learner.patience` the best of the validated ones.
 
     Run the same command again to continue from the newest checkpoint.
+
+    Raises:
+        UserError: settings contradict each other, or the corpus, policy or run folder does not fit them.
     """
-    _check(config)
+    check_sft(config)
     out = run_folder(config, "sft")
     if finished(out, config):
         return
     corpus = training_corpus(config, out, of_this_seed=True)
-    read_samples(corpus, "train", world_taxonomy(config.world), limit=1)  # the wrong corpus is told at once
-    if config.learner.patience and not validated(config, corpus):
+    read_samples(corpus, "train", world_taxonomy(config.world), limit=1)  # the wrong corpus: said at once
+    if config.learner.patience and not validation_count(config, corpus):
         raise UserError(
             f"learner.patience={config.learner.patience} needs validation: expected at least learner.ranks="
             f"{config.learner.ranks} samples in the val split of {corpus}; add photographs, or set learner.patience=0"
@@ -45,15 +53,17 @@ def run(config: Config) -> None:
         prepare(config, "sft")
         if not config.resume:
             checkpoint.discard(out / "checkpoints", config.policy)
-        persist(config, lambda config: _start(config, out, corpus))
+        run_with_restarts(config, lambda config: _start(config, out, corpus))
 
 
 def _start(config: Config, out: Path, corpus: Path) -> None:
-    with closing(Learner(config, initial_policy(config, out), config.steps)) as learner:
+    from learner.policy.initial import initial_policy  # here: it imports transformers, as not every run must
+
+    with closing(LearnerGroup(config, initial_policy(config, out), config.steps)) as learner:
         _train(config, out, corpus, learner)
 
 
-def _train(config: Config, out: Path, corpus: Path, learner: Learner) -> None:
+def _train(config: Config, out: Path, corpus: Path, learner: LearnerGroup) -> None:
     learner.open_corpus(corpus, "train")
     done, scores, errors = _resume(config, learner, out)
     ids = read_samples(corpus, "train", world_taxonomy(config.world)).sample_ids()
@@ -65,8 +75,8 @@ def _train(config: Config, out: Path, corpus: Path, learner: Learner) -> None:
             began = time.time()
             metrics = learner.sft_corpus_step(step)
             log.span("learner", "all ranks", "sft step", began, time.time() - began)
-            shown = step_indices(step, config.learner.batch, len(ids), config.seed)
-            metrics["sample_ids"] = [ids[index] for _, index in shown]
+            indices = step_indices(step, config.learner.batch, len(ids), config.seed)
+            metrics["sample_ids"] = [ids[index] for _, index in indices]
             keep = (step + 1) % config.learner.checkpoint_every == 0 or step + 1 == config.steps
             if keep:
                 scores = validate(config, learner, corpus)
@@ -85,11 +95,12 @@ def _train(config: Config, out: Path, corpus: Path, learner: Learner) -> None:
             _replace(out / "policy", out / "best")
         else:
             learner.save_policy(out / "policy")
-        told = {"step": last, "steps": config.steps, "corpus": str(corpus), "policy": str(out / "policy")}
-        log.summary({**told, **scores})
+        summary = {"step": last, "steps": config.steps, "corpus": str(corpus), "policy": str(out / "policy")}
+        log.summary({**summary, **scores})
 
 
-def _check(config: Config) -> None:
+def check_sft(config: Config) -> None:
+    """Raises UserError where the settings of `sft` contradict each other."""
     check_learner(config)
     if config.steps < 1:
         raise UserError("steps: expected at least 1 optimiser step; set steps=3000 or so")
@@ -99,18 +110,54 @@ def _check(config: Config) -> None:
         )
 
 
-def _resume(config: Config, learner: Learner, out: Path) -> tuple[int, dict[str, float], list[float]]:
-    """Loads the newest sound checkpoint, if there is one; optimiser steps already made, scores of the last validation,
-    and with `learner.patience` P-Rel of all since it was set: the smallest is that of OUT/best."""
-    found = checkpoint.to_continue(out / "checkpoints", config.resume)
-    if not found:
+def validate(config: Config, learner: LearnerGroup, corpus: Path) -> dict[str, float]:
+    """Measures greedy answers to the first samples of the validation split, as the paper does.
+
+    Ranks answer equally many; where there are fewer samples than ranks, or no such split, nothing is measured.
+    """
+    taxonomy, count = world_taxonomy(config.world), validation_count(config, corpus)
+    if not count:
+        return {}
+    samples = read_samples(corpus, "val", taxonomy, limit=count)
+    texts = learner.answers(corpus, "val", count, config.rollout.max_tokens)
+    result = measure(samples.degradations(), [read_text(text, taxonomy) for text in texts], taxonomy, resamples=0)
+    keys = {f"val_p_rel/{name}": scores["p_rel"] for name, scores in result.keys.items()}
+    return {"val_t_acc": result.t_acc, "val_j_acc": result.j_acc, "val_p_rel": result.p_rel, **keys}
+
+
+def validation_count(config: Config, corpus: Path) -> int:
+    """Counts the samples that a validation answers: equally many on each rank."""
+    available = read_card(corpus)["counts"].get("val", 0)
+    return min(VALIDATION_SAMPLES, available) // config.learner.ranks * config.learner.ranks
+
+
+def best(errors: Sequence[float]) -> int:
+    """Finds the position of the smallest error, the earliest of equal ones; NaN (not measured) counts as infinite."""
+    finite = [math.inf if math.isnan(error) else error for error in errors]
+    return finite.index(min(finite))
+
+
+def exhausted(errors: Sequence[float], patience: int) -> bool:
+    """Whether the last `patience` validations brought nothing better than the best before them; never for 0."""
+    return 0 < patience < len(errors) and len(errors) - 1 - best(errors) >= patience
+
+
+def _resume(config: Config, learner: LearnerGroup, out: Path) -> tuple[int, dict[str, float], list[float]]:
+    """Loads the newest sound checkpoint, if there is one.
+
+    Returns:
+        The optimiser steps already made, the scores of the last validation, and with `learner.patience` P-Rel of all
+        validations since it was set: the smallest is that of OUT/best.
+    """
+    newest = checkpoint.to_continue(out / "checkpoints", config.resume)
+    if not newest:
         return 0, {}, []
-    cursor, kept = checkpoint.cursor_of(found), out / "best"
+    cursor, kept = checkpoint.cursor_of(newest), out / "best"
     scores, errors = cursor["scores"], cursor["errors"]
     if config.learner.patience and not (errors and kept.is_dir()):  # the run had no patience so far
-        _replace(kept, found / "policy")
+        _replace(kept, newest / "policy")
         errors = [scores.get("val_p_rel", math.nan)]
-    return learner.load(found), scores, errors
+    return learner.load(newest), scores, errors
 
 
 def _replace(folder: Path, source: Path) -> None:

@@ -16,7 +16,7 @@ CAP = 2.0  # of an importance weight
 
 
 class ReferenceTrainer:
-    """The same steps as `learner.distributed.group.Learner`, with `config` read the same way."""
+    """The same steps as `learner.distributed.group.LearnerGroup`, with `config` read the same way."""
 
     def __init__(self, folder, config, total_steps: int, reference=None):
         open_model = Qwen3VLForConditionalGeneration.from_pretrained

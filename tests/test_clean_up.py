@@ -70,7 +70,7 @@ def kill(job):
 
 
 def lose_a_rank(job):
-    job.named("ray::LearnerRank")[0].kill()
+    job.named("ray::LearnerWorker")[0].kill()
 
 
 @pytest.mark.chaos
@@ -98,7 +98,7 @@ def test_a_local_cluster_whose_node_hangs_while_it_starts_is_one_clear_message(t
 @pytest.mark.chaos
 def test_sigterm_ends_a_job_and_all_that_it_started(corpus, tmp_path):
     job = Job("sft", corpus, tmp_path / "run")
-    assert len(job.named("ray::LearnerRank")) == 2
+    assert len(job.named("ray::LearnerWorker")) == 2
     assert job.end(terminate) == 143
     assert "Traceback" not in job.said()
 
@@ -109,7 +109,7 @@ def test_sigterm_ends_a_job_and_all_that_it_started(corpus, tmp_path):
 )
 def test_an_rl_job_leaves_nothing_behind(how, status, corpus, tmp_path):
     job = Job("offline", corpus, tmp_path / "run")
-    for title in ("ray::LearnerRank", "ray::RewardActor", "ray::RolloutActor", "VLLM::EngineCore"):
+    for title in ("ray::LearnerWorker", "ray::RewardActor", "ray::RolloutActor", "VLLM::EngineCore"):
         assert job.named(title), title
     assert job.end(how) == status
     assert not (tmp_path / "run" / "summary.json").exists()

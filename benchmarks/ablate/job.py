@@ -111,7 +111,7 @@ def _discard(study: Study, out: Path) -> None:
 
 def _corpus(config: Config, out: Path) -> Path:
     if not config.corpus:
-        from learner.sources import training_corpus
+        from learner.corpus import training_corpus
 
         return training_corpus(config, out)
     corpus = Path(config.corpus).resolve()

@@ -24,8 +24,8 @@ from configs.cluster.connect import connect
 from configs.run_folders import read_metrics
 from configs.schema import Config
 from learner.logging import trace
+from learner.rl.environment import open_environment
 from learner.rl.job import run_offline
-from learner.rl.worlds import open_world
 
 BOUNDS = {"ddnm": 3.0, "fast": 25.0}
 RATE = 2e-5
@@ -39,9 +39,9 @@ def run(config: Config, trl: Path, steps: int, prompts: int, completions: int) -
         raise UserError("end_to_end: expected corpus=FOLDER; `duvlm run corpus count=600 out=FOLDER` builds one")
     with tempfile.TemporaryDirectory() as folder:
         config = _configured(config, folder, steps, prompts, completions)
-        world = open_world(config, "offline", Path(config.out))
-        asked = list(islice(world.environment.prompts(config.seed, 0), steps * prompts))
-        theirs = trl_side.train(config, trl, world.environment, asked, world.samples)
+        environment = open_environment(config, "offline", Path(config.out))
+        asked = list(islice(environment.rules.prompts(config.seed, 0), steps * prompts))
+        theirs = trl_side.train(config, trl, environment.rules, asked, environment.samples)
         rows = {"TRL, ddnm one by one": _row(theirs.seconds, theirs.rewards)}
         connect()
         for restorer in BOUNDS:

@@ -94,7 +94,7 @@ def titled(job: psutil.Process, title: str) -> list[psutil.Process]:
 
 
 def _memory(job: psutil.Popen) -> dict[str, int]:
-    return {"driver": job.memory_info().rss, "ray::LearnerRank": _resident(job, "ray::LearnerRank")}
+    return {"driver": job.memory_info().rss, "ray::LearnerWorker": _resident(job, "ray::LearnerWorker")}
 
 
 def _resident(job: psutil.Popen, title: str) -> int:

@@ -43,8 +43,8 @@ class SleepingEngine:
     async def close(self) -> None: ...
 
 
-class SleepingRank:
-    """In the place of a `LearnerRank`; it has no weights."""
+class SleepingWorker:
+    """In the place of a `LearnerWorker`; it has no weights."""
 
     def __init__(self, rank: int, config: Config): ...
 

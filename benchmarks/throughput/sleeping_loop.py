@@ -15,16 +15,16 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.throughput.simulation import Shape, Times, lap
-from benchmarks.throughput.sleeping_actors import SleepingEngine, SleepingRank
+from benchmarks.throughput.sleeping_actors import SleepingEngine, SleepingWorker
 from benchmarks.throughput.stand_in import StandIn
 from configs.schema import Config
 from envs.environment import OnlineEnvironment
 from envs.taxonomy import TAXONOMY
 from envs.types import Prompt
-from learner.distributed.group import Learner
+from learner.distributed.group import LearnerGroup
 from learner.logging import trace
+from learner.rl.environment import Environment
 from learner.rl.job import Loop, Stages
-from learner.rl.worlds import JobWorld
 from reward_actors.pool.pool import RewardPool
 from rollout.pool import RolloutPool
 
@@ -83,11 +83,11 @@ def run_loop(
     count = shape.prompts * steps  # a picture that comes again might be asked while it is under way, and shared
     prompts = [Prompt(f"picture-{i}", i) for i in range(count)]
     environment = _ClockedEnvironment(prompts, TAXONOMY)
-    world = JobWorld(environment, [times.restoration[0]] * count if samples is None else samples)
+    world = Environment(environment, [times.restoration[0]] * count if samples is None else samples)
     stages = Stages(
         partial(RolloutPool, actor_class=SleepingEngine),
         partial(RewardPool, actor_class=reward_class, memo=0),
-        partial(Learner, rank_class=SleepingRank),
+        partial(LearnerGroup, worker_class=SleepingWorker),
     )
 
     async def run() -> None:

@@ -21,12 +21,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.throughput.sleeping_actors import SleepingEngine, SleepingRank
+from benchmarks.throughput.sleeping_actors import SleepingEngine, SleepingWorker
 from configs.cluster.connect import connect
 from configs.schema import Config
 from envs.types import Group, Prompt
 from envs.world import policy_folder
-from learner.distributed.group import Learner
+from learner.distributed.group import LearnerGroup
 from learner.distributed.weight_source import LearnerWeights
 from rollout.pool import RolloutPool
 from rollout.weights.channel import Channel
@@ -93,7 +93,7 @@ def like_qwen(hidden: int, layers: int, vocabulary: int) -> dict[str, tuple[int,
     return shapes
 
 
-class SendingRank(SleepingRank):
+class SendingWorker(SleepingWorker):
     """Rank 0 with random tensors."""
 
     def start(self, address, folder: str, total_steps: int, reference) -> None:
@@ -203,7 +203,7 @@ async def measure(config: Config, weights: Weights, bucket_mb: int = BUCKET_MB, 
     with tempfile.TemporaryDirectory() as folder:
         weights.write_folder(Path(folder), GROUP_SECONDS, bucket_mb * 2**20)
         pool = RolloutPool(config, folder, actor_class=ReceivingEngine)
-        ranks = await asyncio.to_thread(partial(Learner, config, folder, 1, rank_class=SendingRank))
+        ranks = await asyncio.to_thread(partial(LearnerGroup, config, folder, 1, worker_class=SendingWorker))
         try:
             await pool.start()
             engine, ask = pool.engines[0], partial(asyncio.to_thread, ranks._one)
@@ -239,7 +239,7 @@ async def measure(config: Config, weights: Weights, bucket_mb: int = BUCKET_MB, 
     }
 
 
-async def _update(pool: RolloutPool, ranks: Learner, config: Config, version: int) -> tuple[float, float]:
+async def _update(pool: RolloutPool, ranks: LearnerGroup, config: Config, version: int) -> tuple[float, float]:
     """Seconds of the sending, and the longest time without a group while groups are sampled, less a group's."""
     arrived, weights, done = [time.perf_counter()], _TimedWeights(ranks, config), asyncio.Event()
 

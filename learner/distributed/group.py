@@ -1,89 +1,106 @@
-"""The driver's handle on all learner ranks, each a Ray actor."""
+"""The driver's handle on all learner workers, each a Ray actor that holds one DeepSpeed rank."""
 
 from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
+from configs import UserError
 from configs.cluster.placement import Reservation
 from configs.cluster.resources import learner_ranks
+from configs.cluster.supervision import describe_failure
 from configs.schema import Config
-from learner.distributed.watch import PULSE, LearnerError, Watch
-from learner.distributed.worker import LearnerRank
+from learner.distributed.worker import LearnerWorker
 from learner.losses import Trajectory
 from learner.policy.collator import Example
-from rollout.weights.transfer import Endpoint
+from rollout.weights.transfer import Endpoint, TransferError
 from rollout.weights.update import GRACE
 
-__all__ = ["Learner", "LearnerError"]
+PULSE = "pulse"
+"""Concurrency group of a worker's second thread, which only answers: a worker whose work takes long still answers, one
+that hangs does not. (Where all answer and a collective never ends, its own deadline finds it, see
+`learner.distributed.deepspeed.COLLECTIVE_MINUTES`; sending weights has a shorter one.)"""
+START_SECONDS, HANG_SECONDS, LOOK_SECONDS = 300.0, 60.0, 10.0
+"""How long a worker may take to answer while it starts and afterwards, and how often it is asked."""
 
-START_SECONDS = 300.0
-"""How long a rank that is starting may take to answer."""
+
+class LearnerError(RuntimeError):
+    """A worker failed or its process ended; the message carries the cause."""
 
 
-class Learner:
-    """All ranks as one. Every call waits for all of them; from asyncio, use `asyncio.to_thread`.
+class LearnerGroup:
+    """Runs every call on all workers and waits for all of them; from asyncio, use `asyncio.to_thread`.
 
     Calls of several threads take turns; a thread that holds `turn` makes several without another's between them.
-    version: GRPO steps behind the weights as they are.
+    version: GRPO steps that the weights have taken.
     """
 
     def __init__(
         self, config: Config, folder: str | Path, total_steps: int, reference: str | Path | None = None,
-        rank_class: type = LearnerRank,
-    ):
+        worker_class: type = LearnerWorker,
+    ):  # fmt: skip
         """Starts `config.learner.ranks` actors on the connected cluster, with the policy in `folder`.
 
-        reference: policy whose KL is penalised; None keeps no second copy.
-        rank_class: what the ranks are, for measuring a loop without learning.
+        Args:
+            total_steps: optimiser steps of the whole job, the length of the learning-rate schedule.
+            reference: folder of the policy whose KL is penalised; None keeps no second copy.
+            worker_class: what the workers are, for measuring a loop without learning.
+
+        Raises:
+            UserError: `folder` holds no policy, or the cluster has no room.
+            LearnerError: a worker failed while it started.
         """
         learner = config.learner
-        gpu = learner.gpus > 0
-        environment = (
-            {} if gpu else {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": str(max(1, int(learner.cpus)))}
-        )
-        environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        environment = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        if not learner.gpus:
+            environment |= {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": str(max(1, int(learner.cpus)))}
         options = {
             "num_cpus": learner.cpus,
             "num_gpus": learner.gpus,
             "runtime_env": {"env_vars": environment},
             "max_restarts": 0,
         }
-        self.turn, self.version, self._epochs = threading.RLock(), 0, config.grpo.epochs
+        self.turn = threading.RLock()
+        self.version = 0
+        self._epochs = config.grpo.epochs
         self._sending_seconds = config.rollout.timeout + GRACE
-        self._room, actor = Reservation(learner_ranks(config)), ray.remote(concurrency_groups={PULSE: 1})(rank_class)
-        self._ranks = [
-            actor.options(**options, **self._room.options(rank)).remote(rank, config) for rank in range(learner.ranks)
+        self._ended = ""  # why the workers were ended, once they were
+        self._reservation = Reservation(learner_ranks(config))
+        actor = ray.remote(concurrency_groups={PULSE: 1})(worker_class)
+        self._workers = [
+            actor.options(**options, **self._reservation.options(rank)).remote(rank, config)
+            for rank in range(learner.ranks)
         ]
-        self._watch = Watch(self._ranks, self.close)
-        address = self._watch.wait([rank.address.remote() for rank in self._ranks], START_SECONDS)[0]
+        address = self._wait([worker.address.remote() for worker in self._workers], START_SECONDS)[0]
         self._all("start", address, str(folder), total_steps, str(reference) if reference else None)
 
     def open_corpus(self, folder: str | Path, split: str) -> int:
-        """Every rank reads the split by itself: no image travels through the driver. Number of samples."""
+        """Lets every worker read the split by itself, so that no image travels through the driver; its samples."""
         return self._all("open_corpus", str(folder), split)[0]
 
     def sft_corpus_step(self, step: int) -> dict[str, float]:
-        """Optimiser step on the step-th batch of the open corpus."""
+        """Takes one optimiser step on the step-th batch of the open corpus; returns its metrics."""
         return self._all("sft_corpus_step", step)[0]
 
     def sft_step(self, examples: Sequence[Example]) -> dict[str, float]:
-        """Optimiser step on `examples`; their number is a multiple of ranks and micro-batches."""
+        """Takes one optimiser step on `examples`, at least one a worker; returns its metrics."""
         return self._split("sft_step", examples)[0]
 
     def grpo_step(self, trajectories: Sequence[Trajectory]) -> dict[str, float]:
-        """Optimiser step(s) on judged completions, at least one a rank.
+        """Takes `grpo.epochs` optimiser steps on judged completions, at least one a worker; returns the last's metrics.
 
         Keep those of one group together: they share the vision tower's work.
         """
-        if len(trajectories) < len(self._ranks):
+        if len(trajectories) < len(self._workers):
             raise ValueError(
-                f"{len(trajectories)} completions for {len(self._ranks)} ranks: expected one each at least"
+                f"{len(trajectories)} completions for {len(self._workers)} ranks: expected one each at least"
             )
         with self.turn:
             metrics = self._split("grpo_step", trajectories)[0]
@@ -91,19 +108,20 @@ class Learner:
         return metrics
 
     def logprobs(self, examples: Sequence[Example]) -> list[list[float]]:
-        """Of every completion token, under the weights as they are."""
+        """Returns the log-probability, nats, of every completion token under the weights as they are."""
         return sum(self._split("logprobs", examples), [])
 
     def answers(self, folder: str | Path, split: str, count: int, max_tokens: int) -> list[str]:
-        """Greedy answers to the first `count` samples of a corpus split; `count` is a multiple of ranks."""
-        share = count // len(self._ranks)
+        """Returns greedy answers to the first `count` samples of a corpus split; `count` is a multiple of ranks."""
+        share = count // len(self._workers)
         calls = [
-            (str(folder), split, list(range(r * share, (r + 1) * share)), max_tokens)
-            for r in range(len(self._ranks))
+            (str(folder), split, list(range(rank * share, (rank + 1) * share)), max_tokens)
+            for rank in range(len(self._workers))
         ]
         return sum(self._each("answers", calls), [])
 
     def save_policy(self, folder: str | Path) -> None:
+        """Writes the policy as a Hugging Face folder."""
         self._all("save_policy", str(folder))
 
     def save(self, folder: str | Path) -> None:
@@ -111,51 +129,114 @@ class Learner:
         self._all("save", str(folder))
 
     def load(self, folder: str | Path) -> int:
-        """Continues from what `save` wrote; optimiser steps made by then."""
+        """Continues from what `save` wrote; returns the optimiser steps made by then."""
         with self.turn:
             steps = self._all("load", str(folder))[0]
             self.version = steps // self._epochs
         return steps
 
     def bind_weights(self, timeout: float) -> Endpoint:
+        """Opens the address at which engines join rank 0 within `timeout` seconds."""
         return self._one("bind_weights", timeout, limit=self._sending_seconds)
 
     def open_weights(self, world_size: int) -> None:
+        """Waits until `world_size` - 1 engines have joined."""
         self._one("open_weights", world_size, limit=self._sending_seconds)
 
     def weight_manifest(self):
+        """Returns names, dtypes and shapes of the policy's tensors, see `rollout.weights.manifest`."""
         return self._one("weight_manifest")
 
     def send_weights(self, whole: bool = False) -> int:
-        """To the engines that have joined: everything, or what training changes; the version of what was sent.
+        """Sends all weights, or those that training changes, to the engines that have joined; returns their version.
 
         Raises:
-            TransferError: an engine went away. The ranks go on; `bind_weights` and `open_weights` begin anew.
-            LearnerError: the ranks took longer than an update may. (NCCL waits for ever for an engine that is gone.)
+            TransferError: an engine went away. The workers go on; `bind_weights` and `open_weights` begin anew.
+            LearnerError: the workers took longer than an update may. (NCCL waits for ever for an engine that is gone.)
         """
         with self.turn:
             self._all("send_weights", whole, limit=self._sending_seconds)
             return self.version
 
     def close(self) -> None:
-        for rank in self._ranks:
-            ray.kill(rank)
-        self._room.release()
+        """Ends all workers and gives back what they reserved."""
+        for worker in self._workers:
+            ray.kill(worker)
+        self._reservation.release()
 
     def _one(self, method: str, *arguments: Any, limit: float = math.inf) -> Any:
         with self.turn:
-            return self._watch.wait([getattr(self._ranks[0], method).remote(*arguments)], limit=limit)[0]
+            return self._wait([getattr(self._workers[0], method).remote(*arguments)], limit=limit)[0]
 
     def _all(self, method: str, *arguments: Any, limit: float = math.inf) -> list:
-        return self._each(method, [arguments] * len(self._ranks), limit)
+        return self._each(method, [arguments] * len(self._workers), limit)
 
     def _split(self, method: str, items: Sequence) -> list:
-        """Contiguous shares, as even as can be, one a rank."""
-        count = len(self._ranks)
-        bounds = [len(items) * r // count for r in range(count + 1)]
-        return self._each(method, [(items[a:b],) for a, b in zip(bounds, bounds[1:], strict=False)])
+        """Hands each worker a contiguous share, as even as can be."""
+        count = len(self._workers)
+        bounds = [len(items) * rank // count for rank in range(count + 1)]
+        return self._each(method, [(items[start:stop],) for start, stop in zip(bounds, bounds[1:], strict=False)])
 
     def _each(self, method: str, calls: Sequence[tuple], limit: float = math.inf) -> list:
         with self.turn:
-            made = [getattr(rank, method).remote(*call) for rank, call in zip(self._ranks, calls, strict=True)]
-            return self._watch.wait(made, limit=limit)
+            futures = [
+                getattr(worker, method).remote(*arguments)
+                for worker, arguments in zip(self._workers, calls, strict=True)
+            ]
+            return self._wait(futures, limit=limit)
+
+    def _wait(self, futures: list, patience: float = HANG_SECONDS, limit: float = math.inf) -> list:
+        """Returns all results, or raises the first failure at once: the others would wait in a collective for ever.
+
+        All workers are ended then, except after a TransferError: that an engine is gone is nothing to do with them.
+
+        Args:
+            patience: seconds a worker may take to answer.
+            limit: seconds they may take for their work, where others than workers have a part in it.
+        """
+        deadline = time.monotonic() + limit
+        try:
+            while True:
+                try:
+                    return ray.get(futures, timeout=LOOK_SECONDS)
+                except GetTimeoutError:
+                    self._check_pulse(patience)
+                    if time.monotonic() > deadline:
+                        self._end(f"learner ranks answer, but what they are at does not end in {limit:g} s: they hang")
+        except RayError as error:
+            cause = _root_cause(futures, error)
+            if isinstance(cause, TransferError):
+                raise cause from None
+            self.close()
+            if isinstance(cause, UserError):
+                raise cause from None
+            raise LearnerError(
+                f"a learner rank failed; run the job again to resume. Cause: {self._ended or describe_failure(cause)}"
+            ) from error
+
+    def _check_pulse(self, patience: float) -> None:
+        """Ends all workers and raises LearnerError where one does not answer within `patience` seconds."""
+        pulses = [worker.__ray_ready__.options(concurrency_group=PULSE).remote() for worker in self._workers]
+        silent = ray.wait(pulses, num_returns=len(pulses), timeout=patience)[1]
+        if silent:
+            ranks = [pulses.index(pulse) for pulse in silent]
+            self._end(f"learner ranks {ranks} have not answered for {patience:g} s: they hang")
+
+    def _end(self, reason: str) -> NoReturn:
+        """Ends all workers; a thread that waits for them meanwhile raises the same reason."""
+        self._ended = reason
+        self.close()
+        raise LearnerError(reason)
+
+
+def _root_cause(futures: list, first: Exception) -> Exception:
+    """Finds the error that explains the others: when one worker's process ends, the others see broken connections."""
+    errors = [first]
+    for future in ray.wait(futures, num_returns=len(futures), timeout=5)[0]:
+        try:
+            ray.get(future)
+        except RayError as error:
+            errors.append(error)
+    cause = next((error for error in errors if isinstance(error, RayActorError)), first)
+    plain = cause.cause if isinstance(cause, RayTaskError) else None
+    return plain if isinstance(plain, (UserError, TransferError)) else cause

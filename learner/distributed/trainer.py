@@ -20,10 +20,9 @@ from envs.world import world_taxonomy, write_world
 from learner import losses as grpo
 from learner.distributed import weights as policy_weights
 from learner.distributed.deepspeed import base_optimizer, initialize, learning_rate, summed
-from learner.policy.collator import Collator, Example
+from learner.policy.collator import Batch, Collator, Example, token_batches
 from learner.policy.generate import greedy
 from learner.policy.model import Policy, load_policy
-from learner.policy.rows import Batch, token_batches
 from learner.policy.targets import AnswerLanguage, sft_loss
 from rollout.weights.manifest import Manifest
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from configs.schema import Config
-from learner.distributed.group import Learner
+from learner.distributed.group import LearnerGroup
 from rollout.weights.transfer import Endpoint
 
 
@@ -17,7 +17,7 @@ class LearnerWeights:
     """The weights of `learner` as they are when they are sent. Its blocking calls run in a thread of their own, always
     the same: that thread holds the learner's turn from one call to the next."""
 
-    def __init__(self, learner: Learner, config: Config):
+    def __init__(self, learner: LearnerGroup, config: Config):
         self._learner, self._timeout = learner, config.rollout.timeout
         self._thread = ThreadPoolExecutor(1)
 

@@ -16,7 +16,7 @@ from learner.losses import Trajectory
 from learner.policy.collator import Example
 
 
-class LearnerRank:
+class LearnerWorker:
     """Thin actor around a `Trainer`: it resolves references and answers calls, in the order they are made."""
 
     def __init__(self, rank: int, config: Config):

@@ -6,7 +6,8 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from rich.console import Console, Group, RenderableType
+from rich import console as rich_console
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -16,7 +17,7 @@ QUIET_SECONDS = 10.0  # between lines where no terminal redraws them
 ROLES = ("rollout", "reward", "learner")
 
 
-class Screen:
+class Console:
     """Shows a job's steps on standard output: redrawn in a terminal, else a line now and then on standard error.
 
     Args:
@@ -27,8 +28,8 @@ class Screen:
     def __init__(self, name: str, total: int, done: int, shown: Sequence[str]):
         self._name, self._total, self._first, self._shown = name, total, done, shown
         self._step, self._numbers = done, {}
-        self._began, self._said = time.monotonic(), -QUIET_SECONDS
-        self._live = Live(get_renderable=self._view, console=Console(), refresh_per_second=2)
+        self._began, self._last_line = time.monotonic(), -QUIET_SECONDS
+        self._live = Live(get_renderable=self._view, console=rich_console.Console(), refresh_per_second=2)
 
     def start(self) -> None:
         if sys.stdout.isatty():
@@ -40,9 +41,9 @@ class Screen:
     def show(self, step: int, numbers: Mapping[str, float]) -> None:
         self._step, self._numbers = step, numbers
         now = time.monotonic()
-        if not self._live.is_started and (now - self._said > QUIET_SECONDS or step == self._total):
+        if not self._live.is_started and (now - self._last_line > QUIET_SECONDS or step == self._total):
             print(line(self._name, step, self._total, numbers, self._shown), file=sys.stderr, flush=True)
-            self._said = now
+            self._last_line = now
 
     def _view(self) -> RenderableType:
         passed = time.monotonic() - self._began

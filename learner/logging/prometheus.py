@@ -28,7 +28,7 @@ COUNTERS = {
 """The same, summed over steps; Prometheus sees `_total` after the name."""
 
 
-class Gauges:
+class PrometheusSink:
     """Sets them all from a step's numbers. Made in a process that is connected to Ray."""
 
     def __init__(self, run: str):

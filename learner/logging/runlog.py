@@ -13,8 +13,8 @@ from typing import Any
 
 from configs import Config, config_to_yaml
 from configs.run_folders import lines_until, write_atomically
-from learner.logging.console import Screen
-from learner.logging.prometheus import Gauges
+from learner.logging.console import Console
+from learner.logging.prometheus import PrometheusSink
 from learner.logging.trace import Trace
 from learner.logging.trackers import open_trackers
 
@@ -50,15 +50,15 @@ class RunLog:
         self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=resumed + 1)
         self._trackers = open_trackers(self.folder, job, config)
         name = "/".join(self.folder.resolve().parts[-2:])
-        self._gauges = Gauges(name) if _on_ray() else None
-        self._screen = Screen(name, total, resumed, show)
+        self._prometheus = PrometheusSink(name) if _on_ray() else None
+        self._console = Console(name, total, resumed, show)
 
     def __enter__(self) -> RunLog:
-        self._screen.start()
+        self._console.start()
         return self
 
     def __exit__(self, error: type | None, *_) -> None:
-        self._screen.stop()
+        self._console.stop()
         self._metrics.close()
         self._trace.close()
         self._events.close()
@@ -74,9 +74,9 @@ class RunLog:
             self._events.add_scalar(name, value, step)
         for tracker in self._trackers:
             tracker.step(step, numbers)
-        if self._gauges:
-            self._gauges.set({**numbers, "step": step})
-        self._screen.show(step, numbers)
+        if self._prometheus:
+            self._prometheus.set({**numbers, "step": step})
+        self._console.show(step, numbers)
 
     def span(self, process: str, thread: str, name: str, start: float, seconds: float) -> None:
         """A stretch of work in trace.json; see `Trace.span`."""

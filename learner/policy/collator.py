@@ -1,17 +1,21 @@
-"""Training examples, and how they become one padded batch of tensors."""
+"""Training examples, and how they become one padded batch of tensors.
+
+A row of a batch is a prompt and, one after the other, completions of it, each of which sees the prompt and itself: so a
+prompt is computed once for its group. Padding comes after everything a causal model looks at.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from envs.observation import views
-from learner.policy.rows import Batch, Layout, Length, attention, padded, row_of
 from rollout.vllm.prompting import prompt_text
 
 if TYPE_CHECKING:  # seconds of imports, which the driver of a job can do without
@@ -23,43 +27,88 @@ if TYPE_CHECKING:  # seconds of imports, which the driver of a job can do withou
 class Example:
     """A degraded image, uint8 (H, W, 3), and the token ids of its answer, end-of-turn token included.
 
-    For calls of `learner.distributed.group.Learner`, `image` may be a Ray reference to a `Sample` instead.
+    For calls of `learner.distributed.group.LearnerGroup`, `image` may be a Ray reference to a `Sample` instead.
     """
 
     image: np.ndarray
     completion: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Batch:
+    """B completions in R rows of at most L tokens, padded on the right, over N pictures (views) of U unique images."""
+
+    input_ids: torch.Tensor  # int64 (R, L)
+    position_ids: torch.Tensor  # int64 (3, R, L): time, height and width of multimodal RoPE
+    attention: torch.Tensor | None  # bool (R, 1, L, L): which keys a query sees; None is all before it
+    pixel_values: torch.Tensor  # float32 (patches of N pictures, values of a patch)
+    image_grid_thw: torch.Tensor  # int64 (N, 3)
+    pictures: torch.Tensor  # int64 (R, views): which of the N pictures each row shows
+    row: torch.Tensor  # int64 (B,): where each completion is
+    before: torch.Tensor  # int64 (B, T): the place in its row of what precedes each of its tokens
+    completion: torch.Tensor  # int64 (B, T), padded with 0
+    mask: torch.Tensor  # float32 (B, T): 1 on the tokens of a completion, its end-of-turn token among them
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Returns the batch with all its tensors on `device`."""
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Batch(**{name: None if tensor is None else tensor.to(device) for name, tensor in tensors.items()})
+
+
+@dataclass(frozen=True)
+class Length:
+    """Counts the tokens of an example; `image` tells images apart: neighbours of one image share their prompt."""
+
+    image: object
+    prompt: int
+    completion: int
+
+
+def token_batches(lengths: Sequence[Length], budget: int) -> Iterator[slice]:
+    """Cuts examples into runs whose rows, padded to the longest, have at most `budget` tokens (a longer example goes
+    alone)."""
+    start = rows = row = longest = 0
+    for i, length in enumerate(lengths):
+        joins = i > start and length.image == lengths[i - 1].image
+        grown = length.completion + (row if joins else length.prompt)
+        if i > start and (rows + (not joins)) * max(longest, grown) > budget:
+            yield slice(start, i)
+            start, rows, longest, joins, grown = i, 0, 0, False, length.prompt + length.completion
+        rows, row, longest = rows + (not joins), grown, max(longest, grown)
+    if start < len(lengths):
+        yield slice(start, len(lengths))
+
+
 class Collator:
-    """Examples -> `Batch`. The image processor runs once per batch, on each distinct image once."""
+    """Turns examples into a `Batch`. The image processor runs once per batch, on each distinct image once."""
 
     def __init__(self, processor: Qwen3VLProcessor, model: Qwen3VLModel, view_names: Sequence[str]):
         """model: asked for RoPE positions only (`get_rope_index`), never run."""
         self._processor, self._model, self._views = processor, model, tuple(view_names)
         self._text = prompt_text(processor, len(self._views))
-        self._layouts: dict[tuple, Layout] = {}
-        self._prompts: dict[tuple[int, int], int] = {}  # tokens, by the size of an image
+        self._layouts: dict[tuple, _Layout] = {}
+        self._prompt_lengths: dict[tuple[int, int], int] = {}  # tokens, by the size of an image
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
         """Completions of one and the same image array share its pictures, neighbours among them a row."""
         images = {id(example.image): example.image for example in examples}
-        seen = {key: i for i, key in enumerate(images)}
+        place = {key: i for i, key in enumerate(images)}
         pictures = [_channels_first(view) for image in images.values() for view in views(image, self._views)]
-        shown = self._processor.image_processor(images=pictures, return_tensors="pt")
+        pixels = self._processor.image_processor(images=pictures, return_tensors="pt")
         groups = [(key, [e.completion for e in group]) for key, group in groupby(examples, lambda e: id(e.image))]
         count = len(self._views)
-        index = torch.tensor([[seen[key] * count + v for v in range(count)] for key, _ in groups])
-        return self.batch(shown["pixel_values"], shown["image_grid_thw"], index, [group for _, group in groups])
+        index = torch.tensor([[place[key] * count + v for v in range(count)] for key, _ in groups])
+        return self.batch(pixels["pixel_values"], pixels["image_grid_thw"], index, [group for _, group in groups])
 
     def length(self, example: Example) -> Length:
-        """Tokens of prompt (pictures included) and completion, without processing anything."""
+        """Counts the tokens of prompt (pictures included) and completion, without processing anything."""
         height, width = example.image.shape[:2]
-        if (height, width) not in self._prompts:
+        if (height, width) not in self._prompt_lengths:
             vision, count = self._processor.image_processor, len(self._views)
             pads = vision.get_number_of_image_patches(height, width, {}) // vision.merge_size**2
             text = self._processor.tokenizer(self._text, add_special_tokens=False)["input_ids"]
-            self._prompts[height, width] = len(text) + count * (pads - 1)  # the text has one each
-        return Length(id(example.image), self._prompts[height, width], len(example.completion))
+            self._prompt_lengths[height, width] = len(text) + count * (pads - 1)  # the text has one each
+        return Length(id(example.image), self._prompt_lengths[height, width], len(example.completion))
 
     def batch(
         self,
@@ -68,24 +117,24 @@ class Collator:
         pictures: torch.Tensor,
         groups: Sequence[Sequence[Sequence[int]]],
     ) -> Batch:
-        """Rows over pictures already processed (fields of `Batch`): the completions of each."""
-        rows = [row_of(self._layout(grid[shown]), group) for shown, group in zip(pictures, groups, strict=True)]
+        """Lays out rows over pictures already processed (fields of `Batch`), with the completions of each."""
+        rows = [_row(self._layout(grid[shown]), group) for shown, group in zip(pictures, groups, strict=True)]
         completions = [completion for group in groups for completion in group]
         return Batch(
-            input_ids=padded([row.ids for row in rows]),
-            position_ids=padded([row.positions for row in rows]).permute(2, 0, 1).contiguous(),
-            attention=attention(rows) if len(completions) > len(rows) else None,
+            input_ids=_padded([row.ids for row in rows]),
+            position_ids=_padded([row.positions for row in rows]).permute(2, 0, 1).contiguous(),
+            attention=_attention(rows) if len(completions) > len(rows) else None,
             pixel_values=pixels,
             image_grid_thw=grid,
             pictures=pictures,
             row=torch.tensor([i for i, group in enumerate(groups) for _ in group]),
-            before=padded([place for row in rows for place in row.before]),
-            completion=padded([torch.tensor(completion) for completion in completions]),
-            mask=padded([torch.ones(len(completion)) for completion in completions]),
+            before=_padded([before for row in rows for before in row.before]),
+            completion=_padded([torch.tensor(completion) for completion in completions]),
+            mask=_padded([torch.ones(len(completion)) for completion in completions]),
         )
 
-    def _layout(self, grid: torch.Tensor) -> Layout:
-        """The prompt for one image's pictures, grid int64 (views, 3)."""
+    def _layout(self, grid: torch.Tensor) -> _Layout:
+        """Lays out the prompt for one image's pictures, grid int64 (views, 3)."""
         key = tuple(grid.flatten().tolist())
         if key not in self._layouts:
             merged = grid.prod(-1) // self._processor.image_processor.merge_size**2
@@ -95,8 +144,51 @@ class Collator:
             ids = torch.tensor(self._processor.tokenizer(text, add_special_tokens=False)["input_ids"])
             kinds = (ids == self._processor.image_token_id).int()
             positions, _ = self._model.get_rope_index(ids[None], kinds[None], image_grid_thw=grid)
-            self._layouts[key] = Layout(ids, positions[:, 0], int(positions.max()) + 1)
+            self._layouts[key] = _Layout(ids, positions[:, 0], int(positions.max()) + 1)
         return self._layouts[key]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """The prompt of images of one size: token ids (P,), RoPE positions (3, P), and the position after it."""
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    following: int
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One row of L tokens, before padding."""
+
+    ids: torch.Tensor  # int64 (L,)
+    positions: torch.Tensor  # int64 (L, 3)
+    member: torch.Tensor  # int64 (L,): which completion a token is of, counted from 1; 0 in the prompt
+    before: list[torch.Tensor]  # for each completion int64 (tokens,): see `Batch.before`
+
+
+def _row(layout: _Layout, completions: Sequence[Sequence[int]]) -> _Row:
+    prompt, counts = len(layout.ids), [len(completion) for completion in completions]
+    steps = [torch.arange(count) for count in counts]
+    begins = [prompt + sum(counts[:i]) for i in range(len(counts))]
+    positions = layout.following + torch.cat(steps)
+    return _Row(
+        ids=torch.cat([layout.ids, *(torch.tensor(completion, dtype=torch.int64) for completion in completions)]),
+        positions=torch.cat([layout.positions, positions.expand(3, -1)], 1).T,
+        member=torch.repeat_interleave(torch.tensor([prompt, *counts])),
+        before=[torch.where(step > 0, begin + step - 1, prompt - 1) for begin, step in zip(begins, steps, strict=True)],
+    )
+
+
+def _attention(rows: Sequence[_Row]) -> torch.Tensor:
+    """bool (R, 1, L, L): a token sees, of what is before it, the prompt and its own completion."""
+    member = pad_sequence([row.member for row in rows], batch_first=True, padding_value=-1)
+    query, key = member[:, :, None], member[:, None, :]
+    return (((key == 0) | (key == query)) & torch.ones(member.shape[1], member.shape[1]).tril().bool())[:, None]
+
+
+def _padded(rows: list[torch.Tensor]) -> torch.Tensor:
+    return pad_sequence(rows, batch_first=True)
 
 
 def _channels_first(picture: np.ndarray) -> torch.Tensor:

@@ -1,20 +1,59 @@
-"""Making a policy of a vision-language model that does not know our answers yet: the start of the paper's SFT."""
+"""The policy that SFT begins with: a given one, one with random weights, or somebody else's model, adopted: it does not
+know our answers yet."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import torch
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
 from configs import UserError
-from configs.schema import World
+from configs.schema import Config, World
 from envs.language.answer import answer_tokens
-from envs.world import world_taxonomy, write_world
-from learner.policy.tiny import order_values
+from envs.world import is_foreign, policy_folder, world_taxonomy, write_world
+from learner.policy.tiny import build_tiny_policy, order_values
 
+SOURCE = "source.json"
+"""In OUT/initial: the model that was adopted."""
 MULTIPLE = 64
 """Rows of the embedding tables come in multiples of this, as matrix products like them."""
+
+
+def initial_policy(config: Config, out: Path) -> Path:
+    """The policy that SFT begins with: config.policy, or in OUT/initial one with random weights or somebody else's
+    model with our answer tokens.
+
+    Raises:
+        UserError: config.policy is no model or of another world; or a run is to be continued that began with another.
+    """
+    folder = (out / "initial").resolve()
+    if config.policy == "random":
+        shutil.rmtree(folder, ignore_errors=True)
+        return build_tiny_policy(folder, world_taxonomy(config.world), config.world.size, config.seed)
+    if is_foreign(Path(config.policy)):
+        return _adopted(Path(config.policy).resolve(), folder, config)
+    return policy_folder(config.policy, config.world)
+
+
+def _adopted(model: Path, folder: Path, config: Config) -> Path:
+    """The model, adopted in `folder` once: what continues a run starts from the same."""
+    record = folder / SOURCE
+    if config.resume and record.is_file():
+        if (there := json.loads(record.read_text())["policy"]) != str(model):
+            raise UserError(
+                f"policy={model}, but the run in {folder.parent} began with {there}: set it back, write elsewhere with "
+                "name= or out=, or start anew with resume=false"
+            )
+        return policy_folder(str(folder), config.world)
+    aside = folder.with_name(f".{folder.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    adopt(model, aside, config.world)
+    (aside / SOURCE).write_text(json.dumps({"policy": str(model)}))
+    shutil.rmtree(folder, ignore_errors=True)
+    return aside.rename(folder)
 
 
 def adopt(folder: Path, out: Path, world: World) -> Path:

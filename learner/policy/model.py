@@ -13,7 +13,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from configs import UserError
-from learner.policy.rows import Batch
+from learner.policy.collator import Batch
 
 _FLOAT32_ATTENTION = "sdpa_float32"
 

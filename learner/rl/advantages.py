@@ -43,7 +43,7 @@ def trajectories(judged: Sequence[JudgedGroup], loss: str) -> list[Trajectory]:
     return result
 
 
-def teaches_nothing(item: JudgedGroup) -> bool:
+def has_zero_advantage(item: JudgedGroup) -> bool:
     """Whether all rewards of the group are equal (or there are none): every advantage is zero."""
     return not any(_advantages(item))
 
@@ -52,11 +52,11 @@ def _advantages(item: JudgedGroup, scale_by_spread: bool = True) -> list[float]:
     valid = [not isinstance(verdict, Failed) for verdict in item.verdicts]
     rewards = [verdict.reward if ok else 0.0 for verdict, ok in zip(item.verdicts, valid, strict=True)]
     if scale_by_spread:
-        rewards = _levelled(rewards, item)
+        rewards = floor_gated_rewards(rewards, item)
     return group_advantages(torch.tensor(rewards, dtype=torch.float64), torch.tensor(valid), scale_by_spread).tolist()
 
 
-def _levelled(rewards: Sequence[float], item: JudgedGroup) -> list[float]:
+def floor_gated_rewards(rewards: Sequence[float], item: JudgedGroup) -> list[float]:
     """The rewards, gated members one spread below the worst of those that were scored.
 
     A gated answer is worth -1 where restorations differ by thousandths: left at that, one of them takes all there is
@@ -92,7 +92,7 @@ def measures(judged: Sequence[JudgedGroup], step: int) -> dict:
         "spread": float(np.mean(spreads)),
         "gate_rate": sum(gated.values()) / count,
         "gated": {reason: number / count for reason, number in gated.items()},
-        "flat": sum(map(teaches_nothing, judged)),
+        "flat": sum(map(has_zero_advantage, judged)),
         "refilled": sum(item.replaced for item in judged),
         "sample_ids": [item.group.prompt.sample_id for item in judged],
         "failed": sum(isinstance(v, Failed) for v in verdicts),

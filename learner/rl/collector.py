@@ -12,54 +12,55 @@ import ray
 from configs.schema import Config
 from envs.types import Group, Prompt, RewardQuery
 from learner.logging.runlog import RunLog
-from learner.rl.advantages import JudgedGroup, teaches_nothing
+from learner.rl.advantages import JudgedGroup, has_zero_advantage
+from learner.rl.environment import Environment
 from learner.rl.staleness import Pace
-from learner.rl.worlds import JobWorld
 from reward_actors.pool.pool import RewardPool
 from reward_actors.pool.shared.client import SharedPool
 from reward_actors.scoring.agreement import with_agreement
 from rollout.pool import RolloutPool
 
 
-class Batches:
-    """`collect(step)`, for several steps at a time: each waits until the weights are new enough for it."""
+class GroupCollector:
+    """Collects the judged groups of several steps at a time; each waits until the weights are new enough for it."""
 
     def __init__(
         self,
         config: Config,
-        world: JobWorld,
+        environment: Environment,
         rollouts: RolloutPool,
         rewards: RewardPool | SharedPool,
         pace: Pace,
         log: RunLog,
     ):
-        self._config, self._world, self._pace, self._log = config, world, pace, log
+        self._config, self._environment, self._pace, self._log = config, environment, pace, log
         self._rollouts, self._rewards = rollouts, rewards
 
     async def collect(self, step: int) -> list[JudgedGroup]:
-        """The groups of one step, in the order of its prompts.
+        """Returns the groups of one step, in the order of its prompts.
 
-        Restorations begin while other prompts are still sampled. Groups that would teach nothing are replaced, at
-        most `refill` of them. Their prompts come from a second stream: so those of a step follow from its number
-        alone, and neither a resumed run nor the next step, under way already, depends on what was replaced.
+        Restorations begin while other prompts are still sampled. Groups without an advantage are replaced, at most
+        `refill` of them. Their prompts come from a second stream: so those of a step follow from its number alone, and
+        neither a resumed run nor the next step, under way already, depends on what was replaced.
         """
         await self._pace.fresh(step)
         grpo, seed = self._config.grpo, self._config.seed
-        judged = await self._sampled(step, seed, step * grpo.prompts, grpo.prompts)
+        judged = await self._sample_and_judge(step, seed, step * grpo.prompts, grpo.prompts)
         spare, last = step * grpo.refill, (step + 1) * grpo.refill
-        while flat := [i for i, item in enumerate(judged) if teaches_nothing(item)][: last - spare]:
-            fresh = await self._sampled(step, seed + 1, spare, len(flat))
+        while flat := [i for i, item in enumerate(judged) if has_zero_advantage(item)][: last - spare]:
+            fresh = await self._sample_and_judge(step, seed + 1, spare, len(flat))
             spare += len(flat)
             for i, item in zip(flat, fresh, strict=True):
                 judged[i] = replace(item, replaced=judged[i].replaced + 1)
         return judged
 
-    async def _sampled(self, step: int, seed: int, start: int, count: int) -> list[JudgedGroup]:
-        """The groups of `count` prompts of the stream `seed` from `start` on, judged, in the order of the prompts."""
+    async def _sample_and_judge(self, step: int, seed: int, start: int, count: int) -> list[JudgedGroup]:
+        """Judges the groups of `count` prompts of the stream `seed` from `start` on, in the order of the prompts."""
         judging = {}
         try:
             async with self._pace.sampling:
-                prompts = [self._sent(p) for p in islice(self._world.environment.prompts(seed, start), count)]
+                stream = self._environment.rules.prompts(seed, start)
+                prompts = [self._put_sample(prompt) for prompt in islice(stream, count)]
                 async for group in self._rollouts.sample(prompts, seed=seed, start=start):
                     name, began = f"step {step} {group.prompt.sample_id}", time.time() - group.seconds
                     self._log.span("rollout", "engine", name, began, group.seconds)
@@ -70,21 +71,19 @@ class Batches:
                 task.cancel()
 
     async def _judge(self, group: Group, step: int) -> JudgedGroup:
-        """Gate first, on this CPU; only what passes is restored."""
+        """Gates the group's completions on this CPU; only what passes is restored."""
         began = time.time()
-        verdicts: list = [
-            self._world.environment.judge(group.prompt, completion) for completion in group.completions
-        ]
-        asked = [index for index, verdict in enumerate(verdicts) if isinstance(verdict, RewardQuery)]
-        queries = [verdicts[index] for index in asked]
+        verdicts: list = [self._environment.rules.judge(group.prompt, completion) for completion in group.completions]
+        passed = [index for index, verdict in enumerate(verdicts) if isinstance(verdict, RewardQuery)]
+        queries = [verdicts[index] for index in passed]
         scores = await self._rewards.score(queries, priority=step)
         scores = with_agreement(self._config.reward.scorer, [query.degradation for query in queries], scores)
-        for index, score in zip(asked, scores, strict=True):
+        for index, score in zip(passed, scores, strict=True):
             verdicts[index] = score
         ended = time.time()
         self._log.span("reward", "pool", f"step {step} {group.prompt.sample_id}", began, ended - began)
         return JudgedGroup(group, tuple(verdicts), began, ended)
 
-    def _sent(self, prompt: Prompt) -> Prompt:
-        """The prompt with its sample in the object store: it travels once, as uint8, and by reference after."""
-        return replace(prompt, sample=ray.put(self._world.samples[prompt.sample]))
+    def _put_sample(self, prompt: Prompt) -> Prompt:
+        """Puts the prompt's sample into the object store: it travels once, as uint8, and by reference after."""
+        return replace(prompt, sample=ray.put(self._environment.samples[prompt.sample]))

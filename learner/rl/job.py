@@ -3,8 +3,8 @@
     prompts -> rollout -> gate -> reward queue -> scores -> group advantages -> learner step -> weights -> rollout
 
 While the learner takes step k, the groups of step k + 1 are sampled and their restorations are under way; sampling
-for step k waits until the weights of step k - max_staleness are out. The two jobs differ in their world, and online
-brings the terms of its reward to one scale and stops when it saturates.
+for step k waits until the weights of step k - max_staleness are out. The two jobs differ in their environment, and
+online brings the terms of its reward to one scale and stops when it saturates.
 """
 
 from __future__ import annotations
@@ -26,18 +26,17 @@ from configs.schema import Config
 from envs.world import policy_folder
 from learner.checks import check_rl
 from learner.distributed import checkpoint
-from learner.distributed.group import Learner
+from learner.distributed.group import LearnerGroup
 from learner.distributed.weight_source import LearnerWeights
 from learner.logging.runlog import RunLog, finished
-from learner.losses import Trajectory
-from learner.restart import CURABLE, persist
+from learner.restart import CURABLE, run_with_restarts
 from learner.rl.advantages import JudgedGroup, mean_reward, measures, saturated, trajectories
-from learner.rl.collector import Batches
-from learner.rl.metrics import Meter
+from learner.rl.collector import GroupCollector
+from learner.rl.environment import Environment, open_environment
+from learner.rl.metrics import StageUtilization
+from learner.rl.online_reward import RunningScale, rescaled
 from learner.rl.probe import Probe
-from learner.rl.reward_scale import RunningScale, rescaled
 from learner.rl.staleness import Pace, steps_ahead
-from learner.rl.worlds import JobWorld, open_world
 from reward_actors.pool.pool import RewardPool
 from reward_actors.pool.shared.client import SharedPool, open_pool
 from reward_actors.scoring.scorer import terms
@@ -48,12 +47,12 @@ SHOWN = ("reward", "gate_rate", "scored/psnr", "policy_kl", "staleness")
 
 
 def run_offline(config: Config) -> None:
-    """Structured RL on a corpus: the gate knows the type, the reward the clean image."""
+    """Learns from a corpus (structured RL): the gate knows the type, the reward the clean image."""
     _run(config, "offline")
 
 
 def run_online(config: Config) -> None:
-    """Self-supervised RL: the truth never enters the job; stops when the running average of the reward saturates."""
+    """Learns without any truth (self-supervised RL); stops when the running average of the reward saturates."""
     _run(config, "online")
 
 
@@ -64,43 +63,52 @@ def _run(config: Config, job: str) -> None:
         return
     policy = policy_folder(config.policy, config.world)
     probe = Probe(config) if config.probe else None
-    world = open_world(config, job, out)
+    environment = open_environment(config, job, out)
     with locked(out):
         prepare(config, job)
         if not config.resume:
             checkpoint.discard(out / "checkpoints", config.policy)
-        persist(config, lambda config: asyncio.run(Loop(config, job, policy, world, probe).run()))
+        run_with_restarts(config, lambda config: asyncio.run(Loop(config, job, policy, environment, probe).run()))
 
 
 @dataclass(frozen=True)
 class Stages:
-    """What makes the stages of a loop: others stand in for them where the loop itself is measured."""
+    """Makes the stages of a loop: others stand in for them where the loop itself is measured."""
 
     rollouts: Callable[..., RolloutPool] = RolloutPool
     rewards: Callable[..., RewardPool | SharedPool] = open_pool
-    learner: Callable[..., Learner] = Learner
+    learner: Callable[..., LearnerGroup] = LearnerGroup
 
 
 STAGES = Stages()
 
 
 class Loop:
-    """The actors of one job, and the steps they take together."""
+    """Holds the actors of one job, and takes its steps with them."""
 
     def __init__(
-        self, config: Config, job: str, policy: Path, world: JobWorld, probe: Probe | None, stages: Stages = STAGES
+        self,
+        config: Config,
+        job: str,
+        policy: Path,
+        environment: Environment,
+        probe: Probe | None,
+        stages: Stages = STAGES,
     ):
-        self.config, self.world, self.probe = config, world, probe
+        self.config, self.environment, self.probe = config, environment, probe
         self.job, self.out, self.online = job, run_folder(config, job), job == "online"
         self.policy, self.pace = policy, Pace(config.grpo.max_staleness)
         self.recent: list[float] = []  # mean rewards of the last steps
         self.scale = RunningScale(terms(config.reward.scorer)) if self.online else None
-        self.stages, self.rollouts, self.rewards = stages, stages.rollouts(config, self.policy), stages.rewards(config)
-        self.learner: Learner | None = None
+        self.stages = stages
+        self.rollouts, self.rewards = stages.rollouts(config, self.policy), stages.rewards(config)
+        self.learner: LearnerGroup | None = None
         self.weights: LearnerWeights | None = None
-        self.mailbox, self.scaling = control.open_mailbox(config, job), None
+        self.mailbox = control.open_mailbox(config, job)
+        self.scaling: asyncio.Task | None = None
 
     async def run(self) -> None:
+        """Starts all stages, takes the steps that are left, and ends the stages, whatever happens."""
         config = self.config
         reference = self.policy if config.grpo.kl > 0 else None
         updates = config.steps * config.grpo.epochs
@@ -114,7 +122,9 @@ class Loop:
             self.scaling = asyncio.create_task(control.apply_requests(self.mailbox, self.rewards))
             first = await self._resume()
             with RunLog(self.out, self.job, config, config.steps, first, SHOWN) as self.log:
-                self.batches = Batches(config, self.world, self.rollouts, self.rewards, self.pace, self.log)
+                self.collector = GroupCollector(
+                    config, self.environment, self.rollouts, self.rewards, self.pace, self.log
+                )
                 last = await self._steps(first)
                 policy = self.out / "policy"
                 await asyncio.to_thread(self.learner.save_policy, policy)
@@ -128,26 +138,25 @@ class Loop:
                 (await learner).close()
 
     async def _steps(self, first: int) -> dict:
-        """The loop. Returns the metrics of the last step."""
+        """Takes the steps from `first` on; returns the metrics of the last one."""
         config, collecting = self.config, {}
         metrics: dict = {"step": first}
         try:
             for step in range(first, config.steps):
                 if self._saturated():
                     break
-                meter = Meter(config, self.rollouts, self.rewards)
+                utilization = StageUtilization(config, self.rollouts, self.rewards)
                 for ahead in steps_ahead(step, config.grpo.max_staleness, config.steps):
                     if ahead not in collecting:
-                        collecting[ahead] = asyncio.create_task(self.batches.collect(ahead))
+                        collecting[ahead] = asyncio.create_task(self.collector.collect(ahead))
                 judged = await collecting.pop(step)
                 if self.scale:
                     judged, self.scale = rescaled(judged, self.scale)
-                with self.log.timed("learner", "ranks", f"step {step}"):
-                    taken = _some(trajectories(judged, config.grpo.loss), judged)
-                    learned = await asyncio.to_thread(self.learner.grpo_step, taken)
+                learned = await self._learn(judged, step)
                 sync = await self._sync(step + 1)
                 syncing = sync["sync"]["waited"] + sync["sync"]["seconds"]
-                metrics = {**measures(judged, step), **learned, **sync, **meter.read(learned["seconds"], syncing)}
+                stages = utilization.read(learned["seconds"], syncing)
+                metrics = {**measures(judged, step), **learned, **sync, **stages}
                 self.recent = [*self.recent, mean_reward(judged)][-2 * SATURATION_WINDOW :]
                 keep = step + 1 == config.steps or self._saturated()
                 keep = keep or (step + 1) % config.learner.checkpoint_every == 0
@@ -157,9 +166,21 @@ class Loop:
                 if keep:
                     await self._save(step + 1)
         finally:
-            for batch in collecting.values():
-                batch.cancel()
+            for groups in collecting.values():
+                groups.cancel()
         return {"step": self.pace.version, **metrics, "saturated": self._saturated()}
+
+    async def _learn(self, judged: Sequence[JudgedGroup], step: int) -> dict:
+        """Takes the learner's step on the judged groups; returns its metrics.
+
+        Raises RuntimeError, with a reason, where not one completion of the step could be judged.
+        """
+        taken = trajectories(judged, self.config.grpo.loss)
+        if not taken:
+            reason = next(verdict.reason for item in judged for verdict in item.verdicts)
+            raise RuntimeError(f"not one restoration of this step could be had: {reason}")
+        with self.log.timed("learner", "ranks", f"step {step}"):
+            return await asyncio.to_thread(self.learner.grpo_step, taken)
 
     def _saturated(self) -> bool:
         """Whether an online job has learned what it can (see `saturated`)."""
@@ -170,7 +191,7 @@ class Loop:
             return await self.probe.measure(self.rollouts)
 
     async def _sync(self, version: int) -> dict:
-        """Sends the learner's weights to the engines, which by then have no group under way."""
+        """Sends the learner's weights to the engines, which by then have no group under way; returns its metrics."""
         began, before = time.time(), self.rollouts.stats().update_bytes
         async with self.pace.sampling:
             start = time.time()
@@ -188,25 +209,18 @@ class Loop:
         await asyncio.to_thread(checkpoint.finish, draft, cursor=cursor)  # it reads and flushes all of it
 
     async def _resume(self) -> int:
-        """Steps already taken; prompts and seeds follow from their number, the rest is in the checkpoint.
+        """Loads the newest checkpoint, if there is one; returns the steps already taken.
 
-        Then the engines get the learner's weights: what does not fit or arrives damaged is told before the first step.
+        Prompts and seeds follow from their number, the rest is in the checkpoint. Then the engines get the learner's
+        weights: what does not fit or arrives damaged is reported before the first step.
         """
-        found = await asyncio.to_thread(checkpoint.to_continue, self.out / "checkpoints", self.config.resume)
-        if found is not None:
-            await asyncio.to_thread(self.learner.load, found)
-            await self.pace.reach(checkpoint.step_of(found))
-            cursor = checkpoint.cursor_of(found)
+        newest = await asyncio.to_thread(checkpoint.to_continue, self.out / "checkpoints", self.config.resume)
+        if newest is not None:
+            await asyncio.to_thread(self.learner.load, newest)
+            await self.pace.reach(checkpoint.step_of(newest))
+            cursor = checkpoint.cursor_of(newest)
             self.recent = cursor["recent"]
             if self.scale:
                 self.scale = self.scale.restored(cursor["scale"])
         await self.rollouts.update(self.weights)
         return self.pace.version
-
-
-def _some(taken: list[Trajectory], judged: Sequence[JudgedGroup]) -> list[Trajectory]:
-    """Raises RuntimeError, with a reason, where not one completion of a step could be judged."""
-    if not taken:
-        reason = next(verdict.reason for item in judged for verdict in item.verdicts)
-        raise RuntimeError(f"not one restoration of this step could be had: {reason}")
-    return taken

@@ -44,7 +44,7 @@ def learner_idle(wall: float, busy: float, syncing: float) -> Idle:
     return Idle(max(0.0, wall - busy - blocked), blocked)
 
 
-class Meter:
+class StageUtilization:
     """What the stages did between its making and `read`: work done, seconds busy and idle."""
 
     def __init__(self, config: Config, rollouts: RolloutPool, rewards: RewardPool | SharedPool):

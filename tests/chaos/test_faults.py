@@ -21,11 +21,11 @@ FAULTS = [  # the last: seconds in which it is noticed
     ("reward actor killed", "ray::RewardActor", KILL, REWARD + "RewardActor .* died.* Its log", 5),
     ("rollout actor killed", "ray::RolloutActor", KILL, ENGINE + "RolloutActor .* died.* Its log", 5),
     ("engine killed in its actor", "VLLM::EngineCore", KILL, ENGINE + "the engine process ended", 15),
-    ("learner rank killed", "ray::LearnerRank", KILL, ANEW + "LearnerRank .* died.* Its log", 45),
+    ("learner rank killed", "ray::LearnerWorker", KILL, ANEW + "LearnerWorker .* died.* Its log", 45),
     ("reward actor hangs", "ray::RewardActor", STOP, REWARD + "hang", 20),
     ("rollout actor hangs", "ray::RolloutActor", STOP, ENGINE + "hang", 60),
     ("engine hangs in its actor", "VLLM::EngineCore", STOP, ENGINE + "hang", 60),
-    ("learner rank hangs", "ray::LearnerRank", STOP, ANEW + r"learner ranks \[\d\] .* hang", 110),
+    ("learner rank hangs", "ray::LearnerWorker", STOP, ANEW + r"learner ranks \[\d\] .* hang", 110),
 ]
 SETTINGS = [f"steps={STEPS}", "max_failures=2", "reward.timeout=5", "rollout.timeout=20"]
 
@@ -56,7 +56,7 @@ def test_what_is_lost_comes_back_and_no_step_is_another(job, whole, record, faul
 
 def test_a_killed_driver_leaves_nothing_and_the_same_command_finishes_the_run(job, place, whole, record):
     job.until(lambda: job.step() >= 1, 400)
-    job.at_work("ray::LearnerRank")
+    job.at_work("ray::LearnerWorker")
     family, before, began = job.driver.children(recursive=True), job.step(), time.monotonic()
     job.driver.kill()
     left = psutil.wait_procs(family, timeout=90)[1]

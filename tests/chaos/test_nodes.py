@@ -33,10 +33,10 @@ def test_a_lost_node_is_made_up_for_when_another_joins(cluster, corpus, whole, t
     try:
         job.until(lambda: job.step() >= 1, 400)
         assert job.processes("ray::RewardActor", raylet(rewards))
-        assert len(job.processes("ray::LearnerRank", raylet(main))) == 2
+        assert len(job.processes("ray::LearnerWorker", raylet(main))) == 2
         for fault, node, cpus, title, sign in (
             ("node with rewards lost", rewards, SMALL, "ray::RewardActor", "reward actor .* started anew"),
-            ("node with learner and rollout lost", main, LARGE, "ray::LearnerRank", "failed, and starts again"),
+            ("node with learner and rollout lost", main, LARGE, "ray::LearnerWorker", "failed, and starts again"),
         ):
             job.at_work(title, raylet(node))
 

@@ -14,7 +14,7 @@ from envs.corpus import build, generate
 from envs.corpus.card import make_card
 from envs.corpus.generate import SCHEMA
 from learner import sft
-from learner.validation import exhausted, validate
+from learner.sft import exhausted, validate
 
 
 def config(out, *changes):

@@ -9,17 +9,16 @@ import pytest
 import ray
 
 from configs.schema import Config
-from learner.distributed import watch
-from learner.distributed.group import Learner, LearnerError
+from learner.distributed.group import LearnerError, LearnerGroup
 from learner.distributed.weight_source import LearnerWeights
-from learner.distributed.worker import LearnerRank
+from learner.distributed.worker import LearnerWorker
 from rollout.weights.manifest import Manifest
 from rollout.weights.transfer import Endpoint
 from rollout.weights.update import WeightUpdate
 
 
 class StandIn:
-    """A learner whose calls take turns with those of other threads, as `Learner`'s do. said: what happened."""
+    """A learner whose calls take turns with those of other threads, as `LearnerGroup`'s do. said: what happened."""
 
     def __init__(self):
         self.turn, self.said = threading.RLock(), []
@@ -107,19 +106,19 @@ def test_ranks_that_never_end_sending_are_taken_for_dead_although_they_answer(mo
     def gone(futures, timeout):
         raise ray.exceptions.RayActorError
 
-    learner, closed = Learner.__new__(Learner), []
-    monkeypatch.setattr(watch.ray, "get", nothing_yet)
+    learner, closed = LearnerGroup.__new__(LearnerGroup), []
+    monkeypatch.setattr(ray, "get", nothing_yet)
     call = SimpleNamespace(remote=lambda *_: "a future")
     rank = SimpleNamespace(bind_weights=call, open_weights=call, send_weights=call)
-    learner.turn, learner._ranks, learner._sending_seconds = threading.RLock(), [rank], 0.1
-    learner._watch = watch.Watch([rank], lambda: closed.append(True))
-    learner._watch._feel_pulse = lambda patience: None  # they answer
+    learner.turn, learner._workers, learner._sending_seconds, learner._ended = threading.RLock(), [rank], 0.1, ""
+    learner.close = lambda: closed.append(True)
+    learner._check_pulse = lambda patience: None  # they answer
     for wait in (lambda: learner.bind_weights(1), lambda: learner.open_weights(2), learner.send_weights):
         with pytest.raises(LearnerError, match="does not end in 0.1 s"):
             wait()
     assert len(closed) == 3
-    monkeypatch.setattr(watch.ray, "get", gone)
-    monkeypatch.setattr(watch.ray, "wait", lambda futures, **_: ([], futures))
+    monkeypatch.setattr(ray, "get", gone)
+    monkeypatch.setattr(ray, "wait", lambda futures, **_: ([], futures))
     with pytest.raises(LearnerError, match="Cause: .* does not end in 0.1 s"):  # who came after
         learner.bind_weights(1)
 
@@ -128,7 +127,7 @@ def test_a_rank_leaves_its_old_group_when_it_opens_another(monkeypatch):
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "127.0.0.1")
     config, left = Config(), []
     config.learner.gpus = config.rollout.gpus = 1.0
-    rank = LearnerRank(0, config)
+    rank = LearnerWorker(0, config)
     rank._trainer = SimpleNamespace(manifest=lambda: SimpleNamespace(bytes=64), device="cpu")
     rank.bind_weights(5)
     rank._sender._group = SimpleNamespace(destroy=lambda: left.append(True))

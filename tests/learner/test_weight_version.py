@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from benchmarks.throughput.sleeping_actors import SleepingEngine, SleepingRank
+from benchmarks.throughput.sleeping_actors import SleepingEngine, SleepingWorker
 from configs import load
 from envs.types import Prompt
-from learner.distributed.group import Learner
+from learner.distributed.group import LearnerGroup
 from learner.distributed.weight_source import LearnerWeights
 from rollout.pool import RolloutPool
 
@@ -26,7 +26,7 @@ def test_an_engine_replaced_during_a_step_carries_the_version_whose_weights_it_g
     prompts = [Prompt(f"picture-{i}", i) for i in range(24)]
 
     async def scene():
-        learner = await asyncio.to_thread(Learner, config, tmp_path, 2, rank_class=SleepingRank)
+        learner = await asyncio.to_thread(LearnerGroup, config, tmp_path, 2, worker_class=SleepingWorker)
         pool = RolloutPool(config, tmp_path, actor_class=SleepingEngine)
         try:
             await pool.start()
@@ -55,7 +55,7 @@ def test_steps_and_sending_take_turns_on_all_ranks(ray_cluster, tmp_path):
     config = load("offline", ["learner.cpus=0.01", "learner.ranks=2"])
 
     async def scene():
-        learner = await asyncio.to_thread(Learner, config, tmp_path, 2, rank_class=SleepingRank)
+        learner = await asyncio.to_thread(LearnerGroup, config, tmp_path, 2, worker_class=SleepingWorker)
         try:
             step = asyncio.create_task(asyncio.to_thread(learner.grpo_step, [None, None]))
             await asyncio.sleep(0.2)

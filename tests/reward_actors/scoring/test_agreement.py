@@ -6,7 +6,7 @@ import pytest
 from envs.environment import relative_error
 from envs.taxonomy import TAXONOMY, taxonomy
 from envs.types import Failed, Sample, Scored
-from learner.rl.reward_scale import RunningScale
+from learner.rl.online_reward import RunningScale
 from reward_actors.scoring.agreement import agreements, with_agreement
 from reward_actors.scoring.scorer import score, terms
 

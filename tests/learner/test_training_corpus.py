@@ -11,8 +11,9 @@ from PIL import Image
 from configs import UserError, load
 from envs.corpus import build
 from envs.world import write_world
+from learner.corpus import training_corpus
 from learner.policy import initial as adoption
-from learner.sources import initial_policy, training_corpus
+from learner.policy.initial import initial_policy
 
 
 @pytest.fixture

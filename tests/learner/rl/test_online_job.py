@@ -13,7 +13,7 @@ from envs.corpus.generate import degrade
 from envs.degradations import sample
 from envs.taxonomy import TAXONOMY
 
-PROJECT = Path(__file__).parent.parent.parent
+PROJECT = Path(__file__).parents[3]
 SMALL = ["grpo.prompts=2", "rollout.group_size=4", "learner.micro_tokens=320", "steps=2", "learner.checkpoint_every=2"]
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]

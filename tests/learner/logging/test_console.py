@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from rich.console import Console
+from rich import console as rich_console
 
-from learner.logging.console import Screen, clock, line, time_left, view
+from learner.logging.console import Console, clock, line, time_left, view
 
 NUMBERS = {
     "reward": -0.0123,
@@ -23,11 +23,11 @@ NUMBERS = {
     "busy_share/reward": 0.9,
     "busy_share/learner": 0.1,
 }
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def drawn(*arguments):
-    console = Console(file=io.StringIO(), width=120, force_terminal=False)
+    console = rich_console.Console(file=io.StringIO(), width=120, force_terminal=False)
     console.print(view(*arguments))
     return console.file.getvalue()
 
@@ -53,7 +53,7 @@ def test_the_time_left_is_that_of_the_steps_of_this_run():
 
 
 def test_where_nothing_redraws_there_is_a_line_now_and_then_and_one_at_the_end(capsys):
-    screen = Screen("sft", 4, 0, ("loss",))
+    screen = Console("sft", 4, 0, ("loss",))
     screen.start()
     for step in range(1, 5):
         screen.show(step, {"loss": step / 2})
@@ -65,7 +65,7 @@ def test_where_nothing_redraws_there_is_a_line_now_and_then_and_one_at_the_end(c
 def test_in_a_terminal_it_is_redrawn():
     """A real pseudo-terminal: cursor movements come out of it, and what is printed meanwhile is not lost."""
     code = (
-        "import time; from learner.logging.console import Screen; s = Screen('sft', 2, 0, ('loss',)); s.start()\n"
+        "import time; from learner.logging.console import Console; s = Console('sft', 2, 0, ('loss',)); s.start()\n"
         "s.show(1, {'loss': 1.5}); print('said meanwhile'); time.sleep(1.2); s.show(2, {'loss': .5}); s.stop()"
     )
     ours, theirs = pty.openpty()

@@ -4,7 +4,7 @@ import pytest
 
 from configs import UserError, load
 from learner.distributed.group import LearnerError
-from learner.restart import persist
+from learner.restart import run_with_restarts
 
 
 def work_that_fails(times, error):
@@ -21,7 +21,7 @@ def work_that_fails(times, error):
 
 def test_a_job_that_broke_resumes_from_what_it_saved(capsys):
     work = work_that_fails(2, LearnerError("a rank\ndied"))
-    persist(load("sft", ["max_failures=2", "resume=false", "steps=7"]), work)
+    run_with_restarts(load("sft", ["max_failures=2", "resume=false", "steps=7"]), work)
     assert [config.resume for config in work.tries] == [False, True, True]
     assert {config.steps for config in work.tries} == {7}
     assert "(2 left): a rank died" in capsys.readouterr().out
@@ -30,7 +30,7 @@ def test_a_job_that_broke_resumes_from_what_it_saved(capsys):
 def test_it_gives_up_after_max_failures():
     work = work_that_fails(9, LearnerError("a rank died"))
     with pytest.raises(LearnerError):
-        persist(load("sft", ["max_failures=3"]), work)
+        run_with_restarts(load("sft", ["max_failures=3"]), work)
     assert len(work.tries) == 4
 
 
@@ -38,7 +38,7 @@ def test_it_gives_up_after_max_failures():
 def test_what_a_new_start_cannot_cure_is_not_tried_again(error):
     work = work_that_fails(1, error)
     with pytest.raises(type(error)):
-        persist(load("sft", ["max_failures=3"]), work)
+        run_with_restarts(load("sft", ["max_failures=3"]), work)
     assert len(work.tries) == 1
 
 
@@ -49,5 +49,5 @@ NO_ROOM = "No space left on device"
 def test_a_full_disk_is_said_and_not_tried_again(error):
     work = work_that_fails(1, error)
     with pytest.raises(UserError, match=f"{NO_ROOM}: the checkpoints written before are whole; make room"):
-        persist(load("sft", ["max_failures=3"]), work)
+        run_with_restarts(load("sft", ["max_failures=3"]), work)
     assert len(work.tries) == 1

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from envs.types import Completion, Gated, Group, Prompt, Scored
 from learner.rl.advantages import JudgedGroup, trajectories
-from learner.rl.reward_scale import WARM_UP, Moments, RunningScale, rescaled
+from learner.rl.online_reward import WARM_UP, Moments, RunningScale, rescaled
 from reward_actors.scoring.scorer import Term
 
 TERMS = (Term("consistency", 2.0), Term("brightness", 1.0))  # more is better, less is better

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from envs.types import Completion, Failed, Gated, Group, Prompt, Scored
-from learner.rl.advantages import JudgedGroup, measures, saturated, teaches_nothing, trajectories
+from learner.rl.advantages import JudgedGroup, has_zero_advantage, measures, saturated, trajectories
 
 COMPLETION = Completion("", (1, 2), (-0.1, -0.2))
 
@@ -70,10 +70,10 @@ def test_a_rising_average_is_not_saturated_and_a_flat_one_is():
 
 
 def test_equal_rewards_teach_nothing_whatever_they_are():
-    assert teaches_nothing(judged(Scored(-0.2), Scored(-0.2), Failed("x")))
-    assert teaches_nothing(judged(Gated("no_answer"), Gated("wrong_type")))
-    assert teaches_nothing(judged(Failed("x"), Failed("x")))
-    assert not teaches_nothing(judged(Scored(-0.2), Scored(-0.2001)))
+    assert has_zero_advantage(judged(Scored(-0.2), Scored(-0.2), Failed("x")))
+    assert has_zero_advantage(judged(Gated("no_answer"), Gated("wrong_type")))
+    assert has_zero_advantage(judged(Failed("x"), Failed("x")))
+    assert not has_zero_advantage(judged(Scored(-0.2), Scored(-0.2001)))
 
 
 def test_parts_that_only_some_restorations_have_are_averaged_over_those():

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.policy.collator import Collator, Example
-from learner.policy.rows import Length, token_batches
+from learner.policy.collator import Collator, Example, Length, token_batches
 
 LENGTHS = st.lists(st.builds(Length, st.integers(1, 4), st.integers(1, 200), st.integers(1, 100)), max_size=40)
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from configs.schema import Config
-from learner.distributed.group import Learner
+from learner.distributed.group import LearnerGroup
 from learner.losses import Trajectory
 
 PLAIN = {"zero": 0}
@@ -29,7 +29,7 @@ TRAINED = {"all": {}, "lora": {"lora": 4}} | {name: {"trained": name} for name i
 def test_losses_and_weights_are_those_of_plain_training(ray_cluster, policy_folder, examples, tmp_path):
     config = Config()
     config.world.size, config.learner.warmup, config.grpo.kl = 64, 2, 0.1
-    learner = Learner(config, policy_folder, 8)
+    learner = LearnerGroup(config, policy_folder, 8)
     shares = [examples[:6], examples[6:7]]  # three passes and one
     judged = [[Trajectory(e, (-7.0,) * len(e.completion), i - 2.5) for i, e in enumerate(share)] for share in shares]
 
@@ -58,7 +58,7 @@ def test_losses_and_weights_are_those_of_plain_training(ray_cluster, policy_fold
         wanted = replace(config, learner=replace(config.learner, **settings))
         folder = tmp_path / f"{name}-{number}"
         asked = (wanted, together, shares, judged, str(folder), str(policy_folder))
-        found = ray.get([rank.__ray_call__.remote(train, *asked) for rank in learner._ranks])
+        found = ray.get([rank.__ray_call__.remote(train, *asked) for rank in learner._workers])
         assert found[0] == found[1]  # losses are of both, and so is the number of passes
         return *found[0], load_file(folder / "model.safetensors")
 

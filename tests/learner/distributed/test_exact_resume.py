@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-PROJECT = Path(__file__).parent.parent.parent
+PROJECT = Path(__file__).parents[3]
 STEPS = 6
 SMALL = [f"steps={STEPS}", "learner.checkpoint_every=2", "learner.micro_tokens=320", "learner.batch=4"]
 SMALL += ["grpo.prompts=2", "rollout.group_size=4"]

@@ -8,8 +8,8 @@ from configs import UserError, load
 from envs.environment import MixedEnvironment, OfflineEnvironment, OnlineEnvironment
 from envs.types import Prompt
 from learner.checks import check_rl
+from learner.rl.environment import open_environment
 from learner.rl.probe import Probe
-from learner.rl.worlds import open_world
 
 
 @pytest.fixture(scope="module")
@@ -29,21 +29,21 @@ def photographs(tmp_path, photo):
 
 
 def world(job, out, *settings):
-    return open_world(load(job, ["world.size=64", *settings]), job, out)
+    return open_environment(load(job, ["world.size=64", *settings]), job, out)
 
 
 @pytest.mark.engine
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_corpus_is_known_offline_blind_online_and_both_in_a_mixed_stream(corpus, tmp_path, photographs):
     offline = world("offline", tmp_path, f"corpus={corpus}")
-    assert type(offline.environment) is OfflineEnvironment
+    assert type(offline.rules) is OfflineEnvironment
     assert offline.samples[0].degradation is not None
     online = world("online", tmp_path, f"corpus={corpus}")
-    assert type(online.environment) is OnlineEnvironment
+    assert type(online.rules) is OnlineEnvironment
     assert all(sample.clean is None and sample.degradation is None for sample in online.samples)
     mixed = world("online", tmp_path, f"corpus={corpus}", f"photos={photographs}", "mix=0.5")
-    assert type(mixed.environment) is MixedEnvironment
-    stream = mixed.environment.prompts(seed=0)
+    assert type(mixed.rules) is MixedEnvironment
+    stream = mixed.rules.prompts(seed=0)
     for prompt in (next(stream) for _ in range(8)):
         sample = mixed.samples[prompt.sample]
         assert (sample.clean is not None) == prompt.sample_id.startswith("labelled/")
@@ -64,9 +64,9 @@ def test_pictures_of_another_size_than_the_policy_sees_are_refused(corpus, photo
 
 def test_online_learns_from_a_bare_folder(photographs, tmp_path):
     found = world("online", tmp_path, f"photos={photographs}")
-    assert type(found.environment) is OnlineEnvironment
+    assert type(found.rules) is OnlineEnvironment
     assert len(found.samples) == 3
-    prompt = next(found.environment.prompts(seed=0))
+    prompt = next(found.rules.prompts(seed=0))
     assert prompt == Prompt(found.samples[prompt.sample].sample_id, prompt.sample)
     assert found.samples[prompt.sample].degraded.shape == (64, 64, 3)
 

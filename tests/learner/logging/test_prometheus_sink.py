@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from learner.logging.prometheus import COUNTERS, GAUGES, Gauges
+from learner.logging.prometheus import COUNTERS, GAUGES, PrometheusSink
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RUN = re.compile(r'ray_duvlm_.*run="first/offline"')  # other tests of the session may have exported theirs
 EXPORTED = {f"ray_{name}" for name in GAUGES} | {f"ray_{name}_total" for name in COUNTERS}
 
@@ -29,7 +29,7 @@ def test_the_dashboard_asks_for_every_metric_and_for_no_other():
 def test_ray_exports_them_under_these_names_with_run_and_role(ray_cluster):
     """Asks the node's own exporter, which Prometheus would scrape; it hears of a number within ten seconds."""
     metrics = {metric: 3.0 for _, of_role in (GAUGES | COUNTERS).values() for metric in of_role.values()}
-    gauges, before = Gauges("first/offline"), {"restarts/rollout": 0.0}
+    gauges, before = PrometheusSink("first/offline"), {"restarts/rollout": 0.0}
     gauges.set(before)
     gauges.set(metrics)
     (node,) = ray_cluster.nodes()

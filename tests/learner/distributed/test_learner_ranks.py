@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from configs import UserError
 from configs.schema import Config
 from envs.types import Sample
-from learner.distributed.group import Learner, LearnerError
+from learner.distributed.group import LearnerError, LearnerGroup
 from learner.losses import Trajectory
 from learner.policy.collator import Example
 from rollout.weights.channel import Channel
@@ -41,7 +41,7 @@ def start(policy_folder):
     started = []
 
     def begin(config, reference=None):
-        started.append(Learner(config, policy_folder, TOTAL, reference))
+        started.append(LearnerGroup(config, policy_folder, TOTAL, reference))
         return started[-1]
 
     yield begin
@@ -93,7 +93,7 @@ def test_steps_are_those_of_one_plain_process(start, examples, policy_folder, tm
         assert metrics["policy_kl"] > 1e-6
         assert metrics["mismatch"] > 0.1
     assert_agree(learner, trainer, tmp_path)
-    compiled = learner._ranks[0].__ray_call__.remote(lambda _: sys.modules["deepspeed.comm.comm"].cdb.shm_comm_op)
+    compiled = learner._workers[0].__ray_call__.remote(lambda _: sys.modules["deepspeed.comm.comm"].cdb.shm_comm_op)
     assert ray.get(compiled) is None
 
 
@@ -113,7 +113,7 @@ def test_every_loss_is_that_of_one_plain_process_step_for_step(start, examples, 
     for chosen in LOSSES:  # on one learner, since starting one takes longer than all steps
         wanted = replace(config.grpo, **chosen)
         choose = lambda actor, wanted: setattr(actor._config, "grpo", wanted)  # noqa: E731 (sent by value)
-        ray.get([rank.__ray_call__.remote(choose, wanted) for rank in learner._ranks])
+        ray.get([rank.__ray_call__.remote(choose, wanted) for rank in learner._workers])
         config.grpo = wanted
         losses.append(learner.grpo_step(judged)["loss"])
         assert losses[-1] == pytest.approx(trainer.grpo_step(judged), rel=1e-3, abs=1e-5)
@@ -162,7 +162,7 @@ def test_another_number_of_ranks_cannot_load(start, tmp_path):
 @pytest.mark.chaos
 def test_the_death_of_a_rank_is_told_with_its_cause(start, examples):
     learner = start(settings())
-    pid = ray.get(learner._ranks[1].__ray_call__.remote(lambda actor: os.getpid()))
+    pid = ray.get(learner._workers[1].__ray_call__.remote(lambda actor: os.getpid()))
     learner.sft_step(examples)
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(LearnerError, match="SIGKILL|died"):
@@ -181,7 +181,7 @@ def test_an_engine_that_goes_away_in_a_weight_update_leaves_the_ranks_at_work(st
 
         policy_weights.BUCKET_BYTES = weight_transfer.BUCKET_BYTES = 2**16
 
-    ray.get([rank.__ray_call__.remote(many_buckets) for rank in learner._ranks])
+    ray.get([rank.__ray_call__.remote(many_buckets) for rank in learner._workers])
 
     def join(end):
         return Channel(end.address, end.port, 1, 2, 30, end.bucket_bytes)
