@@ -37,7 +37,7 @@ test-chaos: setup
 	$(BIN)/pytest -m chaos --timeout=1800
 
 fuzz: setup
-	$(BIN)/python -m benchmarks.fuzz_answer --strings 1000000
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest tests/fuzz --timeout=3600
 
 lint: setup
 	$(BIN)/ruff check .
