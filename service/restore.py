@@ -19,7 +19,7 @@ from benchmarks.quality.checks import check_prior
 from configs import UserError, run_folder
 from configs.schema import Config
 from envs.corpus.generate import encode
-from envs.corpus.photos import UNREADABLE, read_photo
+from envs.pictures import UNREADABLE, read_picture
 from envs.taxonomy import Degradation, Taxonomy
 from envs.types import Sample
 from envs.world import world_taxonomy
@@ -95,7 +95,7 @@ def _read(file: Path) -> np.ndarray:
     if not file.is_file():
         raise UserError(f"image={file}: no such file")
     try:
-        photo = read_photo(file)
+        photo = read_picture(file)
     except UNREADABLE as error:
         raise UserError(
             f"image={file}: expected a photograph (JPEG, PNG, WebP, BMP): {str(error)[:120]}"

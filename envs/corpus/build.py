@@ -1,13 +1,11 @@
 """`duvlm run corpus`: photographs -> crops with known physics, in Parquet shards (DU-110k, Section 3.2).
 
-What a sample is, is in `corpus_rows`; how shards are written in `corpus_shards`; how they are read in `corpus_split`.
+What a sample is, is in `generate`; how shards are written in `shards`; how they are read in `reader`.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import json
 import shutil
 import sys
 from collections import Counter
@@ -20,12 +18,13 @@ from pathlib import Path
 from rich.progress import Progress
 
 from configs import UserError, run_folder
+from configs.run_folders import locked
 from configs.schema import Config
-from envs.corpus import shards as corpus_shards
-from envs.corpus.card import make_card, readme, review_sheet
+from envs.corpus import shards
+from envs.corpus.card import make_card, write_card
+from envs.corpus.datasets import SPLITS, Photo
 from envs.corpus.generate import Recipe
-from envs.corpus.photos import SPLITS, Photo, scan_photos
-from envs.corpus.plots import plot_parameters
+from envs.corpus.photos import scan_photos
 from envs.corpus.reader import read_card
 from envs.corpus.review import read_reviews
 
@@ -51,13 +50,20 @@ def run(config: Config) -> None:
         shutil.rmtree(_beside(folder), ignore_errors=True)
         return
     prepare(config, "corpus")
-    build(recipe, skipped, folder, corpus_shards.write_with_ray)
+    build(recipe, skipped, folder, shards.write_with_ray)
     counts = ", ".join(f"{count} {split}" for split, count in recipe.counts.items())
     print(f"{folder}: {counts} samples of {recipe.size} px; {len(skipped)} pictures skipped")
 
 
 def plan(config: Config) -> tuple[Recipe, dict[str, str]]:
-    """The recipe of a config and the pictures skipped, by file."""
+    """Decides what a corpus will hold, without writing anything.
+
+    Returns:
+        Its recipe, and {file: why it was skipped} of the pictures that are of no use.
+
+    Raises:
+        UserError: no photographs, no depth where haze follows it, too few samples, or reviews of another corpus.
+    """
     size = config.size or config.world.size
     photos, skipped = scan_photos(config.photos, config.seed, size)
     if config.world.depth == "file":
@@ -70,7 +76,7 @@ def plan(config: Config) -> tuple[Recipe, dict[str, str]]:
 
 
 def split_counts(count: int, splits: Sequence[str] = SPLITS) -> dict[str, int]:
-    """Samples of each split: 103 : 4 : 3 as in the paper from 11,000 on, 84 : 6 : 10 below; sums to count."""
+    """Divides samples over splits: 103 : 4 : 3 as in the paper from 11,000 on, 84 : 6 : 10 below; sums to count."""
     shares = {"train": 103, "val": 4, "test": 3} if count >= 11_000 else {"train": 84, "val": 6, "test": 10}
     total = sum(shares.values())
     first, *others = splits
@@ -81,44 +87,41 @@ def split_counts(count: int, splits: Sequence[str] = SPLITS) -> dict[str, int]:
     return {first: rest} | counts
 
 
-def build(recipe: Recipe, skipped: dict[str, str], folder: Path, write=corpus_shards.write_here) -> None:
+def build(recipe: Recipe, skipped: dict[str, str], folder: Path, write=shards.write_here) -> None:
     """Writes the corpus to `folder`, which appears at once, complete. Goes on where an earlier build stopped.
 
     Until then its shards lie beside it, in .NAME.partial; a build of another recipe there is thrown away.
 
     Args:
+        recipe: what the corpus holds.
+        skipped: {file: why}, for the card.
+        folder: new, or a corpus to replace.
         write: `write_here`, or `write_with_ray` of `envs.corpus.shards`.
     """
-    wanted = corpus_shards.shards(recipe.counts)
+    wanted, total = shards.shards(recipe.counts), sum(recipe.counts.values())
     with _partial(folder, recipe) as partial:
-        todo = [shard for shard in wanted if not corpus_shards.is_done(shard, partial)]
-        done = sum(recipe.counts.values()) - sum(shard.rows for shard in todo)
+        todo = [shard for shard in wanted if not shards.is_done(shard, partial)]
+        done = total - sum(shard.rows for shard in todo)
         if done:
             print(f"continuing: {done} samples are there already", flush=True)
-        for _ in _shown(write(recipe, todo, partial) if todo else (), done, sum(recipe.counts.values())):
-            pass
-        records = [corpus_shards.read_record(shard, partial) for shard in wanted]
-        files = [shard.file for shard in wanted]
-        summary = make_card(recipe, skipped, dict(zip(files, records, strict=True)))
+        if todo:
+            _show_progress(write(recipe, todo, partial), done, total)
+        records = {shard.file: shards.read_record(shard, partial) for shard in wanted}
         corpus = partial / "corpus"
-        review_sheet(corpus, SPLITS)
-        plot_parameters(summary["parameters"], corpus / "parameters.png")
-        (corpus / "README.md").write_text(readme(summary))
-        (corpus / "corpus.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+        write_card(make_card(recipe, skipped, records), corpus)
         if folder.exists():
             folder.rename(partial / "replaced")
         corpus.rename(folder)
 
 
 def is_complete(folder: Path, recipe: Recipe) -> bool:
-    """Whether `folder` holds the corpus of this recipe, no shard missing."""
+    """Tells whether `folder` holds the corpus of this recipe, no shard missing."""
     if not (folder / "corpus.json").is_file():
         return False
-    summary = read_card(folder)
-    sizes = {name: shard["bytes"] for name, shard in summary.get("shards", {}).items()}
-    files = [folder / name for name in sizes]
-    there = all(file.is_file() and file.stat().st_size == sizes[file.name] for file in files)
-    return summary.get("recipe") == recipe.fingerprint() and there
+    card = read_card(folder)
+    sizes = {folder / name: shard["bytes"] for name, shard in card.get("shards", {}).items()}
+    whole = all(file.is_file() and file.stat().st_size == size for file, size in sizes.items())
+    return card.get("recipe") == recipe.fingerprint() and whole
 
 
 def _with_depth(photo: Photo) -> Photo:
@@ -143,8 +146,8 @@ def _reviewed(recipe: Recipe, reviews: str) -> Recipe:
     return recipe
 
 
-def _shown(rows: Iterator[int], done: int, total: int) -> Iterator[int]:
-    """The same, with a bar on a terminal and a line every tenth elsewhere."""
+def _show_progress(rows: Iterator[int], done: int, total: int) -> None:
+    """Runs through numbers of rows, with a bar on a terminal and a line every tenth elsewhere."""
     quiet = not sys.stdout.isatty()
     with Progress(transient=True, disable=quiet) as progress:
         task = progress.add_task("samples", total=total, completed=done)
@@ -153,7 +156,6 @@ def _shown(rows: Iterator[int], done: int, total: int) -> Iterator[int]:
                 print(f"{done + count} of {total} samples", flush=True)
             done += count
             progress.update(task, completed=done)
-            yield count
 
 
 @contextmanager
@@ -163,14 +165,9 @@ def _partial(folder: Path, recipe: Recipe) -> Iterator[Path]:
     It is named after the recipe and the libraries, so that an orphaned worker of another build cannot write into it.
     """
     root = _beside(folder)
-    said = [recipe.fingerprint(), *(version(name) for name in LIBRARIES)]
-    partial = root / hashlib.sha256(" ".join(said).encode()).hexdigest()[:16]
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"out={folder}: another build is writing it; wait for it, or choose another out=") from None
+    parts = [recipe.fingerprint(), *(version(name) for name in LIBRARIES)]
+    partial = root / hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
+    with locked(root):
         for other in root.iterdir():
             if other.is_dir() and other != partial:
                 shutil.rmtree(other)

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import cv2
+import jinja2
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
+from matplotlib.figure import Figure
 
+from envs.corpus.datasets import SPLITS
 from envs.corpus.generate import FORMAT, Recipe
 from envs.taxonomy import Key, Taxonomy, turns
 from envs.world import world_taxonomy
 
 BINS = 40
 """Bars of a histogram, at most."""
-_REVIEW_ROWS = 6
+_TEMPLATE = Path(__file__).with_name("card.md.jinja")
 _LISTED = 200  # photographs in README.md; corpus.json has all
+_PANELS = 3  # histograms side by side
+_SHEET = (6, 12)  # rows and columns of review.png
 
 
 def make_card(recipe: Recipe, skipped: Mapping[str, str], shards: Mapping[str, dict] | None = None) -> dict:
-    """The content of corpus.json; it does not depend on when the corpus was built.
+    """Collects the content of corpus.json; it does not depend on when the corpus was built.
 
-    shards: {file: its record}, see `envs.corpus.shards`; without them nothing is said about what is in the images.
+    Args:
+        recipe: what the corpus holds.
+        skipped: {file: why} of the pictures that were of no use.
+        shards: {file: its record}, see `envs.corpus.shards`; without them nothing is said about what is in the images.
     """
     taxonomy = world_taxonomy(recipe.world)
     order = [kind.name for kind in turns(taxonomy)]
@@ -46,7 +56,7 @@ def make_card(recipe: Recipe, skipped: Mapping[str, str], shards: Mapping[str, d
         for split, chosen in recipe.photos.items()
         for photo in chosen
     ]
-    summary = {
+    card = {
         "format": FORMAT,
         "recipe": recipe.fingerprint(),
         "taxonomy": taxonomy.fingerprint(),
@@ -57,147 +67,97 @@ def make_card(recipe: Recipe, skipped: Mapping[str, str], shards: Mapping[str, d
         "types": by_type,
     }
     if shards:
-        summary["parameters"] = _parameters(shards, taxonomy)
-        summary["verification"] = _verification(shards, recipe)
-        summary["shards"] = {file: {name: record[name] for name in ("rows", "bytes", "sha256")}
-                             for file, record in shards.items()}  # fmt: skip
-    return summary | {"photos": photos, "skipped": _short(skipped)}
+        samples = pd.DataFrame([note for record in shards.values() for note in record["samples"]])
+        card["parameters"] = _parameters(samples, taxonomy)
+        card["verification"] = _verification(samples, recipe)
+        columns = ("rows", "bytes", "sha256")
+        card["shards"] = {file: {name: record[name] for name in columns} for file, record in shards.items()}
+    return card | {"photos": photos, "skipped": _from_common_folder(skipped)}
 
 
-def readme(summary: dict) -> str:
-    """The same in words: README.md of the corpus."""
-    kinds = list(next(iter(summary["types"].values())))
-    licences = Counter(photo["licence"] for photo in summary["photos"])
-    lines = [
-        "---",
-        "configs:",
-        "- config_name: default",
-        "  data_files:",
-        *(f"  - split: {split}\n    path: {split}-*.parquet" for split in summary["counts"]),
-        "---",
-        "# Degradation-understanding corpus",
-        "",
-        f"Crops of {summary['size']} px from {len(summary['photos'])} photographs, with known physics."
-        f" Seed {summary['seed']}, taxonomy `{summary['taxonomy']}`, recipe `{summary['recipe']}`.",
-        "Split by photo: no photo is in two splits.",
-        "",
-        "| split | samples | " + " | ".join(kinds) + " |",
-        "|---|---|" + "---|" * len(kinds),
-    ]
-    for split, count in summary["counts"].items():
-        cells = [split, count, *(summary["types"][split][kind] for kind in kinds)]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    lines += [
-        "",
-        "Columns: `sample_id, photo_id, split, type, values` (JSON object: key to number or nested list),",
-        "`answer` (the text a perfect model gives), `clean, degraded` (PNG bytes).",
-        "`degraded` follows from `clean` and `values`.",
-        "",
-        "```python",
-        "from datasets import load_dataset",
-        'load_dataset("parquet", data_files={"test": "test-*.parquet"})',
-        "```",
-        "",
-        "![a few samples: clean above degraded](review.png)",
-        "",
-        "## Parameters",
-        "",
-        "![histogram of each key of each type](parameters.png)",
-        "",
-        "## Verification",
-        "",
-        *_verification_lines(summary["verification"]),
-        "",
-        "## Photographs",
-        "",
-        "Licences: " + ", ".join(f"{name} ({count})" for name, count in licences.items()) + ".",
-        "",
-        "| photo | split | licence | author | source |",
-        "|---|---|---|---|---|",
-    ]
-    for p in summary["photos"][:_LISTED]:
-        lines.append(f"| {p['photo_id']} | {p['split']} | {p['licence']} | {p['author']} | {p['source']} |")
-    if (more := len(summary["photos"]) - _LISTED) > 0:
-        lines += ["", f"and {more} more, all in `corpus.json`."]
-    if summary["skipped"]:
-        listed = list(summary["skipped"].items())
-        lines += ["", "## Skipped", "", *(f"- {name}: {why}" for name, why in listed[:_LISTED])]
-        lines += [f"- and {len(listed) - _LISTED} more, all in `corpus.json`"] if len(listed) > _LISTED else []
-    return "\n".join(lines) + "\n"
+def write_card(card: dict, folder: Path) -> None:
+    """Writes corpus.json, README.md and two pictures into the folder of a corpus whose shards are there.
+
+    Args:
+        card: of `make_card`, with shards.
+    """
+    _review_sheet(folder)
+    _plot_parameters(card["parameters"], folder / "parameters.png")
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    licences = Counter(photo["licence"] for photo in card["photos"])
+    kinds = list(next(iter(card["types"].values())))
+    template = environment.from_string(_TEMPLATE.read_text())
+    (folder / "README.md").write_text(template.render(card=card, licences=licences, kinds=kinds, listed=_LISTED))
+    (folder / "corpus.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n")
 
 
-def review_sheet(folder: Path, splits: Sequence[str], columns: int = 12) -> None:
+def _review_sheet(folder: Path) -> None:
     """Writes review.png for the eye: the first samples of each split, clean above degraded."""
+    height, width = _SHEET
     rows = []
-    for split in splits:
+    for split in SPLITS:
         for shard in sorted(folder.glob(f"{split}-00000-*.parquet")):
-            head = next(pq.ParquetFile(shard).iter_batches(columns, columns=["clean", "degraded"])).to_pydict()
+            head = next(pq.ParquetFile(shard).iter_batches(width, columns=["clean", "degraded"])).to_pydict()
             for name in ("clean", "degraded"):
                 encoded = [np.frombuffer(png, np.uint8) for png in head[name]]
                 pictures = [cv2.imdecode(png, cv2.IMREAD_COLOR) for png in encoded]
-                blank = [np.full_like(pictures[0], 255)] * (columns - len(pictures))
+                blank = [np.full_like(pictures[0], 255)] * (width - len(pictures))
                 rows.append(np.concatenate(pictures + blank, axis=1))
-    cv2.imwrite(str(folder / "review.png"), np.concatenate(rows[:_REVIEW_ROWS], axis=0))
+    cv2.imwrite(str(folder / "review.png"), np.concatenate(rows[:height], axis=0))
 
 
-def _parameters(shards: Mapping[str, dict], taxonomy: Taxonomy) -> dict:
+def _plot_parameters(parameters: dict, file: Path) -> None:
+    """Draws one histogram for each key of each type, from corpus.json's "parameters"."""
+    panels = [(kind, key, bars) for kind, keys in parameters.items() for key, bars in keys.items()]
+    rows = -(-len(panels) // _PANELS)
+    figure = Figure(figsize=(4 * _PANELS, 2.4 * rows), layout="constrained")
+    axes = iter(np.ravel(figure.subplots(rows, _PANELS)))
+    for (kind, key, bars), axis in zip(panels, axes, strict=False):
+        edges = np.array(bars["edges"])
+        axis.bar(edges[:-1], bars["counts"], np.diff(edges), align="edge", color="#0072b2", edgecolor="white", lw=0.4)
+        axis.set_title(f"{kind}: {key}", fontsize=9, loc="left")
+        axis.set_xlabel(bars["unit"] if bars["unit"] != "1" else "", fontsize=8)
+        axis.axvline(bars["mean"], color="#d55e00", lw=1)
+        axis.tick_params(labelsize=7)
+        axis.spines[["top", "right"]].set_visible(False)
+    for axis in axes:  # those left over
+        axis.remove()
+    figure.savefig(file, dpi=100, metadata={"Software": None})
+
+
+def _parameters(samples: pd.DataFrame, taxonomy: Taxonomy) -> dict:
     """{type: {key: {"unit", "mean", "edges", "counts"}}}, over all splits."""
-    counts: dict = defaultdict(lambda: defaultdict(Counter))
-    for record in shards.values():
-        for kind, keys in record["values"].items():
-            for key, found in keys.items():
-                counts[kind][key].update(found)
+    by_type = {kind: pd.DataFrame(list(group["values"])) for kind, group in samples.groupby("type")}
     return {
-        kind.name: {key.name: _histogram(counts[kind.name][key.name], key) for key in kind.keys}
+        kind.name: {key.name: _histogram(by_type[kind.name][key.name], key) for key in kind.keys}
         for kind in taxonomy.types
-        if kind.name in counts
+        if kind.name in by_type
     }
 
 
-def _histogram(found: Counter, key: Key) -> dict:
-    values = np.array([float(number) for number in found])
-    times = np.array(list(found.values()))
+def _histogram(column: pd.Series, key: Key) -> dict:
+    values = np.hstack(column.map(np.ravel))
     points = np.round((values - key.low) / key.step).astype(int)
     width = -(-(int(np.ptp(points)) + 1) // BINS)  # grid points a bar
-    bars = np.bincount((points - points.min()) // width, weights=times).astype(int)
+    bars = np.bincount((points - points.min()) // width)
     start = key.low + (points.min() - 0.5) * key.step
     edges = [round(start + i * width * key.step, 6) for i in range(len(bars) + 1)]
-    mean = round(float((values * times).sum() / times.sum()), 6)
-    return {"unit": key.unit, "mean": mean, "edges": edges, "counts": bars.tolist()}
+    return {"unit": key.unit, "mean": round(float(values.mean()), 6), "edges": edges, "counts": bars.tolist()}
 
 
-def _verification(shards: Mapping[str, dict], recipe: Recipe) -> dict:
-    records = shards.values()
-    passed_over = sum((Counter(record["passed_over"]) for record in records), Counter())
-    kinds = sorted({kind for record in records for kind in record["types"]})
+def _verification(samples: pd.DataFrame, recipe: Recipe) -> dict:
+    by_type = samples.groupby("type")
     return {
-        "reproduced_to_the_byte": sum(record["rows"] for record in records),
-        "drawn_again": dict(sorted(passed_over.items())),
-        "kept_after_all_attempts": [sample_id for record in records for sample_id in record["kept"]],
+        "reproduced_to_the_byte": len(samples),
+        "drawn_again": samples["passed_over"].explode().value_counts().sort_index().to_dict(),
+        "kept_after_all_attempts": samples["sample_id"][~samples["sound"]].tolist(),
         "rejected_by_people": sorted(recipe.rejected),
-        "most_clipped": {k: max(r["most_clipped"].get(k, 0.0) for r in records) for k in kinds},
-        "least_contrast": {k: min(r["least_contrast"].get(k, 255.0) for r in records) for k in kinds},
+        "most_clipped": by_type["clipped"].max().to_dict(),
+        "least_contrast": by_type["contrast"].min().to_dict(),
     }
 
 
-def _verification_lines(found: dict) -> list[str]:
-    again = ", ".join(f"{reason} {count}" for reason, count in found["drawn_again"].items()) or "none"
-    lines = [
-        f"All {found['reproduced_to_the_byte']} degraded images were computed again from `clean` and `values`,"
-        " to the byte.",
-        f"Attempts passed over, by reason: {again}.",
-        f"Samples rejected by people and drawn again: {len(found['rejected_by_people'])}.",
-    ]
-    if kept := found["kept_after_all_attempts"]:
-        named = ", ".join(kept[:20])
-        lines.append(f"No believable attempt was found for {len(kept)} samples, kept as they are: {named}.")
-    lines += ["", "| type | largest share of newly clipped values | least contrast, grey levels |", "|---|---|---|"]
-    for kind, share in found["most_clipped"].items():
-        lines.append(f"| {kind} | {share:.3f} | {found['least_contrast'][kind]:.1f} |")
-    return lines
-
-
-def _short(skipped: Mapping[str, str]) -> dict[str, str]:
+def _from_common_folder(skipped: Mapping[str, str]) -> dict[str, str]:
     """Paths from the folder that holds them all."""
     root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in skipped]) if skipped else ""
     return {os.path.relpath(path, root): why for path, why in skipped.items()}

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import ijson
+
 from configs import UserError
 from envs.pictures import SUFFIXES
 
@@ -30,10 +32,13 @@ _PACKAGED = (  # photo_id, files, split, licence, author; shipped weights never 
 
 @dataclass(frozen=True)
 class Photo:
-    """One picture file. Files of one photo (a stereo pair, two formats) share photo_id.
+    """Names one picture file. Files of one photo (a stereo pair, two formats) share photo_id.
 
-    What belongs to one scene is in one split; scene is the photo_id unless a dataset says more (a drive).
-    digest: SHA-256 of the file, once it was looked at; depth_digest: of the depth beside it, where that is used.
+    Attributes:
+        split: train, val or test; None until it is decided.
+        scene: what belongs to one is in one split; the photo_id unless a dataset says more (a drive).
+        digest: SHA-256 of the file, once it was looked at.
+        depth_digest: of the depth beside it, where that is used.
     """
 
     photo_id: str
@@ -48,7 +53,7 @@ class Photo:
 
 
 def candidates(spec: str) -> tuple[list[Photo], dict[str, str]]:
-    """The pictures of a `photos=` setting in order, not yet looked at, and {file: why it was left out}.
+    """Lists the pictures of a `photos=` setting in order, not yet looked at, and {file: why it was left out}.
 
     Args:
         spec: `bundled`, a folder, `celeba:DIR`, `bdd100k:DIR` or `nuscenes:DIR`; or several of them, with commas.
@@ -199,21 +204,13 @@ def _nuscenes(root: Path) -> tuple[list[Photo], dict[str, str]]:
     return photos, left_out
 
 
-def _records(file: Path, chunk: int = 1 << 20) -> Iterator[dict]:
+def _records(file: Path) -> Iterator[dict]:
     """The objects of a JSON list, one at a time: sample_data.json of the whole dataset is over a gigabyte."""
-    decoder, text = json.JSONDecoder(), ""
-    with file.open() as stream:
-        while more := stream.read(chunk):
-            text, end = text + more, 0
-            while (start := text.find("{", end)) >= 0:
-                try:
-                    record, end = decoder.raw_decode(text, start)
-                except ValueError:  # the object goes on in the next chunk
-                    break
-                yield record
-            text = text[end:]
-    if "{" in text:
-        raise UserError(f"{file}: expected a JSON list of objects; it ends in the middle of one, or is damaged")
+    try:
+        with file.open("rb") as stream:
+            yield from ijson.items(stream, "item", use_float=True)
+    except ijson.JSONError as error:
+        raise UserError(f"{file}: expected a JSON list of objects; it ends early, or is damaged ({error})") from None
 
 
 def _need(layout: str, root: Path, *pieces: Path) -> None:

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pyarrow as pa
+from cachetools import LRUCache, cached
 
 from configs.schema import World
-from envs.corpus.photos import SPLITS, Photo, read_photo
+from envs.corpus.datasets import SPLITS, Photo
 from envs.corpus.verify import faults
 from envs.language import answer
+from envs.pictures import read_picture
 from envs.taxonomy import Degradation, Taxonomy, turns
 from envs.types import Sample
 from envs.world import world_taxonomy
@@ -41,9 +41,15 @@ _CACHED_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides a corpus. photos: those of each split, in order.
+    """Holds all that decides a corpus, to the byte.
 
-    rejected: {sample_id: how often a person has rejected it}.
+    Attributes:
+        seed: decides crops, values and splits.
+        size: side of the pictures, pixels.
+        world: the types, their keys and the language of the answers.
+        photos: those of each split, in order.
+        counts: samples of each split.
+        rejected: {sample_id: how often a person has rejected it}.
     """
 
     seed: int
@@ -54,19 +60,22 @@ class Recipe:
     rejected: Mapping[str, int] = field(default_factory=dict)
 
     def fingerprint(self) -> str:
-        """16 hex digits that change with anything that could change a sample; where photos lie does not matter."""
+        """Gives 16 hex digits that change with anything that could change a sample, but not with where photos lie."""
         photos = {split: [(p.photo_id, p.digest, p.depth_digest) for p in some] for split, some in self.photos.items()}
         taxonomy = world_taxonomy(self.world).fingerprint()
-        said = [FORMAT, self.seed, self.size, asdict(self.world), taxonomy, photos, self.counts, dict(self.rejected)]
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+        parts = [FORMAT, self.seed, self.size, asdict(self.world), taxonomy, photos, self.counts, dict(self.rejected)]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A sample and how it came about. clean, degraded: uint8 (H, W, 3).
+class GeneratedSample:
+    """Holds a sample and how it came about.
 
-    transmission: the true map float32 (H, W), where haze follows depth.
-    passed_over: the first fault of each attempt before it; sound: whether it is free of faults itself.
+    Attributes:
+        clean, degraded: uint8 (H, W, 3).
+        transmission: the true map, float32 (H, W), where haze follows depth; else None.
+        passed_over: the first fault of each attempt before it.
+        sound: whether it is free of faults itself.
     """
 
     sample_id: str
@@ -80,48 +89,49 @@ class Drawn:
 
 
 def row(recipe: Recipe, split: str, index: int) -> dict:
-    """Sample `index` of a split, a row of `COLUMNS`. Types take turns; one of each in a row share a photo."""
-    return as_row(recipe, split, draw(recipe, split, index))
+    """Generates sample `index` of a split as a row of `COLUMNS`. Types take turns; one of each shares a photo."""
+    return as_row(recipe, split, generate_sample(recipe, split, index))
 
 
-def draw(recipe: Recipe, split: str, index: int) -> Drawn:
-    """The first believable attempt that no person has rejected; the last one if there is none."""
+def generate_sample(recipe: Recipe, split: str, index: int) -> GeneratedSample:
+    """Draws a sample until one is believable and no person has rejected it; keeps the last one if there is none."""
     import torch
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     sample_id = f"{split}-{index:07d}"
-    rejections, passed_over = recipe.rejected.get(sample_id, 0), []
+    rejections = recipe.rejected.get(sample_id, 0)
+    passed_over: list[str] = []
     for attempt in range(ATTEMPTS + rejections):
         photo, clean, degradation, transmission, depth = _attempt(recipe, split, index, attempt)
         degraded = degrade(clean, degradation, transmission)
-        found = faults(clean, degraded, degradation, depth)
-        sound = not found and passed_over.count("rejected") == rejections
+        reasons = faults(clean, degraded, degradation, depth)
+        sound = not reasons and passed_over.count("rejected") == rejections
         if sound:
             break
-        passed_over.append(found[0] if found else "rejected")
-    return Drawn(sample_id, photo, clean, degraded, degradation, transmission, tuple(passed_over), sound)
+        passed_over.append(reasons[0] if reasons else "rejected")
+    return GeneratedSample(sample_id, photo, clean, degraded, degradation, transmission, tuple(passed_over), sound)
 
 
-def as_row(recipe: Recipe, split: str, drawn: Drawn) -> dict:
-    """A row of `COLUMNS`."""
+def as_row(recipe: Recipe, split: str, sample: GeneratedSample) -> dict:
+    """Writes a sample as a row of `COLUMNS`: text, PNG bytes, and None where there is no transmission map."""
     from envs.degradations.depth import encode_map
 
     return {
-        "sample_id": drawn.sample_id,
-        "photo_id": drawn.photo.photo_id,
+        "sample_id": sample.sample_id,
+        "photo_id": sample.photo.photo_id,
         "split": split,
-        "type": drawn.degradation.type,
-        "values": json.dumps(drawn.degradation.as_dict()["values"]),
-        "answer": answer.write(drawn.degradation, world_taxonomy(recipe.world), recipe.world.rationale),
-        "clean": encode(drawn.clean),
-        "degraded": encode(drawn.degraded),
-        "transmission": None if drawn.transmission is None else encode_map(drawn.transmission),
+        "type": sample.degradation.type,
+        "values": json.dumps(sample.degradation.as_dict()["values"]),
+        "answer": answer.write(sample.degradation, world_taxonomy(recipe.world), recipe.world.rationale),
+        "clean": encode(sample.clean),
+        "degraded": encode(sample.degraded),
+        "transmission": None if sample.transmission is None else encode_map(sample.transmission),
     }
 
 
 def reproduces(row: Mapping, taxonomy: Taxonomy) -> bool:
-    """Whether the degraded image of a row follows from what the row itself says, to the byte."""
+    """Tells whether the degraded image of a row follows from what the row itself says, to the byte."""
     from envs.degradations.depth import decode_map
 
     degradation = taxonomy.degradation(row["type"], json.loads(row["values"]))
@@ -130,14 +140,21 @@ def reproduces(row: Mapping, taxonomy: Taxonomy) -> bool:
 
 
 def check_sample(sample: Sample) -> bool:
-    """The same for a sample that was read, of a world without depth (a `Sample` has no transmission map)."""
+    """Tells the same of a sample that was read, of a world without depth (a `Sample` has no transmission map)."""
     return np.array_equal(degrade(sample.clean, sample.degradation), sample.degraded)
 
 
 def crop(photo: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """A square of the photo, side log-uniform in [size, short side], reduced to `size` by area; uint8 RGB.
+    """Cuts a square out of a photo and reduces it by area averaging.
 
     Flat squares are drawn again; after `CROP_TRIES` the one with most detail is taken.
+
+    Args:
+        photo: uint8 RGB (H, W, 3), no side shorter than `size`.
+        size: side of the result, pixels; that of the square is log-uniform from it to the short side of the photo.
+
+    Returns:
+        uint8 RGB (size, size, 3).
     """
     return crop_and_place(photo, size, rng)[0]
 
@@ -145,24 +162,27 @@ def crop(photo: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
 def crop_and_place(
     photo: np.ndarray, size: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """The same, and where it lies in the photo: (top, left, side)."""
+    """Cuts as `crop` does, and tells where the square lies in the photo: (top, left, side), pixels."""
     best, place, most = None, (0, 0, 0), -1.0
     for _ in range(CROP_TRIES):
         side = round(np.exp(rng.uniform(np.log(size), np.log(min(photo.shape[:2])))))
         top, left = (int(rng.integers(0, n - side + 1)) for n in photo.shape[:2])
         square = photo[top : top + side, left : left + side]
         square = square if side == size else cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA)
-        if (found := _detail(square)) > most:
-            best, place, most = square, (top, left, side), found
+        if (detail := _detail(square)) > most:
+            best, place, most = square, (top, left, side), detail
         if most >= MIN_DETAIL:
             break
     return np.ascontiguousarray(best), place
 
 
 def degrade(clean: np.ndarray, degradation: Degradation, transmission: np.ndarray | None = None) -> np.ndarray:
-    """I_d = G(I_c; D) on 8-bit images, uint8 (H, W, 3). One image a call: a batch could round differently.
+    """Makes I_d = G(I_c; D) of an 8-bit image. One image a call: a batch could round differently.
 
-    transmission: the true map float32 (H, W), where haze follows depth.
+    Args:
+        clean: uint8 (H, W, 3); so is what is returned.
+        degradation: the types and their values.
+        transmission: the true map, float32 (H, W) in 0 .. 1, where haze follows depth.
     """
     import torch
 
@@ -175,12 +195,12 @@ def degrade(clean: np.ndarray, degradation: Degradation, transmission: np.ndarra
 
 
 def encode(image: np.ndarray) -> bytes:
-    """PNG bytes of uint8 RGB (H, W, 3)."""
+    """Writes uint8 RGB (H, W, 3) as PNG bytes."""
     return cv2.imencode(".png", image[..., ::-1])[1].tobytes()
 
 
 def decode(png: bytes) -> np.ndarray:
-    """uint8 RGB (H, W, 3) of PNG bytes."""
+    """Reads PNG bytes as uint8 RGB (H, W, 3)."""
     return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)[..., ::-1].copy()
 
 
@@ -194,11 +214,11 @@ def _attempt(
     rng = np.random.default_rng([recipe.seed, SPLITS.index(split), index, attempt])
     photos, kinds = recipe.photos[split], turns(taxonomy)
     photo = photos[(index // len(kinds) + attempt // ATTEMPTS_PER_PHOTO) % len(photos)]
-    kind, picture = kinds[index % len(kinds)], _PICTURES.read(photo.path)
+    kind, picture = kinds[index % len(kinds)], _read_picture(photo.path)
     clean, place = crop_and_place(picture, recipe.size, rng)
-    far = recipe.world.depth if kind.follows_depth else "none"
-    found = depth.relative(far, photo.path, picture.shape, place, recipe.size, rng)
-    return photo, clean, *depth.sample(taxonomy, kind.name, rng, recipe.size, found), found
+    source = recipe.world.depth if kind.follows_depth else "none"
+    relative = depth.relative(source, photo.path, picture.shape, place, recipe.size, rng)
+    return photo, clean, *depth.sample(taxonomy, kind.name, rng, recipe.size, relative), relative
 
 
 def _detail(image: np.ndarray) -> float:
@@ -206,20 +226,5 @@ def _detail(image: np.ndarray) -> float:
     return float(np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean())
 
 
-class _Pictures:
-    """Decoded photographs, the latest used ones: as many as fit into `room` bytes, one at least."""
-
-    def __init__(self, room: int):
-        self._room, self._held, self._bytes = room, OrderedDict(), 0
-
-    def read(self, path: Path) -> np.ndarray:
-        if path not in self._held:
-            self._held[path] = read_photo(path)
-            self._bytes += self._held[path].nbytes
-            while self._bytes > self._room and len(self._held) > 1:
-                self._bytes -= self._held.popitem(last=False)[1].nbytes
-        self._held.move_to_end(path)
-        return self._held[path]
-
-
-_PICTURES = _Pictures(_CACHED_BYTES)
+_read_picture = cached(LRUCache(_CACHED_BYTES, getsizeof=lambda picture: picture.nbytes))(read_picture)
+"""Decoded photographs, the latest used ones. One that is larger than the whole cache is read each time."""

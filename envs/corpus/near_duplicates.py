@@ -18,14 +18,14 @@ _BLOCK = 1 << 22  # pairs compared at once: 32 MB
 
 @dataclass(frozen=True)
 class Look:
-    """What is remembered of a picture. bits: its 64-bit difference hash; thumbnail: (16, 16) uint8 luminance."""
+    """Holds what is remembered of a picture. bits: its 64-bit difference hash; thumbnail: (16, 16) uint8 luminance."""
 
     bits: int
     thumbnail: np.ndarray
 
 
 def look(image: Image.Image) -> Look:
-    """The hash is of the signs of horizontal differences on an 8 x 9 reduction."""
+    """Hashes a picture by the signs of horizontal differences on an 8 x 9 reduction, and keeps a thumbnail of it."""
     grey = ImageOps.exif_transpose(image).convert("L")
     small = np.asarray(grey.resize((9, 8), Image.Resampling.BOX), np.int16)
     bits = np.packbits(small[:, 1:] > small[:, :-1]).view(">u8")[0]
@@ -33,7 +33,7 @@ def look(image: Image.Image) -> Look:
 
 
 def pairs(looks: Sequence[Look], others: Sequence[Look]) -> Iterator[tuple[int, int]]:
-    """(i, j) where looks[i] and others[j] are one photograph. Compares every pair, a block at a time."""
+    """Finds the (i, j) where looks[i] and others[j] are one photograph. Compares every pair, a block at a time."""
     if not looks or not others:
         return
     ours, theirs = (np.array([look.bits for look in some], np.uint64) for some in (looks, others))
@@ -46,7 +46,7 @@ def pairs(looks: Sequence[Look], others: Sequence[Look]) -> Iterator[tuple[int, 
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Normalised correlation of two luminance thumbnails, -1 .. 1; 0 where one of them is flat."""
+    """Correlates two luminance thumbnails: -1 .. 1, and 0 where one of them is flat."""
     a, b = (x.astype(np.float64) - x.mean() for x in (a, b))
     spread = np.sqrt((a * a).sum() * (b * b).sum())
     return float((a * b).sum() / spread) if spread else 0.0

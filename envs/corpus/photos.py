@@ -8,16 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from configs import UserError
 from envs.corpus import near_duplicates
-from envs.corpus.datasets import BUNDLED, SPLITS, SUFFIXES, Photo, candidates
-from envs.pictures import UNREADABLE, open_picture, read_picture
-
-__all__ = ["BUNDLED", "SPLITS", "SUFFIXES", "UNREADABLE", "Photo", "find_photos", "read_photo", "scan_photos"]
+from envs.corpus.datasets import SPLITS, SUFFIXES, Photo, candidates
+from envs.pictures import UNREADABLE, open_picture
 
 _THUMBNAIL = (64, 64)  # a JPEG is decoded at the least size that is no smaller
+_SHARES = {"test": 0.12, "val": 0.08}  # of the scenes that bring no split
 
 
 @dataclass(frozen=True)
@@ -27,16 +24,17 @@ class _Seen:
 
 
 def find_photos(spec: str, seed: int = 0, min_side: int = 64) -> list[Photo]:
-    """The readable photographs of `bundled` or of a folder, each with its split. See `scan_photos`."""
+    """Finds the readable photographs of a `photos=` setting, each with its split. See `scan_photos`."""
     return scan_photos(spec, seed, min_side)[0]
 
 
 def scan_photos(spec: str, seed: int = 0, min_side: int = 64) -> tuple[list[Photo], dict[str, str]]:
-    """Looks at every picture once.
+    """Looks at every picture once, and decides which are used and in which split.
 
     Args:
         spec: see `envs.corpus.datasets.candidates`. Photographs that bring no split are split by scene, about
             80 / 8 / 12 %, by a hash of (seed, scene).
+        seed: decides those splits.
         min_side: the shortest side that is of use, pixels.
 
     Returns:
@@ -46,26 +44,21 @@ def scan_photos(spec: str, seed: int = 0, min_side: int = 64) -> tuple[list[Phot
     Raises:
         UserError: a folder does not exist or lacks a piece of its layout, or there is no readable photo.
     """
-    found, skipped = candidates(spec)
+    photos, skipped = candidates(spec)
     with ThreadPoolExecutor(4) as threads:
-        looks = list(threads.map(lambda photo: _look(photo, min_side), found))
-    refused = {str(photo.path): why for photo, why in zip(found, looks, strict=True) if isinstance(why, str)}
+        looks = list(threads.map(lambda photo: _look(photo, min_side), photos))
+    refused = {str(photo.path): why for photo, why in zip(photos, looks, strict=True) if isinstance(why, str)}
     seen, copies = _without_copies(look for look in looks if not isinstance(look, str))
     if not seen:
         kinds = " ".join(SUFFIXES)
-        count = f"{len(found)} pictures, none usable" if found else "none"
+        count = f"{len(photos)} pictures, none usable" if photos else "none"
         first = "".join(f"; {Path(path).name}: {why}" for path, why in list(refused.items())[:1])
         raise UserError(
             f"photos={spec}: expected photographs ({kinds}) of at least {min_side} px a side,"
             f" found {count}{first}. Name a folder of photographs, or photos=bundled."
         )
-    photos, near = _without_near_duplicates(_assign_splits(seen, seed))
-    return photos, skipped | refused | copies | near
-
-
-def read_photo(path: Path) -> np.ndarray:
-    """The picture upright in sRGB, uint8 (H, W, 3)."""
-    return read_picture(path)
+    unique, near = _without_near_duplicates(_assign_splits(seen, seed))
+    return unique, skipped | refused | copies | near
 
 
 def _look(photo: Photo, min_side: int) -> _Seen | str:
@@ -94,16 +87,15 @@ def _without_copies(seen: Iterable[_Seen]) -> tuple[list[_Seen], dict[str, str]]
 
 
 def _without_near_duplicates(seen: list[_Seen]) -> tuple[list[Photo], dict[str, str]]:
-    left_out: dict[int, str] = {}
-    rank = [SPLITS.index(one.photo.split) for one in seen]
-    for held_out in (2, 1):
-        kept = [i for i in range(len(seen)) if rank[i] == held_out and i not in left_out]
-        below = [i for i in range(len(seen)) if rank[i] < held_out]
-        for k, b in near_duplicates.pairs([seen[i].look for i in kept], [seen[i].look for i in below]):
-            mine, like = seen[below[b]].photo, seen[kept[k]].photo
-            left_out[below[b]] = f"left out of {mine.split}: near-identical to {like.photo_id} in {like.split}"
-    photos = [one.photo for i, one in enumerate(seen) if i not in left_out]
-    return photos, {str(seen[i].photo.path): why for i, why in left_out.items()}
+    left_out: dict[str, str] = {}
+    for held_out in ("test", "val"):
+        remaining = [one for one in seen if str(one.photo.path) not in left_out]
+        kept = [one for one in remaining if one.photo.split == held_out]
+        below = [one for one in remaining if SPLITS.index(one.photo.split) < SPLITS.index(held_out)]
+        for k, b in near_duplicates.pairs([one.look for one in kept], [one.look for one in below]):
+            mine, like = below[b].photo, kept[k].photo
+            left_out[str(mine.path)] = f"left out of {mine.split}: near-identical to {like.photo_id} in {like.split}"
+    return [one.photo for one in seen if str(one.photo.path) not in left_out], left_out
 
 
 def _assign_splits(seen: list[_Seen], seed: int) -> list[_Seen]:
@@ -114,10 +106,10 @@ def _assign_splits(seen: list[_Seen], seed: int) -> list[_Seen]:
         return hashlib.sha256(f"{seed}/{scene}".encode()).hexdigest()
 
     free = sorted({scene(one) for one in seen if one.photo.split is None}, key=order)
-    test = 0 if len(free) < 2 else max(1, round(0.12 * len(free)))
-    val = 0 if len(free) < 3 else max(1, round(0.08 * len(free)))
-    split = dict.fromkeys(free, "train") | dict.fromkeys(free[: test + val], "val")
-    split |= dict.fromkeys(free[:test], "test")
+    test = 0 if len(free) < 2 else max(1, round(_SHARES["test"] * len(free)))
+    val = 0 if len(free) < 3 else max(1, round(_SHARES["val"] * len(free)))
+    splits = ["test"] * test + ["val"] * val + ["train"] * (len(free) - test - val)
+    split = dict(zip(free, splits, strict=True))
     return [
         one if one.photo.split else replace(one, photo=replace(one.photo, split=split[scene(one)])) for one in seen
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
@@ -11,6 +10,7 @@ from threading import Lock
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from cachetools import LRUCache, cachedmethod
 
 from configs import UserError
 from configs.schema import World
@@ -23,15 +23,22 @@ _CACHED_BYTES = 64 << 20
 
 
 class CorpusSplit(Sequence[Sample]):
-    """The samples of one split. Memory: the small columns, and at most 64 MB of PNG bytes (one row group at least).
+    """Gives the samples of one split, each read and decoded when it is asked for.
 
-    A sample is read and decoded when it is asked for.
+    Memory: the small columns, and at most 64 MB of PNG bytes.
     """
 
     def __init__(
         self, images: RowGroups, table: pa.Table, taxonomy: Taxonomy, rows: np.ndarray | None = None, clean: bool = True
     ):
-        """table: the small columns of the chosen rows; rows: their numbers in `images`; clean: read clean images."""
+        """
+        Args:
+            images: the binary columns of the whole split.
+            table: the small columns of the chosen rows.
+            taxonomy: the grid that values lie on.
+            rows: the numbers of the chosen rows in `images`; all of them if not given.
+            clean: read clean images; else they are None.
+        """
         self._images, self._table, self._taxonomy, self._clean = images, table, taxonomy, clean
         self._rows = np.arange(table.num_rows) if rows is None else rows
 
@@ -47,19 +54,19 @@ class CorpusSplit(Sequence[Sample]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         index = int(index) % len(self)
-        found = {name: self._table[name][index].as_py() for name in _SMALL}
+        cells = {name: self._table[name][index].as_py() for name in _SMALL}
         row = int(self._rows[index])
         return Sample(
-            sample_id=found["sample_id"],
-            photo_id=found["photo_id"],
-            split=found["split"],
+            sample_id=cells["sample_id"],
+            photo_id=cells["photo_id"],
+            split=cells["split"],
             degraded=decode(self._images.cell(row, "degraded")),
             clean=decode(self._images.cell(row, "clean")) if self._clean else None,
-            degradation=self._taxonomy.degradation(found["type"], json.loads(found["values"])),
+            degradation=self._taxonomy.degradation(cells["type"], json.loads(cells["values"])),
         )
 
     def degradations(self) -> list[Degradation]:
-        """The truth of every sample, in order, without reading an image."""
+        """Gives the truth of every sample, in order, without reading an image."""
         pairs = zip(self._table["type"].to_pylist(), self._table["values"].to_pylist(), strict=True)
         return [self._taxonomy.degradation(kind, json.loads(values)) for kind, values in pairs]
 
@@ -68,16 +75,15 @@ class CorpusSplit(Sequence[Sample]):
 
 
 class RowGroups:
-    """The binary cells of Parquet files, read a row group and a column at a time; the latest are kept."""
+    """Reads binary cells of Parquet files, a row group and a column at a time, and keeps the latest in memory."""
 
     def __init__(self, files: Sequence[Path]):
         self._paths = list(files)
         self._files = [pq.ParquetFile(file, memory_map=True) for file in files]
-        self._groups = [(f, g) for f, file in enumerate(self._files) for g in range(file.num_row_groups)]
-        rows = [self._files[f].metadata.row_group(g).num_rows for f, g in self._groups]
+        self._groups = [(file, group) for file in self._files for group in range(file.num_row_groups)]
+        rows = [file.metadata.row_group(group).num_rows for file, group in self._groups]
         self._starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
-        self.held: OrderedDict[tuple[int, str], pa.Array] = OrderedDict()
-        self.bytes, self._turn = 0, Lock()
+        self._cache, self._lock = LRUCache(_CACHED_BYTES, getsizeof=lambda cells: cells.nbytes), Lock()
 
     def __reduce__(self):
         return RowGroups, (self._paths,)
@@ -86,30 +92,32 @@ class RowGroups:
     def rows(self) -> int:
         return int(self._starts[-1])
 
+    @property
+    def cached_bytes(self) -> int:
+        return self._cache.currsize
+
     def small_columns(self) -> pa.Table:
         return pa.concat_tables([file.read(columns=_SMALL) for file in self._files]).combine_chunks()
 
     def cell(self, row: int, column: str) -> memoryview:
-        """The bytes in one row; any thread may ask."""
+        """Gives the bytes in one row; any thread may ask."""
         group = int(np.searchsorted(self._starts, row, side="right")) - 1
-        with self._turn:
+        with self._lock:
             cells = self._read(group, column)
         return memoryview(cells[row - int(self._starts[group])].as_buffer())
 
+    @cachedmethod(lambda self: self._cache)
     def _read(self, group: int, column: str) -> pa.Array:
-        key = (group, column)
-        if key not in self.held:
-            file, number = self._groups[group]
-            self.held[key] = self._files[file].read_row_group(number, columns=[column])[column].combine_chunks()
-            self.bytes += self.held[key].nbytes
-            while self.bytes > _CACHED_BYTES and len(self.held) > 1:
-                self.bytes -= self.held.popitem(last=False)[1].nbytes
-        self.held.move_to_end(key)
-        return self.held[key]
+        file, number = self._groups[group]
+        return file.read_row_group(number, columns=[column])[column].combine_chunks()
 
 
 def read_card(folder: Path) -> dict:
-    """The corpus.json of a corpus. Raises UserError where there is none."""
+    """Reads the corpus.json of a corpus.
+
+    Raises:
+        UserError: there is none.
+    """
     file = Path(folder) / "corpus.json"
     if not file.is_file():
         raise UserError(f"no corpus at {folder}: expected a folder with corpus.json (`duvlm run corpus` builds it)")
@@ -126,24 +134,31 @@ def check_size(folder: Path, world: World) -> None:
 
 
 def read_samples(folder: Path, split: str, taxonomy: Taxonomy, limit: int = 0, clean: bool = True) -> CorpusSplit:
-    """One split of a corpus, its first `limit` samples if given. clean=False leaves the clean images unread, None.
+    """Opens one split of a corpus.
+
+    Args:
+        folder: of the corpus.
+        split: train, val or test.
+        taxonomy: what its answers are in.
+        limit: its first so many samples; 0 is all.
+        clean: read clean images too; else they are None.
 
     Raises:
         UserError: no corpus there, another taxonomy, an empty split, or shards that are missing.
     """
-    found = read_card(folder)
-    if found["taxonomy"] != taxonomy.fingerprint():
+    card = read_card(folder)
+    if card["taxonomy"] != taxonomy.fingerprint():
         raise UserError(
-            f"the corpus in {folder} was built with the taxonomy {found['taxonomy']} ({found['world']}), but"
+            f"the corpus in {folder} was built with the taxonomy {card['taxonomy']} ({card['world']}), but"
             f" these settings have {taxonomy.fingerprint()}; set world.* to match, or build the corpus again"
         )
-    if split not in found["counts"]:
-        raise UserError(f"the corpus in {folder} has no {split} samples, only {found['counts']}")
+    if split not in card["counts"]:
+        raise UserError(f"the corpus in {folder} has no {split} samples, only {card['counts']}")
     images = RowGroups(sorted(Path(folder).glob(f"{split}-*-of-*.parquet")))
-    if images.rows != found["counts"][split]:
+    if images.rows != card["counts"][split]:
         raise UserError(
             f"the corpus in {folder} has {images.rows} {split} samples, its corpus.json says"
-            f" {found['counts'][split]}: a shard is missing; copy it again, or build the corpus again"
+            f" {card['counts'][split]}: a shard is missing; copy it again, or build the corpus again"
         )
     whole = CorpusSplit(images, images.small_columns(), taxonomy, clean=clean)
     return whole[:limit] if limit else whole

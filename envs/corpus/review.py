@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +13,8 @@ import numpy as np
 
 from configs import UserError, run_folder
 from configs.schema import Config
-from envs.corpus.photos import SPLITS
-from envs.corpus.reader import CorpusSplit, read_card, read_samples
-from envs.taxonomy import Taxonomy
+from envs.corpus.datasets import SPLITS
+from envs.corpus.reader import read_card, read_samples
 from envs.types import Sample
 from envs.world import world_taxonomy
 
@@ -30,7 +28,7 @@ _INDEX = Path(__file__).with_name("review_index.html")
 
 @dataclass(frozen=True)
 class Review:
-    """What a person has saved. corpus: fingerprint of the recipe of the corpus that was looked at."""
+    """Holds what a person has saved. corpus: fingerprint of the recipe of the corpus that was looked at."""
 
     file: str
     corpus: str
@@ -46,6 +44,7 @@ def run(config: Config) -> None:
     if list(folder.glob("*")) and not (folder / "index.html").is_file():
         raise UserError(f"out={folder} holds other things: expected a new or empty folder, or one of sheets to replace")
     card, taxonomy = read_card(corpus), world_taxonomy(config.world)
+    ranges = {name: [key.low, key.high, key.unit] for name, key in taxonomy.keys.items()}
     splits = {split: read_samples(corpus, split, taxonomy) for split in SPLITS if split in card["counts"]}
     picked = pick(card["counts"], config.seed, config.limit)
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,16 +54,16 @@ def run(config: Config) -> None:
     names = []
     for number, chosen in enumerate(sheets, 1):
         names.append(f"sheet-{number:02d}.html")
-        told = {"corpus": card["recipe"], "sheet": number, "sheets": len(sheets), "types": _ranges(taxonomy)}
-        samples = _entries(splits, chosen)
-        (folder / names[-1]).write_text(_filled(_PAGE, {**told, "samples": list(samples)}))
+        data = {"corpus": card["recipe"], "sheet": number, "sheets": len(sheets), "types": ranges}
+        data["samples"] = [_entry(splits[split][index]) for split, index in chosen]
+        (folder / names[-1]).write_text(_filled(_PAGE, data))
     listed = [{"file": name, "samples": len(chosen)} for name, chosen in zip(names, sheets, strict=True)]
     (folder / "index.html").write_text(_filled(_INDEX, {"corpus": card["recipe"], "sheets": listed}))
     print(f"{folder / 'index.html'}: {len(picked)} samples in {len(sheets)} sheets; open it in a browser")
 
 
 def pick(counts: dict[str, int], seed: int, limit: int = 0) -> list[tuple[str, int]]:
-    """(split, index) of a random tenth of all samples, rounded up, at most `limit`; in a random order."""
+    """Picks a random tenth of all samples, rounded up, at most `limit`: (split, index) in a random order."""
     every = [(split, index) for split, count in counts.items() for index in range(count)]
     share = math.ceil(SHARE * len(every))
     chosen = np.random.default_rng(seed).permutation(len(every))[: min(share, limit) if limit else share]
@@ -72,7 +71,7 @@ def pick(counts: dict[str, int], seed: int, limit: int = 0) -> list[tuple[str, i
 
 
 def read_reviews(files: str) -> list[Review]:
-    """The reviews of a `reviews=` setting: files that a sheet has saved, with commas between them.
+    """Reads the reviews of a `reviews=` setting: files that a sheet has saved, with commas between them.
 
     Raises:
         UserError: a file that is missing or is none.
@@ -85,26 +84,18 @@ def _read_review(file: Path) -> Review:
     if not file.is_file():
         raise UserError(f"reviews={file}: no such file; {expected}")
     try:
-        found = json.loads(file.read_bytes())
+        review = json.loads(file.read_bytes())
     except ValueError as error:
         raise UserError(f"reviews={file}: not JSON ({str(error)[:80]}); {expected}") from None
-    lists = [found.get(name) for name in ("accepted", "rejected")] if isinstance(found, dict) else [None]
+    lists = [review.get(name) for name in ("accepted", "rejected")] if isinstance(review, dict) else [None]
     if not all(isinstance(ids, list) and all(isinstance(i, str) for i in ids) for ids in lists):
         raise UserError(f"reviews={file}: {expected}")
-    return Review(str(file), str(found.get("corpus")), *map(tuple, lists))
+    return Review(str(file), str(review.get("corpus")), *map(tuple, lists))
 
 
-def _entries(splits: dict[str, CorpusSplit], chosen: Sequence[tuple[str, int]]) -> Iterator[dict]:
-    for split, index in chosen:
-        sample: Sample = splits[split][index]
-        said = sample.degradation.as_dict()
-        pictures = {"clean": _jpeg(sample.clean), "degraded": _jpeg(sample.degraded)}
-        yield {"id": sample.sample_id, "photo": sample.photo_id, **said, **pictures}
-
-
-def _ranges(taxonomy: Taxonomy) -> dict:
-    """{key: [low, high, unit]}."""
-    return {name: [key.low, key.high, key.unit] for name, key in taxonomy.keys.items()}
+def _entry(sample: Sample) -> dict:
+    pictures = {"clean": _jpeg(sample.clean), "degraded": _jpeg(sample.degraded)}
+    return {"id": sample.sample_id, "photo": sample.photo_id, **sample.degradation.as_dict(), **pictures}
 
 
 def _jpeg(image: np.ndarray) -> str:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import uuid
-from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from envs.corpus.generate import IMAGES, SCHEMA, Drawn, Recipe, as_row, draw, reproduces
+from envs.corpus.generate import IMAGES, SCHEMA, Recipe, as_row, generate_sample, reproduces
 from envs.corpus.verify import clipped_share, contrast
 from envs.world import world_taxonomy
 
@@ -30,7 +29,7 @@ ROW_GROUP = 16
 
 @dataclass(frozen=True)
 class Shard:
-    """`rows` samples of a split from `first` on; the `number`-th of `of`."""
+    """Names `rows` samples of a split from `first` on; the `number`-th of `of` files."""
 
     split: str
     number: int
@@ -44,7 +43,7 @@ class Shard:
 
 
 def shards(counts: dict[str, int]) -> list[Shard]:
-    """All shards of a corpus, in order."""
+    """Divides a corpus of {split: samples} into shards, in order."""
     fewest, most = SHARD_ROWS
     rows = min(most, max(fewest, -(-sum(counts.values()) // 16)))
     return [
@@ -60,7 +59,7 @@ def write_shard(recipe: Recipe, shard: Shard, folder: Path) -> dict:
     Raises:
         RuntimeError: a sample does not follow from its own clean image and values.
     """
-    tally = Tally()
+    notes: list[dict] = []
     draft = folder / "records" / f"{shard.file}.{uuid.uuid4().hex}.tmp"
     plain = [name for name in SCHEMA.names if name not in IMAGES]
     compression = {name: "NONE" if name in IMAGES else "ZSTD" for name in SCHEMA.names}  # PNG is compressed
@@ -68,24 +67,26 @@ def write_shard(recipe: Recipe, shard: Shard, folder: Path) -> dict:
     with pq.ParquetWriter(draft, SCHEMA, **options) as writer:
         for start in range(shard.first, shard.first + shard.rows, ROW_GROUP):
             indices = range(start, min(start + ROW_GROUP, shard.first + shard.rows))
-            rows = [_verified(recipe, shard.split, index, tally) for index in indices]
+            rows = [_verified_row(recipe, shard.split, index, notes) for index in indices]
             writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
     with draft.open("rb") as written:
         os.fsync(written.fileno())
         digest = hashlib.file_digest(written, "sha256").hexdigest()
-    record = {"rows": shard.rows, "bytes": draft.stat().st_size, "sha256": digest, **tally.as_dict()}
-    noted = draft.with_suffix(".json.tmp")
-    noted.write_text(json.dumps(record))
-    noted.rename(_record(shard, folder))
+    record = {"rows": shard.rows, "bytes": draft.stat().st_size, "sha256": digest, "samples": notes}
+    record_draft = draft.with_suffix(".json.tmp")
+    record_draft.write_text(json.dumps(record))
+    record_draft.rename(_record(shard, folder))
     draft.rename(folder / "corpus" / shard.file)
     return record
 
 
 def is_done(shard: Shard, folder: Path) -> bool:
+    """Tells whether a shard and its record are both there."""
     return _record(shard, folder).is_file() and (folder / "corpus" / shard.file).is_file()
 
 
 def read_record(shard: Shard, folder: Path) -> dict:
+    """Reads what `write_shard` has returned for a shard."""
     return json.loads(_record(shard, folder).read_text())
 
 
@@ -96,7 +97,7 @@ def write_here(recipe: Recipe, wanted: Sequence[Shard], folder: Path) -> Iterato
 
 
 def write_with_ray(recipe: Recipe, wanted: Sequence[Shard], folder: Path) -> Iterator[int]:
-    """The same by Ray Data, a task a shard, in any order. Only numbers of rows reach this process."""
+    """Writes shards by Ray Data, a task a shard, in any order. Only numbers of rows reach this process."""
     import logging
 
     import ray
@@ -104,62 +105,32 @@ def write_with_ray(recipe: Recipe, wanted: Sequence[Shard], folder: Path) -> Ite
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # plans and timings stay in Ray's log files
     ray.data.DataContext.get_current().enable_progress_bars = False
-    told = ray.put(recipe)  # it has megabytes where photographs are many: it travels once, not with every task
+    reference = ray.put(recipe)  # it has megabytes where photographs are many: it travels once, not with every task
 
     def write(row: dict) -> dict:
-        return {"rows": write_shard(ray.get(told), Shard(**row), folder)["rows"]}
+        return {"rows": write_shard(ray.get(reference), Shard(**row), folder)["rows"]}
 
     items = ray.data.from_items([asdict(shard) for shard in wanted], override_num_blocks=len(wanted))
     for row in items.map(write, num_cpus=1).iter_rows():
         yield row["rows"]
 
 
-class Tally:
-    """Counts over samples: values of each key of each type, attempts passed over, extremes of plausibility."""
-
-    def __init__(self):
-        self._values: dict[str, dict[str, Counter]] = defaultdict(lambda: defaultdict(Counter))
-        self._types, self._passed_over, self._kept = Counter(), Counter(), []
-        self._clipped: dict[str, float] = defaultdict(float)
-        self._contrast: dict[str, float] = defaultdict(lambda: 255.0)
-
-    def add(self, drawn: Drawn) -> None:
-        kind = drawn.degradation.type
-        self._types[kind] += 1
-        self._passed_over.update(drawn.passed_over)
-        if not drawn.sound:
-            self._kept.append(drawn.sample_id)
-        for key, value in drawn.degradation.values:
-            self._values[kind][key].update(_numbers(value))
-        self._clipped[kind] = max(self._clipped[kind], round(clipped_share(drawn.clean, drawn.degraded), 4))
-        self._contrast[kind] = min(self._contrast[kind], round(contrast(drawn.degraded), 2))
-
-    def as_dict(self) -> dict:
-        return {
-            "types": self._types,
-            "values": self._values,
-            "passed_over": self._passed_over,
-            "kept": self._kept,
-            "most_clipped": self._clipped,
-            "least_contrast": self._contrast,
-        }
-
-
-def _verified(recipe: Recipe, split: str, index: int, tally: Tally) -> dict:
-    drawn = draw(recipe, split, index)
-    row = as_row(recipe, split, drawn)
+def _verified_row(recipe: Recipe, split: str, index: int, notes: list[dict]) -> dict:
+    """A row; what the card needs to know of it is added to `notes`."""
+    sample = generate_sample(recipe, split, index)
+    row = as_row(recipe, split, sample)
     if not reproduces(row, world_taxonomy(recipe.world)):
-        raise RuntimeError(f"{drawn.sample_id} does not follow from its clean image and values {row['values']}")
-    tally.add(drawn)
+        raise RuntimeError(f"{sample.sample_id} does not follow from its clean image and values {row['values']}")
+    note = {
+        "sample_id": sample.sample_id,
+        **sample.degradation.as_dict(),
+        "passed_over": sample.passed_over,
+        "sound": sample.sound,
+        "clipped": round(clipped_share(sample.clean, sample.degraded), 4),
+        "contrast": round(contrast(sample.degraded), 2),
+    }
+    notes.append(note)
     return row
-
-
-def _numbers(value) -> Iterator[float]:
-    if isinstance(value, tuple):
-        for part in value:
-            yield from _numbers(part)
-    else:
-        yield value
 
 
 def _record(shard: Shard, folder: Path) -> Path:

@@ -13,12 +13,12 @@ import numpy as np
 
 from configs import UserError
 from envs.corpus.datasets import SUFFIXES, candidates
-from envs.corpus.photos import UNREADABLE, read_photo
+from envs.pictures import UNREADABLE, read_picture
 from envs.types import Sample
 
 
 class Photographs(Sequence[Sample]):
-    """Pictures of a folder as they are, each the central square at `size` pixels a side."""
+    """Gives pictures of folders as they are, each the central square at `size` pixels a side."""
 
     def __init__(self, spec: str, size: int):
         """
@@ -26,35 +26,66 @@ class Photographs(Sequence[Sample]):
             spec: as `photos=` names folders. All their pictures count, whatever their split, and however like another:
                 the same scene under two degradations is two samples. Unreadable ones and those below `size` do not,
                 nor those that their dataset does not list: a line says how many of each.
+            size: side of the samples, pixels.
 
         Raises:
             UserError: there is no such folder, or no picture of use in it.
         """
-        found, left_out = candidates(spec)
+        photos, left_out = candidates(spec)
         with ThreadPoolExecutor(4) as threads:
-            faults = list(threads.map(lambda photo: _fault(photo.path, size), found))
-        self._photos = [photo for photo, fault in zip(found, faults, strict=True) if not fault]
+            faults = list(threads.map(lambda photo: _fault(photo.path, size), photos))
+        self._photos = [photo for photo, fault in zip(photos, faults, strict=True) if not fault]
         self._ids = _unique([photo.photo_id for photo in self._photos])
         self._size = size
         if not self._photos:
             raise UserError(
                 f"photos={spec}: expected pictures ({' '.join(SUFFIXES)}) of at least {size} px a side, found "
-                f"{len(found)}, none of use"
+                f"{len(photos)}, none of use"
             )
         skipped = Counter(fault for fault in faults if fault) | Counter({"not listed": len(left_out)})
-        if told := ", ".join(f"{count} {fault}" for fault, count in skipped.items()):
-            print(f"photos={spec}: {len(self._photos)} pictures; skipped: {told}", flush=True)
+        if reasons := ", ".join(f"{count} {fault}" for fault, count in skipped.items()):
+            print(f"photos={spec}: {len(self._photos)} pictures; skipped: {reasons}", flush=True)
 
     def __len__(self) -> int:
         return len(self._photos)
 
     def __getitem__(self, index: int) -> Sample:
         photo = self._photos[index]
-        picture = central_square(read_photo(photo.path), self._size)
+        picture = central_square(read_picture(photo.path), self._size)
         return Sample(self._ids[index], photo.photo_id, "train", picture)
 
     def sample_ids(self) -> list[str]:
         return list(self._ids)
+
+
+class Blind(Sequence[Sample]):
+    """Gives the samples of a corpus without their truth."""
+
+    def __init__(self, samples: Sequence[Sample]):
+        self._samples = samples
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return replace(self._samples[index], clean=None, degradation=None)
+
+
+def central_square(picture: np.ndarray, size: int) -> np.ndarray:
+    """Cuts the largest central square and reduces it by area averaging.
+
+    A picture of that size stays as it is to the bit. Where one is reduced, what counts in pixels (the sigma of a
+    blur) counts in the pixels of the reduced picture.
+
+    Args:
+        picture: uint8 (H, W, 3).
+        size: side of the result, uint8 (size, size, 3).
+    """
+    height, width = picture.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = np.ascontiguousarray(picture[top : top + side, left : left + side])
+    return square if side == size else cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA)
 
 
 def _unique(names: Sequence[str]) -> list[str]:
@@ -71,32 +102,6 @@ def _fault(path: Path, size: int) -> str:
     """Why a picture is of no use; empty if it is. Decodes it: a broken one shall not be found in the middle of a job.
     """
     try:
-        return "" if min(read_photo(path).shape[:2]) >= size else f"below {size} px"
+        return "" if min(read_picture(path).shape[:2]) >= size else f"below {size} px"
     except UNREADABLE:
         return "unreadable"
-
-
-class Blind(Sequence[Sample]):
-    """The samples of a corpus without their truth."""
-
-    def __init__(self, samples: Sequence[Sample]):
-        self._samples = samples
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        return replace(self._samples[index], clean=None, degradation=None)
-
-
-def central_square(picture: np.ndarray, size: int) -> np.ndarray:
-    """uint8 (H, W, 3) -> (size, size, 3): the largest central square, reduced by area averaging.
-
-    A picture of that size stays as it is to the bit. Where one is reduced, what counts in pixels (the sigma of a
-    blur) counts in the pixels of the reduced picture.
-    """
-    height, width = picture.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = np.ascontiguousarray(picture[top : top + side, left : left + side])
-    return square if side == size else cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA)

@@ -17,8 +17,10 @@ import torch
 from configs import UserError, config_to_yaml, run_folder
 from configs.run_folders import lines_until, locked, write_atomically
 from configs.schema import Config
+from envs.corpus.datasets import Photo
 from envs.corpus.generate import crop
-from envs.corpus.photos import Photo, read_photo, scan_photos
+from envs.corpus.photos import scan_photos
+from envs.pictures import read_picture
 from reward_actors.scoring import niqe_local
 from reward_actors.scoring.train_rank_iqa import Groups, RankTrainer, concordance, write
 
@@ -63,7 +65,7 @@ def run(config: Config) -> None:
 def crops(photos: list[Photo], size: int, seed: int, per_photo: int):
     """Squares of photographs as the corpus cuts them, uint8 (size, size, 3)."""
     for index, photo in enumerate(photos):
-        picture, rng = read_photo(photo.path), np.random.default_rng([seed, index])
+        picture, rng = read_picture(photo.path), np.random.default_rng([seed, index])
         for _ in range(per_photo):
             yield crop(picture, size, rng)
 

@@ -20,8 +20,9 @@ from torch import Tensor
 from configs import UserError
 from configs.schema import World
 from envs import degradations
+from envs.corpus.datasets import Photo
 from envs.corpus.generate import crop
-from envs.corpus.photos import Photo, read_photo
+from envs.pictures import read_picture
 from envs.taxonomy import Degradation, DegradationType, Taxonomy
 from envs.world import world_taxonomy
 from reward_actors.scoring import rank_iqa
@@ -40,7 +41,7 @@ class Groups:
     """Groups of restorations of crops of photographs, the k-th a function of (seed, k)."""
 
     def __init__(self, photos: list[Photo], world: World, size: int, seed: int):
-        self._photos, self._seed, self._size = [read_photo(photo.path) for photo in photos], seed, size
+        self._photos, self._seed, self._size = [read_picture(photo.path) for photo in photos], seed, size
         self._taxonomy: Taxonomy = world_taxonomy(world)
 
     def batch(self, index: int) -> tuple[Tensor, Tensor, Tensor, list[str]]:

@@ -11,7 +11,7 @@ from skimage import data
 import duvlm
 from configs import UserError
 from envs.corpus.generate import degrade
-from envs.corpus.photos import read_photo
+from envs.pictures import read_picture
 from envs.taxonomy import TAXONOMY, Degradation
 from reward_actors.scoring.scorer import psnr
 from service.pixels import given_degradation, policy_view, reduced, to_photo
@@ -38,7 +38,7 @@ def test_a_photo_of_odd_size_comes_back_better_and_of_its_size(tmp_path, kind, v
     degraded = degrade(clean, TAXONOMY.degradation(kind, values))
     Image.fromarray(degraded).save(tmp_path / "photo.png")
     assert restore(tmp_path / "photo.png", tmp_path / "out", {"type": kind, "values": values}) == 0
-    restored = read_photo(tmp_path / "out" / "photo.png")
+    restored = read_picture(tmp_path / "out" / "photo.png")
     found = json.loads((tmp_path / "out" / "photo.json").read_text())
     assert restored.shape == clean.shape
     assert psnr(restored, clean) > psnr(degraded, clean) + 0.3

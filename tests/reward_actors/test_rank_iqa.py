@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 from configs import UserError
 from envs import degradations
 from envs.corpus.generate import crop
-from envs.corpus.photos import find_photos, read_photo
+from envs.corpus.photos import find_photos
+from envs.pictures import read_picture
 from envs.taxonomy import TAXONOMY
 from envs.types import Sample
 from reward_actors.scoring import rank_iqa
@@ -19,7 +20,7 @@ UNSEEN = [photo for photo in find_photos("bundled") if photo.split != "train"]
 
 def hazed(photo):
     """A hazy crop (1, 3, 128, 128), its restorations under the truth and under ever less transmission, and these."""
-    square = crop(read_photo(photo.path), 128, np.random.default_rng(0))
+    square = crop(read_picture(photo.path), 128, np.random.default_rng(0))
     clean = torch.tensor(square).permute(2, 0, 1)[None] / 255
     answers = [TAXONOMY.degradation("haze", {"atmospheric_light": 0.8, "transmission": t}) for t in (0.5, 0.4, 0.3)]
     given = degradations.degrade(clean, answers[:1])

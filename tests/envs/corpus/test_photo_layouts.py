@@ -104,7 +104,7 @@ def test_frames_of_one_nuscenes_scene_are_in_one_split(nuscenes):
 def test_a_truncated_table_is_the_users_error(nuscenes):
     table = nuscenes / "v1.0-mini" / "sample_data.json"
     table.write_text(table.read_text()[:-30])
-    with pytest.raises(UserError, match="ends in the middle"):
+    with pytest.raises(UserError, match="ends early"):
         find_photos(f"nuscenes:{nuscenes}")
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from configs.schema import Config, World
 from envs.corpus import build, generate, verify
-from envs.corpus.generate import ATTEMPTS, decode, degrade, draw, encode, reproduces
+from envs.corpus.generate import ATTEMPTS, decode, degrade, encode, generate_sample, reproduces
 from envs.corpus.reader import read_card
 from envs.world import world_taxonomy
 
@@ -57,7 +57,7 @@ def test_a_corpus_over_depth_gives_no_haze_to_a_photo_of_a_wall(tmp_path, photo)
             Image.fromarray(np.ascontiguousarray(picture)).save(tmp_path / split / f"{split}-{name}.png")
             np.save(tmp_path / split / f"{split}-{name}.depth.npy", depth)
     recipe, _ = build.plan(Config(photos=str(tmp_path), count=240, size=48, world=World(depth="file")))
-    drawn = [draw(recipe, "train", index) for index in range(40)]
+    drawn = [generate_sample(recipe, "train", index) for index in range(40)]
     hazy = [one for one in drawn if one.degradation.type == "haze"]
     assert any("haze_near" in one.passed_over for one in hazy)
     assert all(one.sound for one in hazy)
@@ -66,7 +66,7 @@ def test_a_corpus_over_depth_gives_no_haze_to_a_photo_of_a_wall(tmp_path, photo)
 
 
 def test_an_unbelievable_draw_gives_way_to_the_next_one(recipe):
-    drawn = [draw(recipe, "train", index) for index in range(200)]
+    drawn = [generate_sample(recipe, "train", index) for index in range(200)]
     again = [one for one in drawn if one.passed_over]
     assert again
     assert all(one.sound for one in again)
