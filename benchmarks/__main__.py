@@ -29,11 +29,6 @@ BENCHMARKS = {
     "quality": Benchmark(
         "benchmarks.quality.analysis.restorers", "PSNR of every restorer at true parameters, beside classical ones.", {}
     ),
-    "ceiling": Benchmark(
-        "benchmarks.quality.ceiling",
-        "P-Rel of a network trained for nothing but the numbers: how much the pictures say of them.",
-        {"updates": {"type": int, "default": 6000, "help": "optimiser steps of 32 pictures"}},
-    ),
     "reward": Benchmark(
         "benchmarks.throughput.reward",
         "Cost and ranking of a step's rewards, beside the paper's way.",

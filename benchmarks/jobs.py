@@ -9,7 +9,7 @@ def _evaluate_roles(config: Config) -> tuple[Role, ...]:
     if config.policy.endswith(".jsonl"):
         return ()
     answering = () if config.endpoint else (rollout_engines(config),)
-    return (*answering, Role("restoration task", 1, 1.0))
+    return (*answering, reward_actors(config))
 
 
 def _ablate_roles(config: Config) -> tuple[Role, ...]:
@@ -27,7 +27,7 @@ JOBS = (
     ),
     Job(
         "ablate",
-        "benchmarks.ablate.job:run",
+        "benchmarks.ablate.run:run",
         "Draw Table 4, Table 5 or Figure 7 of the paper again.",
         reads=(
             *("study", "photos", "count", "reviews", "corpus", "split", "limit", "policy", "steps", "resume"),

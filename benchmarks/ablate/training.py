@@ -1,4 +1,4 @@
-"""How a cell is trained: by the jobs `offline` and `sft`, with the settings of its variant."""
+"""How a cell is trained and evaluated: by the jobs `offline` and `sft`, with the settings of its variant."""
 
 from __future__ import annotations
 
@@ -6,9 +6,18 @@ import json
 import statistics
 from pathlib import Path
 
-from benchmarks.ablate.study import Cell, Study, settings
+from benchmarks.ablate.studies import Cell, Study, settings
+from benchmarks.quality import output
+from benchmarks.quality.analysis import posteriors
+from benchmarks.quality.columns import Task
+from benchmarks.quality.sources import policy as policies
+from benchmarks.quality.sources.predictions import in_order, reasons
+from configs.cluster import connect as cluster
 from configs.run_folders import read_metrics, write_atomically
 from configs.schema import Config, World
+from envs.bootstrap import mean_interval
+from envs.corpus.reader import read_samples
+from envs.metrics import measure
 from envs.world import world_taxonomy
 from learner.logging.trace import read as read_trace
 
@@ -20,8 +29,6 @@ TIMED = 8
 
 def run_cell(config: Config, study: Study, cell: Cell, out: Path, corpus: Path) -> None:
     """Trains the cell, goes on with its training, or finds it done; then evaluates it. config: the study's."""
-    from benchmarks.ablate.evaluation import evaluate
-
     variant, folder = study.variant(cell.variant), cell.folder(out)
     mine = settings(config, variant)
     mine.corpus = str(regridded(corpus, mine.world, out / f"corpus-{mine.world.step_scale:g}"))
@@ -31,8 +38,39 @@ def run_cell(config: Config, study: Study, cell: Cell, out: Path, corpus: Path) 
     evaluate(settings(mine, **{"reward.restorer": EVALUATED}), folder / "evaluate")
 
 
+def evaluate(config: Config, folder: Path) -> None:
+    """Evaluates config.policy on config.corpus: its answers, decoded greedily, and its restorations alone.
+
+    Writes answers.jsonl, posteriors.jsonl and .npz, and summary.json last, in the formats of `duvlm run evaluate`,
+    which also restores at the true parameters, by classical methods and for the bias table: the same in every cell.
+    """
+    from benchmarks.quality.restorations import restore_columns
+
+    taxonomy = world_taxonomy(config.world)
+    samples = read_samples(Path(config.corpus), config.split, taxonomy, config.limit)
+    ids, truths, source = samples.sample_ids(), samples.degradations(), policies.find(config.policy, config)
+    cluster.prepare(config, "evaluate")
+    answers = in_order(policies.ask(config, source, samples, taxonomy), ids)
+    degradations = [answer.reading.degradation for answer in answers]
+    tasks = [Task("diffusion", degradation) if degradation else Task() for degradation in degradations]
+    qualities = restore_columns(config, samples, {"after": tasks})
+    folder.mkdir(parents=True, exist_ok=True)
+    output.write_answers(folder, ids, truths, {"after": answers}, qualities)
+    posteriors.write(folder, ids, truths, answers, taxonomy)
+    measures = measure(truths, [answer.reading for answer in answers], taxonomy, seed=config.seed).as_dict()
+    about = {
+        "corpus": config.corpus,
+        "split": config.split,
+        "answers": config.policy,
+        "invalid": reasons(answers),
+        "psnr": list(mean_interval([quality.psnr for quality in qualities["after"]], seed=config.seed)),
+        "decoding": posteriors.summarise(truths, answers, taxonomy, config.seed),
+    }
+    output.write_summary(folder, measures | about)
+
+
 def trained_seconds(training: Path) -> float:
-    """Wall time of the optimiser steps of a training job: without its start, its checkpoints and its validation."""
+    """Sums the wall time of the optimiser steps of a training job: without start, checkpoints and validation."""
     lines = read_metrics(training / "metrics.jsonl")
     if lines and "step_seconds" in lines[0]:
         return sum(line["step_seconds"] for line in lines)
@@ -40,7 +78,7 @@ def trained_seconds(training: Path) -> float:
 
 
 def regridded(corpus: Path, world: World, folder: Path) -> Path:
-    """The corpus as a world with another value grid reads it: the same pictures, every value snapped to that grid.
+    """Returns the corpus as a world with another value grid reads it: the same pictures, values snapped to that grid.
 
     Itself where the grid is its own; otherwise FOLDER, links to its shards beside a card of the other world.
     """
@@ -79,11 +117,10 @@ def _steps_within(seconds: float, config: Config) -> int:
     cell = Path(config.out).parent
     file = cell / "steps.json"
     if not (config.resume and file.is_file()):
-        timing = settings(config, out=str(cell / "timing"), steps=TIMED)
-        sft.run(timing)
+        sft.run(settings(config, out=str(cell / "timing"), steps=TIMED))
         each = statistics.median(_sft_seconds(cell / "timing")[1:])  # the first makes its buffers
-        found = {"steps": max(1, round(seconds / each)), "seconds": seconds, "seconds_a_step": each}
-        write_atomically(file, json.dumps(found) + "\n")
+        timing = {"steps": max(1, round(seconds / each)), "seconds": seconds, "seconds_a_step": each}
+        write_atomically(file, json.dumps(timing) + "\n")
     return json.loads(file.read_text())["steps"]
 
 

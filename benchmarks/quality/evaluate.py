@@ -5,17 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.quality import output
-from benchmarks.quality.analysis import posteriors
+from benchmarks.quality.analysis import bias, posteriors
 from benchmarks.quality.checks import check_prior
+from benchmarks.quality.columns import columns_of, first_of_each
+from benchmarks.quality.measures import Quality
 from benchmarks.quality.report import tables
 from benchmarks.quality.report.report import write_report
 from benchmarks.quality.sources import policy as policies
-from benchmarks.quality.sources import predictions as given
+from benchmarks.quality.sources import predictions
 from benchmarks.quality.summary import Answers, summarise
 from configs import UserError, run_folder
 from configs.schema import Config
 from envs.corpus.reader import CorpusSplit, read_card, read_samples
-from envs.taxonomy import Taxonomy
+from envs.taxonomy import Degradation, Taxonomy
 from envs.world import world_taxonomy
 
 
@@ -31,19 +33,18 @@ def run(config: Config) -> None:
         raise UserError("corpus: expected the folder of a corpus; `duvlm run corpus out=FOLDER` builds one")
     taxonomy = world_taxonomy(config.world)
     samples = read_samples(Path(config.corpus), config.split, taxonomy, config.limit)
-    folder, usage = run_folder(config, "evaluate"), {}
+    folder, usage, qualities, biases = run_folder(config, "evaluate"), {}, {}, []
     if config.policy.endswith(".jsonl"):
         answers = _predictions(config, samples, taxonomy)
-        qualities, biased = {}, []
     else:
         check_prior(config.reward.prior)
+        check_size(config)
         if config.endpoint:
             answers, usage = _endpoint(config, samples, taxonomy, folder)
         else:
             answers = _policies(config, samples, taxonomy)
-        qualities, biased = _restorations(config, samples, answers), _bias(config, samples, taxonomy)
-    summary = summarise(config, samples.degradations(), answers, qualities, biased, taxonomy)
-    summary["decoding"] = posteriors.summarise(samples.degradations(), answers["after"], taxonomy, config.seed)
+        qualities, biases = _restorations(config, samples, answers, taxonomy)
+    summary = summarise(config, samples.degradations(), answers, qualities, biases, taxonomy)
     if usage:
         summary["endpoint"] = usage
     output.write(folder, summary, samples, answers, qualities, taxonomy)
@@ -53,57 +54,55 @@ def run(config: Config) -> None:
     print(f"{folder / 'summary.json'}; pictures and curves in {report}")
 
 
-def _predictions(config: Config, samples: CorpusSplit, taxonomy: Taxonomy) -> dict[str, list]:
+def check_size(config: Config) -> None:
+    """Raises UserError where the pictures of a corpus are not as large as the policy's world."""
+    size = read_card(Path(config.corpus))["size"]
+    if size != config.world.size:
+        raise UserError(f"the corpus has images of {size} px, the policy sees {config.world.size}: set world.size")
+
+
+def _predictions(config: Config, samples: CorpusSplit, taxonomy: Taxonomy) -> Answers:
     every = read_samples(Path(config.corpus), config.split, taxonomy).sample_ids()
-    answers = given.read_predictions(Path(config.policy), every, taxonomy)
-    return {"after": given.in_order(answers, samples.sample_ids())}
+    answers = predictions.read_predictions(Path(config.policy), every, taxonomy)
+    return {"after": predictions.in_order(answers, samples.sample_ids())}
 
 
 def _endpoint(config: Config, samples: CorpusSplit, taxonomy: Taxonomy, folder: Path) -> tuple[Answers, dict]:
     from benchmarks.quality.sources import endpoint
     from configs.cluster.connect import prepare
 
-    _check_size(config)
-    found, usage = endpoint.ask(config, samples, taxonomy, folder)
+    answers, usage = endpoint.ask(config, samples, taxonomy, folder)
     prepare(config, "evaluate")  # needed from here on: answers cost money, a cluster that is full does not
-    return {"after": given.in_order(found, samples.sample_ids())}, usage
+    return {"after": predictions.in_order(answers, samples.sample_ids())}, usage
 
 
-def _policies(config: Config, samples: CorpusSplit, taxonomy: Taxonomy) -> dict[str, list]:
+def _policies(config: Config, samples: CorpusSplit, taxonomy: Taxonomy) -> Answers:
     from configs.cluster.connect import prepare
 
-    _check_size(config)
     folders = {"before": config.before, "after": config.policy} if config.before else {"after": config.policy}
     sources = {name: policies.find(folder, config) for name, folder in folders.items()}
     prepare(config, "evaluate")
-    asked = {
+    answers = {
         source: policies.ask(config, source, samples, taxonomy) for source in dict.fromkeys(sources.values())
     }
-    return {name: given.in_order(asked[source], samples.sample_ids()) for name, source in sources.items()}
+    return {name: predictions.in_order(answers[source], samples.sample_ids()) for name, source in sources.items()}
 
 
-def _check_size(config: Config) -> None:
-    size = read_card(Path(config.corpus))["size"]
-    if size != config.world.size:
-        raise UserError(f"the corpus has images of {size} px, the policy sees {config.world.size}: set world.size")
-
-
-def _restorations(config: Config, samples: CorpusSplit, answers: Answers) -> dict[str, list]:
-    from benchmarks.quality.parallel import restore_all
-    from benchmarks.quality.restorations import columns_of
-
-    found = {name: [answer.reading.degradation for answer in column] for name, column in answers.items()}
-    return restore_all(config, samples, columns_of(samples.degradations(), found))
-
-
-def _bias(config: Config, samples: CorpusSplit, taxonomy: Taxonomy) -> list[dict]:
-    """The rows of the bias table, from a few samples of each type."""
-    from benchmarks.quality import parallel, restorations
-    from benchmarks.quality.analysis import bias
+def _restorations(
+    config: Config, samples: CorpusSplit, answers: Answers, taxonomy: Taxonomy
+) -> tuple[dict[str, list[Quality]], list[dict]]:
+    """(the columns of Tables 2 and 3, the rows of the bias table): the latter from a few samples of each type."""
+    from benchmarks.quality.restorations import restore
 
     truths = samples.degradations()
-    count = bias.per_type(len(truths), len({truth.type for truth in truths}))
-    chosen = sorted(restorations.first_of_each(truths, count))
-    wanted = bias.tasks(truths, chosen, taxonomy)
-    found = parallel.restore_pairs(config, samples, list(dict.fromkeys(wanted.values())))
-    return bias.rows({name: found[pair] for name, pair in wanted.items()})
+    columns = columns_of(truths, {name: _degradations(column) for name, column in answers.items()})
+    few = first_of_each(truths, bias.per_type(len(truths), len({truth.type for truth in truths})))
+    moved = bias.tasks(truths, sorted(few), taxonomy)
+    wanted = [pair for column in columns.values() for pair in enumerate(column)]
+    made = restore(config, samples, [*wanted, *moved.values()])
+    qualities = {name: [made[pair] for pair in enumerate(column)] for name, column in columns.items()}
+    return qualities, bias.rows({place: made[pair] for place, pair in moved.items()})
+
+
+def _degradations(column) -> list[Degradation | None]:
+    return [answer.reading.degradation for answer in column]

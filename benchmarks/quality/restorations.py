@@ -1,132 +1,127 @@
-"""Restorations and what they are worth, by columns: the policy's parameters, the true ones, classical methods.
+"""The restorations of an evaluation, by columns: the policy's parameters, the true ones, classical methods.
 
-A restoration is asked for by a `Task`. Here a few are done in this process; `parallel` does many.
+They are made and measured by the reward pool, on whatever devices it has: its actors take a `RestorationQuery` each.
 """
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, replace
 
 import numpy as np
+import ray
+from rich.progress import Progress
 
-from benchmarks.quality import scores
-from configs.schema import Reward
-from envs.taxonomy import Degradation
-from envs.types import Sample
-
-SCORED = 8
-"""Samples of each type whose restorations get no-reference scores, at most: these cost more than restoring."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """How one sample is restored.
-
-    method: `diffusion` (the restorer and prior of the config), `classical` (same parameters, no prior), `blind` (the
-    type alone: `degradation.type`), `clean` (the truth itself, for its scores), or `none`.
-    scored: whether it gets no-reference scores.
-    """
-
-    method: str = "none"
-    degradation: Degradation | None = None
-    scored: bool = False
+from benchmarks.quality.columns import Task
+from benchmarks.quality.measures import Quality, judge, lpips_weights
+from configs import UserError
+from configs.schema import Config
+from envs.degradations import physics
+from envs.types import Failed, RewardQuery, Sample, Scored
+from reward_actors.pool.pool import RewardPool
+from reward_actors.pool.worker import RewardActor
+from reward_actors.restoration.running_batch import to_uint8
 
 
 @dataclass(frozen=True)
-class Quality:
-    """psnr in dB, ssim, against the clean image; picture: uint8 (H, W, 3).
+class RestorationQuery(RewardQuery):
+    """One restoration to make and measure. lpips: file of LPIPS's weights, or empty."""
 
-    scores: lpips and the no-reference scores, those that were asked for and can be computed.
+    task: Task = Task()
+    lpips: str = ""
+
+    @property
+    def key(self) -> tuple:
+        return (*super().key, self.task)
+
+
+class RestorationActor(RewardActor):
+    """A reward actor that measures what it restores, and pictures of other methods too.
+
+    Answers are `Scored` whose parts are {"quality": Quality}.
     """
 
-    psnr: float
-    ssim: float
-    picture: np.ndarray
-    scores: Mapping[str, float] = field(default_factory=dict)
+    async def score(self, query: RestorationQuery) -> Scored:
+        restoring = query.task.method == "diffusion"
+        picture = (await super().score(query)).picture if restoring else None
+        sample = await self._samples.of(query)
+        loop = asyncio.get_running_loop()
+        quality = await loop.run_in_executor(self._thread, self._measure, picture, sample, query)
+        self._steps += 1  # it is alive
+        return Scored(quality.psnr, {"quality": quality}, self._name)
+
+    def _measure(self, picture: np.ndarray | None, sample: Sample, query: RestorationQuery) -> Quality:
+        picture = without_prior(query.task, sample) if picture is None else picture
+        quality = judge(picture, sample, query.task.scored, query.lpips, self._prior.device)
+        return replace(quality, picture=picture if query.task.shown else None)
 
 
-def columns_of(
-    truths: Sequence[Degradation], answers: Mapping[str, Sequence[Degradation | None]]
-) -> dict[str, list[Task]]:
-    """The columns of Tables 2 and 3: {name: [a Task a sample]}; `answers` are those of `before` and `after`.
+def without_prior(task: Task, sample: Sample) -> np.ndarray:
+    """Makes the picture of a task that needs no prior: uint8 (H, W, 3)."""
+    if task.method == "classical":
+        return to_uint8(physics(task.degradation.type).restore_classically(sample.degraded, task.degradation))
+    if task.method == "blind":
+        return to_uint8(physics(task.degradation.type).blind(sample.degraded))
+    return sample.clean if task.method == "clean" else sample.degraded
 
-    `before`, `after` and `true parameters` are restored with the prior, the classical columns without; `clean` is
-    there for the scores of Table 3.
+
+def restore_columns(
+    config: Config, samples: Sequence[Sample], columns: Mapping[str, Sequence[Task]]
+) -> dict[str, list[Quality]]:
+    """Restores every sample under each column's task: {column: [a Quality a sample]}."""
+    qualities = restore(config, samples, [pair for column in columns.values() for pair in enumerate(column)])
+    return {name: [qualities[pair] for pair in enumerate(column)] for name, column in columns.items()}
+
+
+def restore(
+    config: Config, samples: Sequence[Sample], wanted: Sequence[tuple[int, Task]]
+) -> dict[tuple[int, Task], Quality]:
+    """Restores samples on a reward pool of its own; equal tasks of a sample are done once.
+
+    Args:
+        wanted: (index of a sample, task) pairs.
+
+    Raises:
+        UserError: the prior cannot be loaded, or the cluster cannot hold the actors.
+        RuntimeError: a restoration failed.
     """
-    scored = first_of_each(truths, SCORED)
-
-    def column(method: str, degradations: Sequence[Degradation | None]) -> list[Task]:
-        return [
-            Task(method if d else "none", d, i in scored) for i, d in enumerate(degradations)
-        ]
-
-    columns = {"not restored": column("none", [None] * len(truths)), "blind": column("blind", truths)}
-    for name, found in answers.items():
-        columns |= {name: column("diffusion", found)}
-    return columns | {
-        "classical, after": column("classical", answers["after"]),
-        "true parameters": column("diffusion", truths),
-        "classical, true parameters": column("classical", truths),
-        "clean": column("clean", truths),
-    }
+    return asyncio.run(_restore(config, samples, wanted))
 
 
-def first_of_each(truths: Sequence[Degradation], count: int) -> set[int]:
-    """Indices of the first `count` samples of each type."""
-    seen: dict[str, list[int]] = {}
-    for number, truth in enumerate(truths):
-        seen.setdefault(truth.type, []).append(number)
-    return {number for numbers in seen.values() for number in numbers[:count]}
+async def _restore(config: Config, samples: Sequence[Sample], wanted: Sequence[tuple[int, Task]]) -> dict:
+    tasks: dict[int, list[Task]] = {}
+    for index, task in dict.fromkeys(wanted):
+        tasks.setdefault(index, []).append(task)
+    weights = lpips_weights(config.reward)
+    pool = RewardPool(replace(config, reward=replace(config.reward, scorer=["mse"])), RestorationActor)
+    at_once = asyncio.Semaphore(config.reward.actors * config.reward.batch)  # samples in memory
+    qualities = {}
 
+    async def restore_one(index: int) -> None:
+        async with at_once:
+            sample = samples[index]
+            shared = ray.put(sample)
+            queries = [
+                RestorationQuery(sample.sample_id, shared, task.degradation, True, task=task, lpips=weights)
+                for task in tasks[index]
+            ]
+            for task, answer in zip(tasks[index], await pool.score(queries, priority=index), strict=True):
+                if isinstance(answer, Failed):
+                    raise RuntimeError(f"{sample.sample_id}, {task.method}: no restoration: {answer.reason}")
+                qualities[index, task] = answer.parts["quality"]
+            progress.advance(bar, len(queries))
 
-def restore_here(reward: Reward, samples: Sequence[Sample], tasks: Sequence[Task]) -> list[Quality]:
-    """Restores a few samples in this process, a task each."""
-    from envs.degradations import physics
-    from reward_actors.restoration.running_batch import restore_batch, to_uint8
-
-    pictures = [sample.degraded for sample in samples]
-    for i, task in enumerate(tasks):
-        if task.method == "classical":
-            pictures[i] = to_uint8(physics(task.degradation.type).restore_classically(pictures[i], task.degradation))
-        elif task.method == "blind":
-            pictures[i] = to_uint8(physics(task.degradation.type).blind(pictures[i]))
-        elif task.method == "clean":
-            pictures[i] = samples[i].clean
-    rows = [i for i, task in enumerate(tasks) if task.method == "diffusion"]
-    if rows:
-        prior, restorer = _engine(reward.prior, reward.restorer, reward.steps, samples[0].degraded.shape[0])
-        restored = restore_batch(
-            prior,
-            restorer,
-            [samples[i].degraded for i in rows],
-            [tasks[i].degradation for i in rows],
-            [samples[i].sample_id for i in rows],
-            reward.batch,
-        )
-        for i, picture in zip(rows, restored, strict=True):
-            pictures[i] = to_uint8(picture)
-    weights = scores.lpips_weights(reward)
-    return [
-        _judge(picture, sample, task.scored, weights)
-        for picture, sample, task in zip(pictures, samples, tasks, strict=True)
-    ]
-
-
-def _judge(picture: np.ndarray, sample: Sample, scored: bool, weights: str) -> Quality:
-    from reward_actors.scoring.scorer import psnr, ssim
-
-    found = {"lpips": scores.lpips(picture, sample.clean, weights)} if scores.lpips_here(weights) else {}
-    for name in scores.no_reference_names() if scored else ():
-        found[name] = scores.no_reference_score(name, picture, sample.degraded)
-    found = {name: score for name, score in found.items() if np.isfinite(score)}  # PIQE has none for a flat picture
-    return Quality(psnr(picture, sample.clean), ssim(picture, sample.clean), picture, found)
-
-
-@lru_cache(maxsize=2)
-def _engine(prior: str, name: str, steps: int, size: int):
-    from reward_actors.priors.base import load_prior
-    from reward_actors.restoration.presets import restorer
-
-    return load_prior(prior, size), restorer(name, steps)
+    with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
+        bar = progress.add_task("restorations", total=sum(map(len, tasks.values())))
+        try:
+            await pool.start()
+            async with asyncio.TaskGroup() as group:
+                for index in tasks:
+                    group.create_task(restore_one(index))
+        except* UserError as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            await pool.close()
+    return qualities

@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmarks.quality.report.html import Section, document, figure, paragraph, table
 from benchmarks.quality.report.style import BLUE, GREEN, GREY, PURPLE, RED, grid, styled, svg
+from benchmarks.quality.report.table import Table
 from configs.run_folders import read_metrics, write_atomically
 from learner.logging import trace
 
@@ -38,7 +39,7 @@ def throughput_page(run_folder: Path) -> str:
     shares = paragraph("Starved: no work had come. Blocked: those after it had not caught up.")
     shares += figure(_shares(totals(steps)), "share of each role's time by what it did", "metrics.jsonl")
     sections = [
-        Section("rates", "What was done a second", table(rates(steps))),
+        Section("rates", "What was done a second", table(Table.of("", rates(steps)))),
         Section("roles", "Who worked, and who waited for what", shares),
         Section("steps", "Step by step", figure(_curves(steps), "times, queue and rates by step", "metrics.jsonl")),
     ]

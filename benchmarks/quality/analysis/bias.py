@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from benchmarks.quality.restorations import Quality, Task
-from benchmarks.quality.scores import LOWER
+from benchmarks.quality.columns import Task
+from benchmarks.quality.measures import LOWER, Quality
 from envs.taxonomy import Degradation, Taxonomy
 
 FACTORS = (0.6, 0.75, 0.9, 1.0, 1.1, 1.25, 1.6)

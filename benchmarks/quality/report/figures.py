@@ -1,11 +1,10 @@
 """Figures of understanding: radar (Figure 4), confusion of types (8), answered keys (9), true against answered values.
 
-Each function returns (svg, records): the figure and the data it shows.
+Each function draws one and returns (svg, records): the figure and the numbers it shows.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,14 +15,11 @@ from envs.language.reading import Reading
 from envs.taxonomy import Degradation, Taxonomy
 
 Figure = tuple[str, list[dict]]
-NO_KEY, OTHER_KEY = "none", "other"
-_KEY = re.compile(r"\[K-([^\[\]\s]{1,32})\]")
-_JSON_NUMBER = re.compile(r'"(\w{1,32})"\s{0,8}:\s{0,8}[-\[\d]')
 
 
 @style.styled()
 def radar(types: Mapping[str, Mapping[str, Mapping]]) -> Figure:
-    """T-Acc, T-F1 and J-Acc of each type and their mean, a polygon a column ({column: {type: measures}})."""
+    """Draws T-Acc, T-F1 and J-Acc of each type and their mean, a polygon a column ({column: {type: measures}})."""
     kinds = list(next(iter(types.values())))
     spokes = [*(style.short(kind) for kind in kinds), "mean"]
     angles = np.linspace(0, 2 * np.pi, len(spokes) + 1)
@@ -55,7 +51,7 @@ def radar(types: Mapping[str, Mapping[str, Mapping]]) -> Figure:
 
 @style.styled()
 def confusion(table: Mapping[str, Mapping[str, int]]) -> Figure:
-    """Rows are true types (each sums to 1), columns answered types; cells show counts."""
+    """Draws true types as rows (each sums to 1), answered types as columns; cells show counts."""
     table = {truth: row for truth, row in table.items() if any(row.values())}
     counts = np.array([list(row.values()) for row in table.values()], dtype=float)
     answered = list(next(iter(table.values())))
@@ -76,27 +72,9 @@ def confusion(table: Mapping[str, Mapping[str, int]]) -> Figure:
     return style.svg(figure), records
 
 
-def key_distribution(truths: Sequence[Degradation], given: Sequence[object], taxonomy: Taxonomy) -> dict:
-    """{true type: {key, "other" or "none": how often answers named it}}, whether or not the answers are valid."""
-    names = list(taxonomy.keys)
-    table = {truth: dict.fromkeys([*names, OTHER_KEY, NO_KEY], 0) for truth in sorted({t.type for t in truths})}
-    for truth, answer in zip(truths, given, strict=True):
-        for key in named_keys(answer) or (NO_KEY,):
-            table[truth.type][key if key in names or key == NO_KEY else OTHER_KEY] += 1
-    return table
-
-
-def named_keys(answer: object) -> tuple[str, ...]:
-    """The keys an answer names: text in tokens, text with JSON in it (names of numbers), or an object with values."""
-    if isinstance(answer, str):
-        return tuple(_KEY.findall(answer[:10_000]) or _JSON_NUMBER.findall(answer[:10_000]))
-    values = answer.get("values") if isinstance(answer, Mapping) else None
-    return tuple(str(key) for key in values) if isinstance(values, Mapping) else ()
-
-
 @style.styled()
 def keys(distribution: Mapping[str, Mapping[str, int]]) -> Figure:
-    """Figure 9: a bar a true type, divided by the keys that were answered, per cent."""
+    """Draws Figure 9: a bar a true type, divided by the keys that were answered, per cent."""
     names = [n for n in next(iter(distribution.values())) if any(row[n] for row in distribution.values())]
     figure, axis = style.plt.subplots(figsize=(8.2, 0.5 * len(distribution) + 1.2), layout="constrained")
     left = np.zeros(len(distribution))
@@ -123,12 +101,12 @@ def keys(distribution: Mapping[str, Mapping[str, int]]) -> Figure:
 
 @style.styled()
 def values(truths: Sequence[Degradation], readings: Sequence[Reading], taxonomy: Taxonomy) -> Figure:
-    """True against answered value, a plot a key; answers of a wrong type or none are ticks below."""
-    found = [key for key in taxonomy.keys.values() if any(key.name in dict(truth.values) for truth in truths)]
-    figure, axes = style.grid(len(found), 3, 3.2, 2.6)
+    """Draws true against answered value, a plot a key; answers of a wrong type or none are ticks below."""
+    shown = [key for key in taxonomy.keys.values() if any(key.name in dict(truth.values) for truth in truths)]
+    figure, axes = style.grid(len(shown), 3, 3.2, 2.6)
     records = []
-    for axis, key in zip(axes, found, strict=True):
-        mine = [record for record in _values_of(key.name, truths, readings)]
+    for axis, key in zip(axes, shown, strict=True):
+        mine = _values_of(key.name, truths, readings)
         records += mine
         right = [(r["true"], r["answered"]) for r in mine if r["answered"] is not None]
         lost = [r["true"] for r in mine if r["answered"] is None]
@@ -151,8 +129,8 @@ def _values_of(key: str, truths: Sequence[Degradation], readings: Sequence[Readi
             continue
         target = np.ravel(truth[key]).tolist()
         right = reading.degradation is not None and reading.degradation.type == truth.type
-        said = np.ravel(reading.degradation[key]).tolist() if right else [None] * len(target)
+        answered = np.ravel(reading.degradation[key]).tolist() if right else [None] * len(target)
         records += [
-            {"sample": number, "key": key, "true": t, "answered": s} for t, s in zip(target, said, strict=True)
+            {"sample": number, "key": key, "true": t, "answered": a} for t, a in zip(target, answered, strict=True)
         ]
     return records

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from benchmarks.quality.analysis.tolerance import correlate
+from benchmarks.quality.measures import label
 from benchmarks.quality.report import style
 from benchmarks.quality.report.figures import Figure
-from benchmarks.quality.scores import label
 from envs.taxonomy import Taxonomy
 
 UNITS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS"}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
-from benchmarks.quality.report.tables import type_name  # noqa: E402
 from envs.taxonomy import Key  # noqa: E402
 
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
@@ -37,13 +38,20 @@ STYLE = {
 }
 
 
+SMOOTHED_FROM = 20
+"""Points from which a curve is drawn thin, with a running mean."""
+
+
 def styled():
-    """The context in which a figure is drawn; also a decorator."""
+    """Returns the context in which a figure is drawn; also a decorator."""
     return matplotlib.rc_context(STYLE)
 
 
 def grid(count: int, columns: int, width: float, height: float):
-    """A figure of `count` plots in rows of `columns`, and its axes; those left over are hidden. Inches a plot."""
+    """Makes a figure of `count` plots in rows of `columns`; those left over are hidden. Inches a plot.
+
+    Returns (figure, axes).
+    """
     columns = max(1, min(columns, count))
     rows = -(-count // columns)
     figure, axes = plt.subplots(
@@ -55,7 +63,7 @@ def grid(count: int, columns: int, width: float, height: float):
 
 
 def svg(figure) -> str:
-    """The figure as an <svg> element; closes it."""
+    """Returns the figure as an <svg> element, and closes it."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     plt.close(figure)
@@ -64,11 +72,28 @@ def svg(figure) -> str:
 
 
 def label(key: Key, before: str = "") -> str:
-    """`error of sigma (px)`: a quantity with its unit."""
+    """Writes `error of sigma (px)`: a quantity with its unit."""
     unit = f" ({key.unit})" if key.unit != "1" else ""
     return f"{before}{key.name.replace('_', ' ')}{unit}"
 
 
 def short(kind: str) -> str:
-    """A type on two lines, for an axis."""
-    return type_name(kind).replace(" + ", " +\n").replace("low ", "low\n")
+    """Writes a type on two lines, for an axis."""
+    return kind.replace("+", " +\n").replace("_", "\n")
+
+
+@styled()
+def curves(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], columns: int = 3) -> str:
+    """Draws training curves, a small plot a series: an SVG of {title: (steps, values)}."""
+    figure, axes = grid(len(series), columns, 3.4, 1.9)
+    for axis, (title, (steps, numbers)) in zip(axes, series.items(), strict=True):
+        many = len(numbers) >= SMOOTHED_FROM
+        colour, width, marker = (GREY, 0.7, "") if many else (BLUE, 1.4, ".")
+        axis.plot(steps, numbers, color=colour, linewidth=width, marker=marker)
+        if many:
+            window = max(3, len(numbers) // 15)
+            mean = np.convolve(numbers, np.ones(window) / window, "valid")
+            axis.plot(steps[window // 2 :][: len(mean)], mean, color=BLUE, linewidth=1.5)
+        axis.set_title(title)
+        axis.set_xlabel("step")
+    return svg(figure)

@@ -8,10 +8,9 @@ import pytest
 from corpora import written
 
 import duvlm
-from benchmarks.ablate import job, results, study, training
-from benchmarks.ablate.intervals import Bootstrap
-from benchmarks.ablate.study import FIGURE7, STUDIES, TABLE4, TABLE5, Cell
-from benchmarks.ablate.terms import read_terms
+from benchmarks.ablate import report, results, run, studies, training
+from benchmarks.ablate.results import read_terms
+from benchmarks.ablate.studies import FIGURE7, STUDIES, TABLE4, TABLE5, Cell
 from benchmarks.quality.analysis import posteriors
 from benchmarks.quality.sources.predictions import Answered
 from configs import load
@@ -143,13 +142,13 @@ def test_only_the_cells_that_are_missing_are_run(finished, folder, samples, monk
         ran.append((cell.variant, cell.seed))
         finish(cell.folder(out), samples)
 
-    monkeypatch.setattr(job, "run_cell", run_cell)
-    monkeypatch.setattr(job.cluster, "prepare", lambda config, name: None)
+    monkeypatch.setattr(run, "run_cell", run_cell)
+    monkeypatch.setattr(run.cluster, "prepare", lambda config, name: None)
     (finished / "sft" / "seed-1").rename(finished / "kept")
     assert ablate(finished, folder) == 0
     assert ran == [("sft", 1)]
     ran.clear()
-    monkeypatch.setattr(study, "SEEDS", 1)
+    monkeypatch.setattr(studies, "SEEDS", 1)
     assert ablate(finished, folder, "seed=3") == 0  # one more seed, beside those that are there
     assert ran == [("structured", 3), ("sft", 3), ("naive", 3)]
     summary = json.loads((finished / "summary.json").read_text())
@@ -168,8 +167,8 @@ def test_with_resume_false_no_cell_is_left_for_the_start_after_an_interrupted_on
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(job, "run_cell", interrupted)
-    monkeypatch.setattr(job.cluster, "prepare", lambda config, name: None)
+    monkeypatch.setattr(run, "run_cell", interrupted)
+    monkeypatch.setattr(run.cluster, "prepare", lambda config, name: None)
     assert ablate(finished, folder, "steps=8", "resume=false") == 130
     left = [file for variant in TABLE5.variants for file in (finished / variant.name).rglob("*") if file.is_file()]
     assert left == []
@@ -206,13 +205,12 @@ def test_a_sampled_number_has_the_expected_error_of_its_posterior(samples, tmp_p
 
 def test_an_interval_over_seeds_is_as_wide_as_the_seeds_are_apart():
     """One measure, the same in all samples of a seed: only the seeds spread."""
-    bootstrap = Bootstrap(samples=10)
-    columns = [bootstrap.measures({"psnr": np.full(10, value)}) for value in (20.0, 20.0, 26.0)]
-    value, low, high = bootstrap.values(columns)["psnr"]
+    columns = [results.resampled({"psnr": np.full(10, value)}) for value in (20.0, 20.0, 26.0)]
+    value, low, high = results.over_seeds(columns)["psnr"]
     assert value == pytest.approx(22)
     assert low == pytest.approx(20)
     assert high > 24 - 1e-9
-    apart = bootstrap.differences(columns, columns)["psnr"]
+    apart = results.differences(columns, columns)["psnr"]
     assert apart == pytest.approx((0, 0, 0))
 
 
@@ -242,20 +240,22 @@ def test_the_wall_time_of_a_training_is_that_of_its_steps(tmp_path):
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_variant_changes_settings_that_exist(name):
     for variant in STUDIES[name].variants:
-        changed = study.settings(load("ablate"), variant)
+        changed = studies.settings(load("ablate"), variant)
         assert all(key.split(".")[0] in ("world", "learner", "reward") for key in variant.settings)
-        assert changed.learner.smooth * changed.world.step_scale in (0, study.WIDTH)
-    found = study.cells(STUDIES[name], range(4, 6))
+        assert changed.learner.smooth * changed.world.step_scale in (0, studies.WIDTH)
+    found = studies.cells(STUDIES[name], range(4, 6))
     assert len(found) == len(set(found))
     assert {cell.seed for cell in found} - {None} == {4, 5}
 
 
-def test_the_paper_s_rows_stand_beside_ours():
-    assert [v.paper["p_rel"] for v in TABLE4.variants if v.paper] == [0.105, 0.110, 0.122, 0.207]
+def test_a_row_of_the_paper_stands_beside_the_same_training_only():
+    """Its ablation is of RL-trained policies, ours of SFT alone; its `SFT only` is what RL begins with."""
+    assert not any(variant.paper for variant in TABLE4.variants)
+    assert [row["p_rel"] for row in TABLE4.paper.values()] == [0.105, 0.110, 0.122, 0.207]
     assert {v.name: v.paper["psnr"] for v in TABLE5.variants if v.paper} == {
-        "structured": 24.32, "sft": 22.15, "naive": 22.89,
+        "warm_start": 22.15, "structured": 24.32, "naive": 22.89,
     }  # fmt: skip
-    assert [study.settings(Config(), v).world.step_scale for v in FIGURE7.variants] == [1, 5, 10]
+    assert [studies.settings(Config(), v).world.step_scale for v in FIGURE7.variants] == [1, 5, 10]
 
 
 def test_a_table_can_be_written_when_one_cell_is_there(samples, tmp_path):
@@ -263,9 +263,9 @@ def test_a_table_can_be_written_when_one_cell_is_there(samples, tmp_path):
     found = {Cell("structured", 0): read_terms(tmp_path / "evaluate", samples.degradations(), TAXONOMY)}
     about = {"samples": len(samples), "split": "test", "steps": 1, "decoding": "median"}
     summary = results.summarise(TABLE5, found, {Cell("structured", 0): 1.0}, about)
-    results.write(tmp_path, TABLE5, summary)
+    report.write(tmp_path, TABLE5, summary)
     assert summary["differences"] == {}
-    assert "structured RL" in results.markdown(TABLE5, summary)
+    assert "structured RL" in report.markdown(TABLE5, summary)
 
 
 @pytest.mark.engine
@@ -274,7 +274,7 @@ def test_a_table_can_be_written_when_one_cell_is_there(samples, tmp_path):
 def test_table_5_is_drawn_by_real_trainings_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
     import ray
 
-    monkeypatch.setattr(study, "SEEDS", 1)
+    monkeypatch.setattr(studies, "SEEDS", 1)
     out, small = tmp_path / "out", ["grpo.prompts=2", "rollout.group_size=4", "learner.batch=8", "limit=4"]
     assert duvlm.main(["run", "corpus", "count=80", f"out={tmp_path / 'corpus'}"]) == 0
     command = ["run", "ablate", "study=table5", f"corpus={tmp_path / 'corpus'}", f"out={out}", "steps=2", *small]

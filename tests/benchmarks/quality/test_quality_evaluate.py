@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,15 +16,15 @@ import duvlm
 from benchmarks.quality.report import tables
 from benchmarks.quality.report.pictures import words
 from benchmarks.quality.report.report import write_report
-from benchmarks.quality.report.restoration_tables import table
-from benchmarks.quality.restorations import Task, restore_here
-from configs import UserError
 from configs.schema import Config, Reward, World
 from envs.corpus import build, generate
 from envs.corpus.card import make_card
 from envs.corpus.generate import SCHEMA
 from envs.corpus.reader import read_samples
+from envs.degradations import physics
 from envs.world import world_taxonomy
+from reward_actors.restoration.running_batch import to_uint8
+from reward_actors.scoring.scorer import psnr
 
 TAXONOMY = world_taxonomy(World())
 
@@ -130,21 +131,6 @@ def test_a_prior_that_is_not_there_is_told_before_any_answer_is_sampled(folder, 
     assert not out.exists()
 
 
-def test_what_a_restoration_task_says_to_the_user_comes_without_ray_s_traceback(monkeypatch):
-    import ray
-    from ray.exceptions import RayTaskError
-
-    from benchmarks.quality import parallel
-
-    def get(_):
-        raise RayTaskError("restore", "a traceback", UserError("no such prior")).as_instanceof_cause()
-
-    monkeypatch.setattr(ray, "get", get)
-    with pytest.raises(UserError) as raised:
-        parallel._result(None)
-    assert str(raised.value) == "no such prior"
-
-
 def test_an_answer_given_twice_is_refused(folder, tmp_path, capsys):
     assert evaluate(folder, tmp_path, [{"sample_id": "test-0000000", "text": ""}] * 2)[0] == 2
     assert "twice" in capsys.readouterr().err
@@ -176,31 +162,43 @@ def test_every_table_and_figure_has_its_numbers_beside_it(folder, tmp_path):
     assert 'href="#bounds"' in page
 
 
-def test_restorations_fill_the_tables_and_figures_of_the_paper(folder, samples, tmp_path):
-    """The whole evaluation of perfect answers, restored in this process instead of by Ray."""
-    from benchmarks.quality import output, restorations
+@pytest.mark.engine
+def test_restorations_fill_the_tables_and_figures_of_the_paper(ray_cluster, folder, samples, tmp_path):
+    """The whole evaluation of perfect answers, restored by a reward pool."""
+    from benchmarks.quality import columns, output
     from benchmarks.quality.analysis import bias
+    from benchmarks.quality.restorations import restore
     from benchmarks.quality.sources.predictions import Answered
     from benchmarks.quality.summary import summarise
     from envs.language.reading import read_degradation
 
-    config = Config(corpus=str(folder), reward=Reward(prior="gaussian", restorer="closed_form"))
+    config = Config(corpus=str(folder), reward=Reward(prior="gaussian", restorer="closed_form"), world=World(size=48))
     truths = samples.degradations()
     answers = {"after": [Answered(truth.as_dict(), read_degradation(truth)) for truth in truths]}
-    every = list(samples)
-    columns = restorations.columns_of(truths, {"after": truths})
-    qualities = {name: restore_here(config.reward, every, tasks) for name, tasks in columns.items()}
-    wanted = bias.tasks(truths, sorted(restorations.first_of_each(truths, 1)), TAXONOMY)
-    found = restore_here(config.reward, [samples[i] for i, _ in wanted.values()], [t for _, t in wanted.values()])
-    rows = bias.rows(dict(zip(wanted, found, strict=True)))
+    tasks = columns.columns_of(truths, {"after": truths})
+    moved = bias.tasks(truths, sorted(columns.first_of_each(truths, 1)), TAXONOMY)
+    made = restore(config, samples, [*(p for column in tasks.values() for p in enumerate(column)), *moved.values()])
+    qualities = {name: [made[pair] for pair in enumerate(column)] for name, column in tasks.items()}
+    rows = bias.rows({place: made[pair] for place, pair in moved.items()})
     summary = summarise(config, truths, answers, qualities, rows, TAXONOMY)
     output.write(tmp_path, summary, samples, answers, qualities, TAXONOMY)
     page = write_report(tmp_path).read_text()
     for title in ("Table 1", "Table 2", "Table 3", "Figures 6, 10, 11", "What no-reference scores prefer"):
         assert title in page, title
-    assert summary["restoration"]["all"]["after"] == summary["restoration"]["all"]["true parameters"]
-    assert "clean" in summary["no_reference"]["all"]
-    assert "clean" not in summary["restoration"]["all"]
+    means = summary["restoration"]["all"]
+    assert means["after"] == means["true parameters"]
+    assert means["not restored"]["psnr"] == pytest.approx(np.mean([psnr(s.degraded, s.clean) for s in samples]))
+    methods = [physics(s.degradation.type).restore_classically for s in samples]
+    made = [to_uint8(method(s.degraded, s.degradation)) for method, s in zip(methods, samples, strict=True)]
+    expected = [psnr(picture, s.clean) for picture, s in zip(made, samples, strict=True)]
+    assert [quality.psnr for quality in qualities["classical, true parameters"]] == pytest.approx(expected)
+    for kind in ("all", "haze", "low_light", "low_resolution"):
+        cells = summary["restoration"][kind]
+        assert cells["true parameters"]["psnr"] > cells["not restored"]["psnr"], kind
+    low, high = means["true parameters"]["psnr_interval"]
+    assert low < means["true parameters"]["psnr"] < high
+    assert summary["no_reference"]["all"]["clean"]["samples"] == len(samples)  # all of them
+    assert "clean" not in means
     assert summary["tolerance"]["sigma"]["psnr"]["pearson"] is None  # perfect answers have no error
     assert summary["bias"]["psnr"]["gamma"]["optimum"] == 1
     assert {"tolerance_psnr", "tolerance_ssim", "bias"} <= {f.stem for f in (tmp_path / "figures").glob("*.csv")}
@@ -220,21 +218,6 @@ def test_an_answer_is_put_into_words():
     degradation = TAXONOMY.degradation("blur", {"sigma": 3.2})
     assert words(degradation.as_dict()).endswith("blur degradation: sigma 3.20 px.")
     assert words(None) == "no valid answer"
-
-
-def test_true_parameters_restore_better_than_nothing(samples):
-    truths = samples.degradations()
-    few = [samples[i] for i in range(len(samples))]
-    reward = Reward(prior="gaussian", restorer="fast")
-    qualities = {
-        "not restored": restore_here(reward, few, [Task()] * len(few)),
-        "true parameters": restore_here(reward, few, [Task("diffusion", truth) for truth in truths]),
-    }
-    found = table(qualities, truths)
-    for kind in ("all", "haze", "low_light", "low_resolution"):
-        assert found[kind]["true parameters"]["psnr"] > found[kind]["not restored"]["psnr"], kind
-    low, high = found["all"]["true parameters"]["psnr_interval"]
-    assert low < found["all"]["true parameters"]["psnr"] < high
 
 
 def test_the_restorers_are_measured_beside_every_classical_method(folder, tmp_path, capsys):

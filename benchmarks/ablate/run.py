@@ -13,17 +13,16 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.ablate import results
-from benchmarks.ablate import study as studies
-from benchmarks.ablate.study import Cell, Study
-from benchmarks.ablate.terms import read_terms
+from benchmarks.ablate import report, results, studies
+from benchmarks.ablate.studies import Cell, Study
 from benchmarks.ablate.training import run_cell, trained_seconds
 from benchmarks.quality.checks import check_prior
+from benchmarks.quality.evaluate import check_size
 from configs import UserError, config_to_yaml, run_folder
 from configs.cluster import connect as cluster
 from configs.run_folders import locked, write_atomically
 from configs.schema import Config
-from envs.corpus.reader import read_card, read_samples
+from envs.corpus.reader import read_samples
 from envs.world import world_taxonomy
 
 FREE = ("seed", "resume", "name", "out", "max_failures", "trackers")
@@ -57,21 +56,22 @@ def run(config: Config) -> None:
             print(f"{study.name}: {cell.folder(out).relative_to(out)}, {number} of {len(left)} to do", flush=True)
             run_cell(config, study, cell, out, corpus)
             collect(config, study, out, corpus)
-        print(results.markdown(study, collect(config, study, out, corpus)))
+        print(report.markdown(study, collect(config, study, out, corpus)))
         print(f"{out / 'summary.json'}, table.csv, table.md, plot.png")
 
 
 def is_finished(cell: Cell, out: Path) -> bool:
+    """Tells whether a cell is trained and evaluated."""
     return (cell.folder(out) / "evaluate" / "summary.json").is_file()
 
 
 def collect(config: Config, study: Study, out: Path, corpus: Path) -> dict:
     """Writes the tables of all finished cells in OUT, of whatever seed; returns what is in summary.json."""
     samples = read_samples(corpus, config.split, world_taxonomy(config.world), config.limit)
-    truths, found = samples.degradations(), {}
-    for cell in _there(study, out):
+    truths, terms = samples.degradations(), {}
+    for cell in filter(lambda cell: is_finished(cell, out), _begun(study, out)):
         taxonomy = world_taxonomy(studies.settings(config, study.variant(cell.variant)).world)
-        found[cell] = read_terms(cell.folder(out) / "evaluate", truths, taxonomy)
+        terms[cell] = results.read_terms(cell.folder(out) / "evaluate", truths, taxonomy)
     about = {
         "corpus": str(corpus),
         "split": config.split,
@@ -79,15 +79,10 @@ def collect(config: Config, study: Study, out: Path, corpus: Path) -> dict:
         "steps": config.steps,
         "decoding": config.rollout.decoding,
     }
-    seconds = {cell: trained_seconds(cell.folder(out) / "train") if cell.seed is not None else 0.0 for cell in found}
-    summary = results.summarise(study, found, seconds, about, config.seed)
-    results.write(out, study, summary)
+    seconds = {cell: trained_seconds(cell.folder(out) / "train") if cell.seed is not None else 0.0 for cell in terms}
+    summary = results.summarise(study, terms, seconds, about, config.seed)
+    report.write(out, study, summary)
     return summary
-
-
-def _there(study: Study, out: Path) -> Iterator[Cell]:
-    """The finished cells, by variant and seed."""
-    return (cell for cell in _begun(study, out) if is_finished(cell, out))
 
 
 def _begun(study: Study, out: Path) -> Iterator[Cell]:
@@ -102,9 +97,8 @@ def _discard(study: Study, out: Path) -> None:
     """Forgets all cells, trained policies too. What says that something is finished goes first: what an interrupted
     start leaves of a cell is not taken for done."""
     folders = [cell.folder(out) for cell in _begun(study, out)]
-    for folder in folders:
-        for part in ("evaluate", "train", "timing"):
-            (folder / part / "summary.json").unlink(missing_ok=True)
+    for finished in (summary for folder in folders for summary in folder.glob("*/summary.json")):
+        finished.unlink()
     for folder in filter(Path.exists, folders):
         shutil.rmtree(folder)
 
@@ -114,10 +108,8 @@ def _corpus(config: Config, out: Path) -> Path:
         from learner.corpus import training_corpus
 
         return training_corpus(config, out)
-    corpus = Path(config.corpus).resolve()
-    if (size := read_card(corpus)["size"]) != config.world.size:
-        raise UserError(f"the corpus has images of {size} px, the policy sees {config.world.size}: set world.size")
-    return corpus
+    check_size(config)
+    return Path(config.corpus).resolve()
 
 
 def _check_same(out: Path, config: Config) -> None:

@@ -1,24 +1,23 @@
 """Correlations of error and quality, the bias of scores, and the tables that show them, on made-up restorations."""
 
 import csv
+import io
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats
 
 from benchmarks.quality.analysis import bias, tolerance
 from benchmarks.quality.analysis.restorers import compare
-from benchmarks.quality.report import records
-from benchmarks.quality.report.figures import key_distribution, named_keys
-from benchmarks.quality.report.paper_tables import PAPER
-from benchmarks.quality.report.restoration_tables import no_reference_table
-from benchmarks.quality.restorations import Quality, Task, columns_of, first_of_each
-from benchmarks.quality.scores import LOWER
+from benchmarks.quality.columns import Task, columns_of, first_of_each
+from benchmarks.quality.measures import LOWER, Quality
+from benchmarks.quality.report.table import Table, flatten
+from benchmarks.quality.report.tables import PAPER
+from benchmarks.quality.summary import key_distribution, named_keys, no_reference_means
 from envs.language.reading import Reading, read_degradation
 from envs.taxonomy import TAXONOMY
 from reward_actors.scoring.no_reference import OURS
-
-PICTURE = np.zeros((2, 2, 3), np.uint8)
 
 
 def blur(sigma):
@@ -30,8 +29,8 @@ def test_an_error_that_costs_decibels_correlates_and_photographs_add_noise():
     errors, ease = rng.uniform(0, 1, 40), rng.normal(30, 3, 40)
     truths, answers = [blur(4.0)] * 40, [read_degradation(blur(4.0 + error)) for error in errors]
     qualities = {
-        "after": [Quality(e - 5 * d, 0.8, PICTURE) for e, d in zip(ease, errors, strict=True)],
-        "true parameters": [Quality(e, 0.8, PICTURE) for e in ease],
+        "after": [Quality(e - 5 * d, 0.8) for e, d in zip(ease, errors, strict=True)],
+        "true parameters": [Quality(e, 0.8) for e in ease],
     }
     found = tolerance.correlations(tolerance.points(truths, answers, qualities))["sigma"]
     assert found["psnr_change"]["pearson"][0] == pytest.approx(-1, abs=1e-3)
@@ -55,14 +54,14 @@ def test_answers_of_another_type_have_no_error_to_correlate():
     truths = [blur(2.0)] * 2
     answers = [Reading("haze", True, TAXONOMY.degradation("haze", {"atmospheric_light": 0.5, "transmission": 0.5}))]
     answers += [Reading(reason="no_answer")]
-    columns = {"after": [Quality(1, 1, PICTURE)] * 2, "true parameters": [Quality(1, 1, PICTURE)] * 2}
+    columns = {"after": [Quality(1, 1)] * 2, "true parameters": [Quality(1, 1)] * 2}
     assert tolerance.points(truths, answers, columns) == []
 
 
 def test_a_score_that_likes_too_little_gamma_is_found_out():
     """PIQE falls as gamma falls here, lower being better: its optimum is the smallest factor, PSNR's is the truth."""
     found = {
-        (number, "gamma", factor): Quality(30 - abs(factor - 1), 0.9, PICTURE, {"piqe": 50 * factor})
+        (number, "gamma", factor): Quality(30 - abs(factor - 1), 0.9, {"piqe": 50 * factor})
         for number in range(3)
         for factor in bias.FACTORS
     }
@@ -88,15 +87,15 @@ def test_each_column_says_how_a_sample_is_restored():
     columns = columns_of(truths, {"after": after})
     assert [task.method for task in columns["after"]] == ["diffusion", "none"]
     assert [task.method for task in columns["classical, after"]] == ["classical", "none"]
-    assert columns["true parameters"][1] == Task("diffusion", blur(3.0), True)
+    assert columns["true parameters"][1] == Task("diffusion", blur(3.0), scored=True, shown=True)
     assert first_of_each([*truths, TAXONOMY.degradation("low_resolution", {"scale": 2})], 1) == {0, 2}
 
 
 def test_no_reference_scores_are_averaged_over_the_scored_samples():
-    column = [Quality(1, 1, PICTURE, {"piqe": 10.0}), Quality(1, 1, PICTURE, {"piqe": 30.0}), Quality(1, 1, PICTURE)]
-    found = no_reference_table({"after": column}, [blur(2.0)] * 3)["all"]["after"]
+    column = [Quality(1, 1, {"piqe": 10.0}), Quality(1, 1, {"piqe": 30.0}), Quality(1, 1)]
+    found = no_reference_means({"after": column}, [blur(2.0)] * 3)["all"]["after"]
     assert (found["piqe"], found["samples"]) == (20, 2)
-    assert no_reference_table({"after": column[2:]}, [blur(2.0)]) == {}
+    assert no_reference_means({"after": column[2:]}, [blur(2.0)]) == {}
 
 
 def test_a_bar_is_met_or_missed_against_the_best_classical_method():
@@ -118,8 +117,8 @@ def test_a_picture_without_a_score_is_left_out_of_its_tables():
     table = [row | ({"piqe": abs(row["factor"] - 1)} if row["sample"] else {}) for row in table]
     found = bias.summarise(table)
     assert (found["piqe"]["sigma"]["optimum"], found["piqe"]["sigma"]["prefers_truth"]) == (1.0, 1.0)
-    qualities = [Quality(30, 0.9, PICTURE, scores) for scores in ({"niqe": 4.0, "piqe": 20.0}, {"niqe": 6.0})]
-    cell = no_reference_table({"after": qualities}, [blur(2.0)] * 2)["blur"]["after"]
+    qualities = [Quality(30, 0.9, scores) for scores in ({"niqe": 4.0, "piqe": 20.0}, {"niqe": 6.0})]
+    cell = no_reference_means({"after": qualities}, [blur(2.0)] * 2)["blur"]["after"]
     assert (cell["niqe"], cell["piqe"], cell["samples"]) == (5.0, 20.0, 2)
 
 
@@ -134,11 +133,26 @@ def test_the_keys_of_an_answer_are_read_even_if_it_is_invalid():
     assert (table["sigma"], table["other"], table["none"]) == (1, 1, 1)
 
 
-def test_nested_results_become_flat_records(tmp_path):
-    rows = records.flatten({"a": {"b": {"x": 1.5, "y": [0, 2]}}}, ["one", "two"])
-    assert rows == [{"one": "a", "two": "b", "x": 1.5, "y_1": 0, "y_2": 2}]
-    records.write_csv(tmp_path / "deep" / "table.csv", rows)
-    assert list(csv.DictReader((tmp_path / "deep" / "table.csv").open()))[0]["x"] == "1.5"
+def test_nested_results_become_flat_records():
+    assert flatten({"a": {"b": {"x": 1.5, "y": [0, 2]}}}, "one", "two") == [
+        {"one": "a", "two": "b", "x": 1.5, "y_1": 0, "y_2": 2}
+    ]
+
+
+def test_a_table_shows_the_same_everywhere_and_keeps_its_numbers_whole(tmp_path):
+    records = [{"name": "first", "count": 3, "share": 1 / 3}, {"name": "<b>", "count": None, "other": 7}]
+    table = Table.of("title", [["", "share"], ["first", "0.333"], ["<b>", "-" * 80]], records)
+    table.write_csv(tmp_path / "deep" / "table.csv")
+    assert list(csv.DictReader((tmp_path / "deep" / "table.csv").open())) == [
+        {"name": "first", "count": "3", "share": repr(1 / 3), "other": ""},
+        {"name": "<b>", "count": "", "share": "", "other": "7"},
+    ]
+    assert table.markdown().splitlines()[:3] == ["|  | share |", "|---|---|", "| first | 0.333 |"]
+    assert "&lt;b&gt;" in table.html()
+    assert "-" * 80 in table.html()
+    console = Console(width=120, record=True, file=io.StringIO())
+    table.print(console)
+    assert "0.333" in console.export_text()
 
 
 @pytest.mark.parametrize("name", PAPER)
