@@ -1,4 +1,4 @@
-"""The worlds a policy can be judged in: offline, where the truth is known, online, where nobody knows it, and both."""
+"""Environments hand out prompts and judge answers: offline with the truth, online without it, or both mixed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from envs.types import Completion, Gated, Prompt, RewardQuery, Scored
 
 
 class OnlineEnvironment:
-    """Prompts without truth: the gate asks only for a well-formed answer within range."""
+    """Hands out prompts without truth: its gate asks only for a well-formed answer within range."""
 
     def __init__(self, prompts: Sequence[Prompt], taxonomy: Taxonomy):
         if not prompts:
@@ -20,7 +20,7 @@ class OnlineEnvironment:
         self._prompts, self._taxonomy = list(prompts), taxonomy
 
     def prompts(self, seed: int, start: int = 0) -> Iterator[Prompt]:
-        """An endless stream: every epoch a new permutation by (seed, epoch); `start` continues a cursor exactly."""
+        """Yields prompts for ever: each epoch a permutation of (seed, epoch); `start` continues a cursor exactly."""
         count = len(self._prompts)
         while True:
             epoch, position = divmod(start, count)
@@ -29,7 +29,7 @@ class OnlineEnvironment:
             start += 1
 
     def judge(self, prompt: Prompt, completion: Completion) -> Gated | RewardQuery | Scored:
-        """The gate: parse, check, and hand on what deserves a restoration."""
+        """Gates an answer: parses and checks it, and asks for a restoration of what deserves one (Eq. 7)."""
         answer = parse(completion.text, self._taxonomy)
         if isinstance(answer, Invalid):
             return Gated(answer.reason)
@@ -42,7 +42,7 @@ class OnlineEnvironment:
 
 
 class OfflineEnvironment(OnlineEnvironment):
-    """Prompts with truth, judged by one of three strategies (Table 5).
+    """Hands out prompts with truth and judges by one of three strategies (Table 5).
 
     structured: a wrong type is gated too (Eq. 7 and 8; keys follow from the type), the rest is restored.
     naive: no gate at all: a wrong type is restored with the wrong operator, and what cannot be read restores nothing:
@@ -76,7 +76,7 @@ class OfflineEnvironment(OnlineEnvironment):
 
 
 class MixedEnvironment:
-    """An online stream in which every so many prompts come with their truth, spread evenly."""
+    """Mixes an online stream with prompts that come with their truth, spread evenly."""
 
     def __init__(self, online: OnlineEnvironment, offline: OfflineEnvironment, labelled: set[str], share: float):
         """
@@ -87,7 +87,7 @@ class MixedEnvironment:
         self._online, self._offline, self._labelled, self._share = online, offline, frozenset(labelled), share
 
     def prompts(self, seed: int, start: int = 0) -> Iterator[Prompt]:
-        """As `OnlineEnvironment.prompts`; each of the two streams goes through its own epochs."""
+        """Yields prompts as `OnlineEnvironment.prompts`; each of the two streams goes through its own epochs."""
         before = int(start * self._share)
         streams = {True: self._offline.prompts(seed, before), False: self._online.prompts(seed, start - before)}
         while True:
@@ -102,12 +102,13 @@ class MixedEnvironment:
 
 
 def relative_error(truth: Degradation, answer: Degradation) -> float:
-    """The mean over the truth's keys of sum |error| / sum |truth|, at most 1 each: 0 is right, 1 as bad as zero.
+    """Averages sum |error| / sum |truth|, at most 1 each, over the truth's keys: 0 is right, 1 as bad as zero.
 
     Both of one type. The bound keeps every valid answer above the penalty of a gated one.
     """
     errors = []
     for name, value in truth.values:
-        target, found = np.ravel(value).astype(float), np.ravel(answer[name]).astype(float)
-        errors.append(min(1.0, np.abs(found - target).sum() / max(np.abs(target).sum(), 1e-9)))
+        target = np.ravel(value).astype(float)
+        answered = np.ravel(answer[name]).astype(float)
+        errors.append(min(1.0, np.abs(answered - target).sum() / max(np.abs(target).sum(), 1e-9)))
     return float(np.mean(errors))

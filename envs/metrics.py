@@ -1,4 +1,4 @@
-"""T-Acc, T-F1, J-Acc, P-Abs and P-Rel (Section 5.1), and set precision and recall, with intervals over samples.
+"""Measures answers: T-Acc, T-F1, J-Acc, P-Abs, P-Rel (Section 5.1), set precision and recall, with intervals.
 
 Every measure is a ratio of sums over samples, so all of them come from one table of per-sample terms: summed
 once for the value, summed with resampled weights for its interval.
@@ -21,7 +21,7 @@ NO_ANSWER = "no answer"
 
 @dataclass(frozen=True)
 class Metrics:
-    """The measures. P-Abs is in the units of the keys, averaged over keys; P-Rel is 1 for a zero prediction.
+    """Holds the measures. P-Abs is in the units of the keys, averaged over keys; P-Rel is 1 for a zero prediction.
 
     set_precision, set_recall, set_f1: of the types answered against those there are; see `measure`.
     keys: {key: {"t_acc", "t_f1", "j_acc", "p_abs", "p_rel", "samples"}} over the samples whose truth has it; t_f1
@@ -57,7 +57,7 @@ def measure(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Metrics:
-    """The measures of `answers`, one for each truth.
+    """Measures `answers`, one for each truth.
 
     T-Acc: the type is right. T-F1: macro F1 over the types that occur. J-Acc: type and keys are right.
     P-Abs and P-Rel of a key: mean |error| and |error| / |truth| over the samples whose truth has it; of
@@ -92,7 +92,8 @@ def differences(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, tuple[float, float, float]]:
-    """{measure: (after - before, low, high)}, samples resampled in pairs so that their difficulty cancels."""
+    """Compares two sets of answers: {measure: (after - before, low, high)}, samples resampled in pairs so that their
+    difficulty cancels."""
     names, table_before = _table(truths, before, taxonomy)
     _, table_after = _table(truths, after, taxonomy)
     start, end = (_summarise(names, table.sum(0)) for table in (table_before, table_after))
@@ -103,7 +104,7 @@ def differences(
 
 
 def key_errors(truth: Degradation, answer: Reading, key: str) -> tuple[float, float]:
-    """P-Abs and P-Rel of one key of one sample."""
+    """Returns P-Abs and P-Rel of one key of one sample."""
     target = np.ravel(truth[key]).astype(float)
     right = answer.type == truth.type or (len(truth.types) > 1 and OWNERS[key] in parts_of(answer.type or ""))
     right = right and answer.degradation is not None
@@ -127,16 +128,17 @@ def _table(truths, answers, taxonomy: Taxonomy) -> tuple[list[str], np.ndarray]:
 def _terms(truth: Degradation, answer: Reading, taxonomy: Taxonomy) -> dict[str, float]:
     type_right = answer.type == truth.type
     terms = {"n": 1, "type": type_right, "joint": type_right and answer.keys_right}
-    there, said = set(truth.types), set(parts_of(answer.type)) if answer.type else set()
-    both = len(there & said)
-    terms |= {"precision": both / max(1, len(said)), "recall": both / len(there)}
-    terms |= {"f1": 2 * both / (len(there) + len(said))}
+    there = set(truth.types)
+    answered = set(parts_of(answer.type)) if answer.type else set()
+    both = len(there & answered)
+    terms |= {"precision": both / max(1, len(answered)), "recall": both / len(there)}
+    terms |= {"f1": 2 * both / (len(there) + len(answered))}
     for part in taxonomy.singles:
-        terms[f"hit {part.name}"] = part.name in there & said
-        terms[f"sum {part.name}"] = (part.name in there) + (part.name in said)
+        terms[f"hit {part.name}"] = part.name in there & answered
+        terms[f"sum {part.name}"] = (part.name in there) + (part.name in answered)
     for kind in taxonomy.types:
         terms[f"true {kind.name}"] = truth.type == kind.name
-        terms[f"said {kind.name}"] = answer.type == kind.name
+        terms[f"answered {kind.name}"] = answer.type == kind.name
         terms[f"both {kind.name}"] = truth.type == answer.type == kind.name
     for key in taxonomy.keys:
         has = OWNERS[key] in there
@@ -163,7 +165,7 @@ def _summarise(names: Sequence[str], sums: np.ndarray) -> dict[str, float]:
 
 
 def _f1(sums: Mapping[str, float], kind: str) -> float | None:
-    occurrences = sums[f"true {kind}"] + sums[f"said {kind}"]
+    occurrences = sums[f"true {kind}"] + sums[f"answered {kind}"]
     return 2 * sums[f"both {kind}"] / occurrences if occurrences else None
 
 

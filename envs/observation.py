@@ -1,4 +1,4 @@
-"""What the policy sees: the degraded image, its log-FFT amplitude, its Sobel edges, and the question (Section 4.1).
+"""Makes what the policy sees: the degraded image, its log-FFT amplitude and Sobel edges, the question (Section 4.1).
 
 Beside the paper's three there is a fourth view, the logarithm of the image: low light leaves a photograph some twenty
 of its 256 levels, all of them within a tenth of the range of a linear picture.
@@ -17,32 +17,32 @@ _FFT_RANGE = (-4.0, 10.0)  # of log amplitude of a luminance on [0, 1]; fixed, s
 
 
 def views(image: np.ndarray, names: Sequence[str] = VIEWS) -> list[np.ndarray]:
-    """uint8 (H, W, 3) degraded image -> one uint8 (H, W, 3) picture a view."""
+    """Turns a degraded image, uint8 (H, W, 3), into one uint8 (H, W, 3) picture a view."""
     make = {"image": lambda rgb: rgb, "fft": log_fft, "edge": sobel, "log": logarithm}
     return [make[name](image) for name in names]
 
 
 def log_fft(rgb: np.ndarray) -> np.ndarray:
-    """Log amplitude of the centred 2-D FFT of the luminance, as grey levels."""
+    """Shows the log amplitude of the centred 2-D FFT of the luminance, as grey levels."""
     amplitude = np.abs(np.fft.fftshift(np.fft.fft2(_luminance(rgb))))
     low, high = _FFT_RANGE
     return _grey((np.log(amplitude + 1e-3) - low) / (high - low))
 
 
 def sobel(rgb: np.ndarray) -> np.ndarray:
-    """Sobel gradient magnitude of the luminance; the square root keeps weak edges visible."""
+    """Shows the Sobel gradient magnitude of the luminance; the square root keeps weak edges visible."""
     grey = _luminance(rgb)
     gradient = np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
     return _grey(np.sqrt(gradient / 4))
 
 
 def logarithm(rgb: np.ndarray) -> np.ndarray:
-    """log2(1 + level) of each channel, over the whole range."""
+    """Stretches log2(1 + level) of each channel over the whole range."""
     return (np.log2(1 + rgb.astype(np.float32)) / 8 * 255).round().astype(np.uint8)
 
 
 def chat(view_count: int, question: str = QUESTION) -> list[dict]:
-    """The conversation of one prompt: the views, then the question."""
+    """Writes the conversation of one prompt: the views, then the question."""
     content = [{"type": "image"} for _ in range(view_count)] + [{"type": "text", "text": question}]
     return [{"role": "user", "content": content}]
 

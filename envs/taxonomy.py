@@ -26,7 +26,7 @@ PAPER = "paper"
 
 @dataclass(frozen=True)
 class DegradationType:
-    """Is one physical phenomenon and its keys, in the order they are answered; or several at once, a composite."""
+    """Describes one phenomenon and its keys, in the order they are answered; or several at once, a composite."""
 
     name: str
     keys: tuple[Key, ...]
@@ -60,7 +60,7 @@ class DegradationType:
 
 @dataclass(frozen=True)
 class Degradation:
-    """Is a type with a value for each of its keys, always on the grid; hashable: equal answers are one query.
+    """Gives a type a value for each of its keys, always on the grid; hashable: equal answers are one query.
 
     Build it with `Taxonomy.degradation`, which checks and snaps.
     """

@@ -1,4 +1,4 @@
-"""The records that cross processes: samples, prompts, completions, groups, reward queries and their results."""
+"""Defines the records that cross processes: samples, prompts, completions, groups, reward queries and their results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from envs.taxonomy import Degradation
 
 @dataclass(frozen=True)
 class Sample:
-    """One row of a corpus. Images are uint8 (H, W, 3); clean and degradation are None where nobody knows them."""
+    """Holds one row of a corpus. Images are uint8 (H, W, 3); clean and degradation are None where nobody knows them."""
 
     sample_id: str
     photo_id: str
@@ -24,7 +24,7 @@ class Sample:
     degradation: Degradation | None = None
 
     def content(self) -> str:
-        """16 hex digits that change with either picture: what a score depends on beside its query."""
+        """Returns 16 hex digits that change with either picture: what a score depends on beside its query."""
         digest = hashlib.blake2b(digest_size=8)
         for picture in (self.degraded, self.clean):
             digest.update(f"{None if picture is None else picture.shape}".encode())
@@ -34,7 +34,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is asked. `sample` is a `Sample` or an object reference to one: images travel once, references after."""
+    """Asks about one picture. `sample` is a `Sample` or an object reference: images travel once, references after."""
 
     sample_id: str
     sample: Any
@@ -42,8 +42,8 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Completion:
-    """One sampled answer. logprobs: of each token under the weights that sampled it. posteriors: of its numbers, in
-    the order it gives them, where they were asked for (`envs.language.posterior`)."""
+    """Holds one sampled answer. logprobs: of each token under the weights that sampled it. posteriors: of its numbers,
+    in the order it gives them, where they were asked for (`envs.language.posterior`)."""
 
     text: str
     token_ids: tuple[int, ...]
@@ -54,7 +54,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class Group:
-    """The completions of one prompt (G of them), sampled with the weights of `weight_version`."""
+    """Holds the completions of one prompt (G of them), sampled with the weights of `weight_version`."""
 
     prompt: Prompt
     completions: tuple[Completion, ...]
@@ -64,7 +64,7 @@ class Group:
 
 @dataclass(frozen=True)
 class RewardQuery:
-    """One restoration to score. Equal (sample_id, degradation) are one query. `sample` as in `Prompt`.
+    """Asks for one restoration to be scored. Equal (sample_id, degradation) are one query. `sample` as in `Prompt`.
 
     degradation: by what it is restored; None: not at all, the degraded picture is scored as it is.
     picture: the restored picture is wanted too, not its score alone.
@@ -84,7 +84,7 @@ class RewardQuery:
 
 @dataclass(frozen=True)
 class Gated:
-    """The gate turned the answer away before any restoration (Appendix D): -1, below what any restoration earns."""
+    """Tells that the gate turned the answer away before any restoration (Appendix D): -1, below any restoration's."""
 
     reason: str
     reward: float = -1.0
@@ -92,7 +92,7 @@ class Gated:
 
 @dataclass(frozen=True)
 class Scored:
-    """A restoration was scored. `parts` are the terms of the reward; `actor` and `seconds` say who and how long.
+    """Tells that a restoration was scored. `parts` are the reward's terms; `actor` and `seconds` say who and how long.
 
     picture: uint8 (H, W, 3), where the query asked for it.
     """
@@ -107,6 +107,6 @@ class Scored:
 
 @dataclass(frozen=True)
 class Failed:
-    """No score could be had; the completion is masked out of its group, never turned into a number."""
+    """Tells that no score could be had; the completion is masked out of its group, never turned into a number."""
 
     reason: str

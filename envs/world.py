@@ -1,4 +1,4 @@
-"""The world a policy was trained in, kept beside its weights, so that no job reads answers of another taxonomy."""
+"""Keeps the world a policy was trained in beside its weights, so that no job reads answers of another taxonomy."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ SHIPPED = Path(__file__).parent.parent / "learner" / "weights" / "policy"
 
 
 def policy_folder(policy: str, world: World) -> Path:
-    """The folder of a `policy` setting, `shipped` or a path. Raises UserError unless it is a policy of this world."""
+    """Finds the folder of a policy, `shipped` or a path. Raises UserError unless it is a policy of this world."""
     folder = SHIPPED if policy == "shipped" else Path(policy).resolve()
     check_world(folder, world)
     return folder
 
 
 def is_foreign(folder: Path) -> bool:
-    """Whether this is a Hugging Face model that no job of ours has written."""
+    """Tells whether this is a Hugging Face model that no job of ours has written."""
     return (folder / "config.json").is_file() and not (folder / FILE).is_file()
 
 
 def template_hash(folder: Path, world: World) -> str:
-    """Of everything a prompt and its answer are worded by: the folder's chat template, the question, the views, the
-    words of the rationale and the taxonomy."""
+    """Hashes everything a prompt and its answer are worded by: the folder's chat template, the question, the views,
+    the words of the rationale and the taxonomy."""
     chat = Path(folder) / CHAT
     words = [chat.read_text() if chat.is_file() else "", QUESTION, world.views, world.rationale and SEVERITY_WORDS]
     text = json.dumps([*words, world_taxonomy(world).fingerprint()])
@@ -46,14 +46,14 @@ def write_world(folder: Path, world: World) -> None:
 
 
 def world_of(folder: Path) -> World:
-    """The world that the policy in `folder` was trained in."""
+    """Reads the world that the policy in `folder` was trained in."""
     card = _card(folder)
     return World(**{name: card[name] for name in asdict(World())})
 
 
 def check_world(folder: Path, world: World) -> None:
-    """Raises UserError if the policy in `folder` answers in another taxonomy, sees other views or sizes, or was asked
-    in other words when it was trained.
+    """Checks a policy. Raises UserError if the one in `folder` answers in another taxonomy, sees other views or sizes,
+    or was asked in other words when it was trained.
 
     Where haze comes from (`depth`) may differ: it changes pictures, not the language of answers.
     """

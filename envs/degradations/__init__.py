@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from envs.degradations.base import Operator, Phenomenon
-from envs.degradations.common import QUANTISATION, quantise, stack, torch
+from envs.degradations.common import QUANTISATION, Tensor, quantise, stack, torch
 from envs.degradations.composite import Composite
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from envs.taxonomy import Degradation, DegradationType, Taxonomy
 
 __all__ = ["PHENOMENA", "QUANTISATION", "closed_form", "degrade", "draw", "physics", "project", "quantise", "sample"]

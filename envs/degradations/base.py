@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from envs.degradations.common import QUANTISATION, as_batch, as_picture, stack
+from envs.degradations.common import QUANTISATION, Tensor, as_batch, as_picture, stack
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from configs.schema import World
     from envs.taxonomy import Degradation, DegradationType
 
+Values = "dict[str, Tensor]"  # float32 (B, *key shape) of each key
+Noise = "Tensor | float"  # one standard deviation for all, or (B, 1, 1, 1)
 Value = float | tuple  # a number, or nested tuples of numbers for vector and grid keys
 
 
@@ -125,17 +125,12 @@ class Operator(ABC):
     """False where the data fix every pixel: the closed form leaves nothing for a prior to add."""
 
     @abstractmethod
-    def degrade(self, x: Tensor, values: dict[str, Tensor]) -> Tensor:
+    def degrade(self, x: Tensor, values: Values) -> Tensor:
         """Applies the forward model, before rounding to 8 bits."""
 
     @abstractmethod
     def project(
-        self,
-        x0: Tensor,
-        y: Tensor,
-        noise_level: Tensor,
-        values: dict[str, Tensor],
-        sigma_y: Tensor | float = QUANTISATION,
+        self, x0: Tensor, y: Tensor, noise_level: Tensor, values: Values, sigma_y: Noise = QUANTISATION
     ) -> Tensor:
         """Makes a prior's estimate consistent with the data (DDNM; weighted by their noise as in DDNM+).
 
@@ -146,10 +141,10 @@ class Operator(ABC):
         """
 
     @abstractmethod
-    def closed_form(self, y: Tensor, values: dict[str, Tensor], sigma_y: Tensor | float = QUANTISATION) -> Tensor:
+    def closed_form(self, y: Tensor, values: Values, sigma_y: Noise = QUANTISATION) -> Tensor:
         """Estimates the clean image without a prior; it may leave [0, 1]."""
 
-    def input_noise(self, y: Tensor, values: dict[str, Tensor], sigma_y: Tensor | float) -> Tensor | float:
+    def input_noise(self, y: Tensor, values: Values, sigma_y: Noise) -> Noise:
         """Returns the standard deviation of what is known of x from y, as large as sigma_y unless A amplifies."""
         return sigma_y
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from envs.degradations.base import Key, Phenomenon, Place, Severity
-from envs.degradations.common import QUANTISATION, dct2, idct2, photo_power, torch, truncated_normal
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from envs.degradations.common import QUANTISATION, Tensor, dct2, idct2, photo_power, torch, truncated_normal
 
 _TRUNCATE = 4.0  # the kernel reaches to 4 sigma, as SciPy's
 UNSHARP_SIGMA, UNSHARP_AMOUNT = 2 / 128, 1.0

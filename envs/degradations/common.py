@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from envs.taxonomy import Degradation
+else:
+    Tensor = "torch.Tensor"  # in annotations, which nobody evaluates: torch itself is imported when it is needed
 
 QUANTISATION = 1 / (255 * math.sqrt(12))
 """Standard deviation of 8-bit rounding on [0, 1]."""
@@ -29,7 +31,7 @@ class LazyModule:
         return getattr(importlib.import_module(self._name), attribute)
 
 
-torch = LazyModule("torch")
+torch, F = LazyModule("torch"), LazyModule("torch.nn.functional")
 
 
 def quantise(x: Tensor) -> Tensor:

@@ -8,13 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from envs.degradations.base import Operator, Phenomenon
-from envs.degradations.common import QUANTISATION
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from envs.degradations.common import QUANTISATION, Tensor
 
 
 @dataclass(frozen=True)
@@ -37,14 +33,7 @@ class Composite(Operator):
             x = part.degrade(x, values)
         return x
 
-    def project(
-        self,
-        x0: Tensor,
-        y: Tensor,
-        noise_level: Tensor,
-        values: dict[str, Tensor],
-        sigma_y: Tensor | float = QUANTISATION,
-    ) -> Tensor:
+    def project(self, x0, y, noise_level, values, sigma_y=QUANTISATION) -> Tensor:
         """Corrects the pictures on x0's way through the parts, from the last one back."""
         way = [x0]
         for part in self.parts[:-1]:
@@ -54,7 +43,7 @@ class Composite(Operator):
             sigma_y = part.input_noise(known, values, sigma_y)
         return y
 
-    def closed_form(self, y: Tensor, values: dict[str, Tensor], sigma_y: Tensor | float = QUANTISATION) -> Tensor:
+    def closed_form(self, y, values, sigma_y=QUANTISATION) -> Tensor:
         """Takes the closed forms of the parts, last part first."""
         for part in reversed(self.parts):
             known, y = y, part.closed_form(y, values, sigma_y).clamp(0, 1)

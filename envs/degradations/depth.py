@@ -33,7 +33,7 @@ LEVELS = 65535
 def sample(
     taxonomy: Taxonomy, type_name: str, rng: np.random.Generator, size: int, depth: np.ndarray | None
 ) -> tuple[Degradation, np.ndarray | None]:
-    """`envs.degradations.sample`, where haze follows depth.
+    """Draws a degradation as `envs.degradations.sample` does, with haze that follows depth.
 
     Args:
         depth: (H, W) of the picture to be degraded; None leaves haze as `envs.degradations.sample` draws it.
@@ -48,18 +48,13 @@ def sample(
     keys = tuple(replace(key, shape=()) if key.name == "transmission" else key for key in kind.keys)
     values = draw(replace(kind, keys=keys), rng, size)
     t = transmission_map(depth, values["transmission"])
-    return described(taxonomy, type_name, values, t), t
-
-
-def described(taxonomy: Taxonomy, type_name: str, values: dict, t: np.ndarray) -> Degradation:
-    """The degradation of these values whose transmission key describes the map t: its mean, or its block means."""
-    shape = taxonomy.keys["transmission"].shape
+    shape = kind.key("transmission").shape
     means = block_means(t, shape[0]).tolist() if shape else float(t.mean(dtype=np.float64))
-    return taxonomy.degradation(type_name, {**values, "transmission": means})
+    return taxonomy.degradation(type_name, {**values, "transmission": means}), t
 
 
 def transmission_map(depth: np.ndarray, mean: float) -> np.ndarray:
-    """max(exp(-beta d), `THINNEST`) with the beta that gives it this mean: float32 (H, W), multiples of 1 / LEVELS.
+    """Solves max(exp(-beta d), `THINNEST`) for the beta of this mean: float32 (H, W), multiples of 1 / LEVELS.
 
     Raises:
         ValueError: no beta does: the mean is not between THINNEST and 1.
@@ -80,17 +75,17 @@ def transmission_map(depth: np.ndarray, mean: float) -> np.ndarray:
 
 
 def encode_map(t: np.ndarray) -> bytes:
-    """A true map as a 16-bit grey PNG; `decode_map` gives it back exactly."""
+    """Writes a true map as a 16-bit grey PNG; `decode_map` gives it back exactly."""
     return cv2.imencode(".png", np.round(t.astype(np.float64) * LEVELS).astype(np.uint16))[1].tobytes()
 
 
 def decode_map(png: bytes) -> np.ndarray:
-    """float32 (H, W)."""
+    """Reads a map of `encode_map`: float32 (H, W)."""
     return _from_levels(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED).astype(np.float64))
 
 
 def procedural(rng: np.random.Generator, height: int, width: int, kind: str | None = None) -> np.ndarray:
-    """A drawn depth, float32 (height, width), mean 1. kind: one of `KINDS`, drawn too if not given.
+    """Draws a depth, float32 (height, width), mean 1. kind: one of `KINDS`, drawn too if not given.
 
     ground_plane: a plain below a horizon, 1 / (v - horizon), as far as a wall 4 to 8 times the nearest distance.
     radial: a hollow deepest near the middle, as a street or a corridor is. smooth: log-normal hills.
@@ -112,12 +107,12 @@ def procedural(rng: np.random.Generator, height: int, width: int, kind: str | No
 
 
 def scaled(depth: np.ndarray) -> np.ndarray:
-    """float32 with mean 1."""
+    """Divides a depth by its mean: float32."""
     return (depth / depth.mean(dtype=np.float64)).astype(np.float32)
 
 
 def beside(photo: Path) -> Path:
-    """The depth file of a photo: NAME.depth.png, NAME.depth.npy, NAME.disparity.png or NAME.disparity.npy.
+    """Finds the depth file of a photo: NAME.depth.png, NAME.depth.npy, NAME.disparity.png or NAME.disparity.npy.
 
     Raises:
         UserError: it has none.
@@ -131,7 +126,7 @@ def beside(photo: Path) -> Path:
 
 @lru_cache(maxsize=2)
 def read_depth(photo: Path, height: int, width: int) -> np.ndarray:
-    """Depth from the file beside a photo of this size, float32 (height, width), mean 1.
+    """Reads depth from the file beside a photo of this size: float32 (height, width), mean 1.
 
     Numbers are depth in any unit, or disparity, whose inverse is depth. 0, infinite and missing ones are unknown and
     become those of the nearest known pixel.
@@ -140,26 +135,26 @@ def read_depth(photo: Path, height: int, width: int) -> np.ndarray:
         UserError: there is no such file, it cannot be read, or is of another shape than the photo.
     """
     file = beside(photo)
-    found = _numbers(file)
-    if abs(found.shape[1] / found.shape[0] - width / height) > 0.02 * width / height:
-        came = f"{found.shape[1]} x {found.shape[0]}"
+    depth = _numbers(file)
+    if abs(depth.shape[1] / depth.shape[0] - width / height) > 0.02 * width / height:
+        came = f"{depth.shape[1]} x {depth.shape[0]}"
         raise UserError(f"{file} is {came}: expected the shape of its {width} x {height} photo")
-    known = np.isfinite(found) & (found > 0)
+    known = np.isfinite(depth) & (depth > 0)
     if not known.any():
         raise UserError(f"{file} holds no depth: expected positive numbers")
     from scipy.ndimage import distance_transform_edt
 
     nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
-    found = found[tuple(nearest)]
+    depth = depth[tuple(nearest)]
     if ".disparity." in file.name.lower():
-        found = 1 / np.maximum(found, FARTHEST * found.max())
-    return scaled(cv2.resize(found, (width, height), interpolation=cv2.INTER_LINEAR))
+        depth = 1 / np.maximum(depth, FARTHEST * depth.max())
+    return scaled(cv2.resize(depth, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
 def relative(
     source: str, photo: Path, shape: Sequence[int], square: tuple[int, int, int], size: int, rng: np.random.Generator
 ) -> np.ndarray | None:
-    """The depth of a square of a photo at `size` pixels a side, as `world.depth` says; None where it says none.
+    """Gets the depth of a square of a photo at `size` pixels a side, as `world.depth` says; None where it says none.
 
     Args:
         source: none, file or procedural.
@@ -175,7 +170,7 @@ def relative(
 
 
 def cropped(depth: np.ndarray, top: int, left: int, side: int, size: int) -> np.ndarray:
-    """The depth of a square of a photo, reduced to `size` pixels a side like the photo; float32, mean 1."""
+    """Cuts out the depth of a square of a photo, reduced to `size` pixels a side like the photo; float32, mean 1."""
     square = depth[top : top + side, left : left + side]
     return scaled(square if side == size else cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA))
 
@@ -187,9 +182,9 @@ def _from_levels(levels: np.ndarray) -> np.ndarray:
 def _numbers(file: Path) -> np.ndarray:
     """(H, W) float64 of a depth file."""
     try:
-        found = np.load(file) if file.suffix == ".npy" else cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        numbers = np.load(file) if file.suffix == ".npy" else cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
     except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read: {error}") from None
-    if found is None or found.dtype.kind not in "fiu" or found.ndim not in (2, 3):
+    if numbers is None or numbers.dtype.kind not in "fiu" or numbers.ndim not in (2, 3):
         raise UserError(f"{file} is no depth map: expected a grey PNG or an array (H, W) of numbers")
-    return (found if found.ndim == 2 else found[..., 0]).astype(np.float64)
+    return (numbers if numbers.ndim == 2 else numbers[..., 0]).astype(np.float64)

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from envs.degradations.base import Key, Phenomenon, Place, Severity
-from envs.degradations.common import QUANTISATION, LazyModule, torch, truncated_normal
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-F = LazyModule("torch.nn.functional")
+from envs.degradations.common import QUANTISATION, F, Tensor, torch, truncated_normal
 
 THINNEST = 0.05
 """The lowest transmission there is, in a map as in a key: below it nothing is left of a picture."""
@@ -107,12 +101,12 @@ class Haze(Phenomenon):
 
     def faults(self, change, depth_ratio, alone) -> tuple[str, ...]:
         """Names too thin and too dense haze, and haze over a scene that is all near."""
-        found = {
+        faults = {
             "haze_thin": alone and change < MIN_CHANGE,
             "haze_opaque": alone and change > MAX_CHANGE,
             "haze_near": depth_ratio is not None and depth_ratio < MIN_DEPTH_RATIO,
         }
-        return tuple(name for name, is_so in found.items() if is_so)
+        return tuple(name for name, is_so in faults.items() if is_so)
 
 
 PHENOMENON = Haze()

@@ -9,11 +9,9 @@ import cv2
 import numpy as np
 
 from envs.degradations.base import Key, Phenomenon, Place, Severity
-from envs.degradations.common import QUANTISATION, as_batch, as_picture, stack, torch, truncated_normal
+from envs.degradations.common import QUANTISATION, Tensor, as_batch, as_picture, stack, torch, truncated_normal
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from envs.taxonomy import Degradation
 
 CAMERAS = np.array(

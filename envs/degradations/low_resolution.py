@@ -10,14 +10,10 @@ import cv2
 import numpy as np
 
 from envs.degradations.base import Key, Operator, Phenomenon, Place, Severity
-from envs.degradations.common import QUANTISATION, LazyModule, as_batch, as_picture, stack, torch
+from envs.degradations.common import QUANTISATION, F, Tensor, as_batch, as_picture, stack, torch
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from envs.taxonomy import Degradation
-
-F = LazyModule("torch.nn.functional")
 
 
 class LowResolution(Phenomenon):

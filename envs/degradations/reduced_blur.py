@@ -7,14 +7,10 @@ filter would amplify what it says there. Each dimension has one matrix R G, smal
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from envs.degradations import blur, low_resolution
 from envs.degradations.base import Operator
-from envs.degradations.common import QUANTISATION, dct_matrix, photo_power, torch
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from envs.degradations.common import QUANTISATION, Tensor, dct_matrix, photo_power, torch
 
 
 class ReducedBlur(Operator):

@@ -1,4 +1,5 @@
-"""`Degradation` <-> the text a policy writes: a rationale, then `[T-blur][K-sigma][V-2.50]`, once for each part.
+"""Turns a `Degradation` into the text a policy writes, and back: a rationale, then the tokens of each part, such as
+`[T-blur][K-sigma][V-2.50]`.
 
 `parse` is total: whatever the text, it returns an `Answer` or an `Invalid` with the reason, in linear time.
 """

@@ -1,4 +1,4 @@
-"""The answer language as a grammar, for vLLM's structured outputs: whatever the weights, the answer is well formed.
+"""Writes the answer language as a grammar for vLLM: whatever the weights, the answer is well formed.
 
 Written in llguidance's Lark, which can name tokens by their number: the answer tokens of a trained policy are
 single tokens, and a value is one range of them. A model without answer tokens is held to the JSON of the same
@@ -18,10 +18,10 @@ BACKEND = "guidance"
 
 
 def token_grammar(taxonomy: Taxonomy, token_id: Callable[[str], int], rationale: bool) -> str:
-    """Lark of `Severe blur degradation.[T-blur][K-sigma][V-2.50]`, keys in the taxonomy's order.
+    """Writes the Lark of `Severe blur degradation.[T-blur][K-sigma][V-2.50]`, keys in the taxonomy's order.
 
     Args:
-        token_id: of an answer token's text.
+        token_id: gives the number of an answer token.
         rationale: answers begin with the severity in words.
     """
     words = " | ".join(json.dumps(sentence) for sentence in severities(taxonomy))
@@ -30,12 +30,12 @@ def token_grammar(taxonomy: Taxonomy, token_id: Callable[[str], int], rationale:
         parts = [part for name in kind.parts for part in _token_parts(taxonomy[name], token_id)]
         lines.append(f"type_{number}: {' '.join(parts)}")
     for key in taxonomy.keys.values():
-        lines.append(f"{_value(key)}: <[{_ranges([token_id(key.token_of(v)) for v in key.grid()])}]>")
+        lines.append(f"value_{key.name}: <[{_ranges([token_id(key.token_of(v)) for v in key.grid()])}]>")
     return "\n".join(lines)
 
 
 def json_grammar(taxonomy: Taxonomy) -> str:
-    """Lark of `{"type": "blur", "values": {"sigma": 2.50}}`, keys in the taxonomy's order."""
+    """Writes the Lark of `{"type": "blur", "values": {"sigma": 2.50}}`, keys in the taxonomy's order."""
     lines = [f"start: {_either(taxonomy)}"]
     for number, kind in enumerate(taxonomy.types):
         head = json.dumps(f'{{"type": "{kind.name}", "values": {{')
@@ -43,12 +43,12 @@ def json_grammar(taxonomy: Taxonomy) -> str:
         lines.append(f'type_{number}: {head} {keys} "}}}}"')
     for key in taxonomy.keys.values():
         numbers = "|".join(f"{number:.{key.decimals}f}".replace(".", r"\.") for number in key.grid())
-        lines.append(f"{_value(key)}: /{numbers}/")
+        lines.append(f"value_{key.name}: /{numbers}/")
     return "\n".join(lines)
 
 
 def longest(taxonomy: Taxonomy) -> int:
-    """Characters of the longest answer in either language, and so more than its tokens."""
+    """Counts the characters of the longest answer in either language, and so more than its tokens."""
     longest_words = max(map(len, severities(taxonomy)))
     return longest_words + max(
         40 + len(kind.name) + sum(16 + len(key.name) + 12 * key.size for key in kind.keys) for kind in taxonomy.types
@@ -59,25 +59,18 @@ def _either(taxonomy: Taxonomy) -> str:
     return " | ".join(f"type_{number}" for number in range(len(taxonomy.types)))
 
 
-def _value(key: Key) -> str:
-    return f"value_{key.name}"
-
-
 def _token_parts(kind: DegradationType, token_id: Callable[[str], int]) -> list[str]:
     parts = [f"<[{token_id(f'[T-{kind.name}]')}]>"]
     for key in kind.keys:
-        parts += [f"<[{token_id(f'[K-{key.name}]')}]>", *[_value(key)] * key.size]
+        parts += [f"<[{token_id(f'[K-{key.name}]')}]>", *[f"value_{key.name}"] * key.size]
     return parts
 
 
 def _nested(key: Key, depth: int = 0) -> str:
     if depth == len(key.shape):
-        return _value(key)
-    return f'"[" {_joined([_nested(key, depth + 1)] * key.shape[depth])} "]"'
-
-
-def _joined(parts: Sequence[str]) -> str:
-    return ' ", " '.join(parts)
+        return f"value_{key.name}"
+    entries = ' ", " '.join([_nested(key, depth + 1)] * key.shape[depth])
+    return f'"[" {entries} "]"'
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""The density of one number over the grid of its key (Proposition 4.1), and what is read off it."""
+"""Reads numbers off the density of one over the grid of its key (Proposition 4.1)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from envs.taxonomy import Key
 
 @dataclass(frozen=True)
 class Posterior:
-    """What a policy believed where it wrote one number, given the numbers it had written before; the severity in
+    """Holds what a policy believed where it wrote one number, given the numbers it had written before; the severity in
     words that an answer begins with is summed over.
 
     key, index: which number: a key, and the position within it, row by row (0 for a scalar).
@@ -27,25 +27,25 @@ class Posterior:
 
 
 def argmax(key: Key, density: np.ndarray) -> float:
-    """The likeliest grid point."""
+    """Returns the likeliest grid point."""
     return _grid(key)[int(density.argmax())]
 
 
 def quantile(key: Key, density: np.ndarray, share: float) -> float:
-    """The smallest grid point up to which at least `share` of the density lies; .5 is the median."""
+    """Returns the smallest grid point up to which at least `share` of the density lies; .5 is the median."""
     reached = np.cumsum(density, dtype=np.float64) >= share - 1e-6
     return _grid(key)[int(reached.argmax()) if reached.any() else key.bins - 1]
 
 
 def mean(key: Key, density: np.ndarray) -> float:
-    """The expectation, on the grid. Integers are classes, which have none: their likeliest instead."""
+    """Returns the expectation, on the grid. Integers are classes, which have none: their likeliest instead."""
     if key.is_class:
         return argmax(key, density)
     return key.snap(float(np.dot(density.astype(np.float64), _grid(key))))
 
 
 def tempered(density: np.ndarray, temperature: float) -> np.ndarray:
-    """density^(1/temperature), normalised: above 1 wider, below 1 narrower."""
+    """Returns density^(1/temperature), normalised: above 1 wider, below 1 narrower."""
     powered = np.power(density.astype(np.float64), 1 / temperature)
     return powered / powered.sum()
 

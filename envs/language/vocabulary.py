@@ -1,4 +1,4 @@
-"""The answer tokens of a policy by their numbers: where an answer writes a value, and of which key."""
+"""Finds the answer tokens of a policy by their numbers: where an answer writes a value, and of which key."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NEGLIGIBLE = 1e-3
 
 @dataclass(frozen=True)
 class Place:
-    """Where an answer writes a number: the position of its token, its key, and the number's index within the key."""
+    """Locates a number of an answer: the position of its token, its key, and the number's index within the key."""
 
     position: int
     key: str
@@ -29,7 +29,9 @@ class Place:
 
 @dataclass(frozen=True)
 class AnswerTokens:
-    """keys: {number of a key's token: key}. values: {key: numbers of its value tokens by rising value}.
+    """Maps token numbers to what they mean.
+
+    keys: {number of a key's token: key}. values: {key: numbers of its value tokens by rising value}.
     severities: tokens of the words mild, moderate, severe as an answer begins with them; empty unless the first
     token tells them apart."""
 
@@ -39,21 +41,21 @@ class AnswerTokens:
 
     @classmethod
     def of(cls, tokenizer, taxonomy: Taxonomy) -> AnswerTokens:
-        """Empty for a tokenizer that lacks answer tokens."""
-        known = tokenizer.get_vocab()
+        """Looks them up in a tokenizer; empty for one that lacks answer tokens."""
+        vocabulary = tokenizer.get_vocab()
         names = {name: f"[K-{name}]" for name in taxonomy.keys}
         grids = {name: [key.token_of(number) for number in key.grid()] for name, key in taxonomy.keys.items()}
-        if not {*names.values(), *(token for grid in grids.values() for token in grid)} <= set(known):
+        if not {*names.values(), *(token for grid in grids.values() for token in grid)} <= set(vocabulary):
             return cls({}, {}, ())
         words = [tuple(tokenizer.encode(word, add_special_tokens=False)) for word in SEVERITY_WORDS]
         return cls(
-            {known[token]: name for name, token in names.items()},
-            {name: tuple(known[token] for token in grid) for name, grid in grids.items()},
+            {vocabulary[token]: name for name, token in names.items()},
+            {name: tuple(vocabulary[token] for token in grid) for name, grid in grids.items()},
             tuple(words) if len({word[0] for word in words}) == len(words) else (),
         )
 
     def places(self, token_ids: Sequence[int]) -> Iterator[Place]:
-        """The numbers of an answer, in the order it gives them."""
+        """Yields the numbers of an answer, in the order it gives them."""
         key, index = None, 0
         for position, token in enumerate(token_ids):
             if token in self.keys:
@@ -63,12 +65,12 @@ class AnswerTokens:
                 index += 1
 
     def opening(self, token_ids: Sequence[int]) -> int:
-        """Tokens of the severity in words that an answer begins with; 0 if it begins otherwise."""
+        """Counts the tokens of the severity in words that an answer begins with; 0 if it begins otherwise."""
         return next((len(word) for word in self.severities if tuple(token_ids[: len(word)]) == word), 0)
 
     def openings(self, logprobs: Mapping[int, Any]) -> list[tuple[float, tuple[int, ...]]]:
-        """(probability, tokens) of every severity in words that has a chance, from vLLM's log-probs of the first; all
-        are alike where none is listed, as with a policy that knows nothing."""
+        """Lists (probability, tokens) of every severity in words that has a chance, from vLLM's log-probs of the first;
+        all are alike where none is listed, as with a policy that knows nothing."""
         chances = probabilities([word[0] for word in self.severities], logprobs)
         chances[chances < NEGLIGIBLE * chances.max()] = 0
         if not chances.any():
@@ -77,7 +79,7 @@ class AnswerTokens:
         return [(float(chance), word) for chance, word in zip(chances, self.severities, strict=True) if chance]
 
     def posterior(self, place: Place, beliefs: Sequence[tuple[float, Mapping[int, Any]]]) -> Posterior:
-        """The posterior of one number: a mixture by weight of vLLM's log-probs of the likeliest tokens at its place."""
+        """Mixes vLLM's log-probs of the likeliest tokens at a place, by weight, into the posterior of its number."""
         grid = self.values[place.key]
         density = sum(weight * probabilities(grid, logprobs) for weight, logprobs in beliefs)
         mass = float(density.sum())
@@ -87,5 +89,5 @@ class AnswerTokens:
 
 
 def probabilities(tokens: Sequence[int], logprobs: Mapping[int, Any]) -> np.ndarray:
-    """float64 (N,): of N tokens, from vLLM's log-probs of the likeliest ones; 0 for a token that is not listed."""
+    """Returns float64 (N,) of N tokens from vLLM's log-probs of the likeliest ones; 0 where one is not listed."""
     return np.array([math.exp(logprobs[token].logprob) if token in logprobs else 0.0 for token in tokens])

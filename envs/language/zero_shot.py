@@ -1,4 +1,4 @@
-"""The question for a model that was never trained on the answer tokens, which answers in JSON.
+"""Asks a model that was never trained on the answer tokens, which answers in JSON.
 
 Everything the question says of types, keys, units, ranges and steps is made from the `Taxonomy`.
 """
