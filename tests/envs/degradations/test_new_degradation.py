@@ -11,7 +11,7 @@ import pytest
 import envs.degradations as degradations
 from configs.schema import Config
 from envs.corpus import build
-from envs.corpus.generate import degrade, draw, row
+from envs.corpus.generate import degrade, generate_sample, row
 from envs.corpus.reader import read_samples
 from envs.corpus.verify import faults
 from envs.environment import OfflineEnvironment
@@ -70,7 +70,7 @@ def test_a_type_of_one_file_goes_the_whole_way(toy, photo, tmp_path):
     assert measured.confusion["fading"]["fading"] == 1
 
     recipe, skipped = build.plan(Config(count=60, size=48))
-    drawn = draw(recipe, "train", 4)
+    drawn = generate_sample(recipe, "train", 4)
     assert drawn.degradation.type == row(recipe, "train", 4)["type"] == "fading"
     assert faults(photo, degrade(photo, truth), truth) == ()
     assert "fading_faint" in faults(photo, photo, truth)
