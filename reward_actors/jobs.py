@@ -18,7 +18,7 @@ JOBS = (
     ),
     Job(
         "rewards",
-        "reward_actors.pool.shared.hosting:run",
+        "reward_actors.pool.shared.job:run",
         "Host reward actors that several jobs share, until interrupted.",
         reads=("reward", "world.size"),
         roles=lambda config: (reward_actors(config),),

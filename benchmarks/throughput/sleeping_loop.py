@@ -86,7 +86,7 @@ def run_loop(
     world = Environment(environment, [times.restoration[0]] * count if samples is None else samples)
     stages = Stages(
         partial(RolloutPool, actor_class=SleepingEngine),
-        partial(RewardPool, actor_class=reward_class, memo=0),
+        lambda config, environment: RewardPool(config, reward_class, 0, environment=environment),
         partial(LearnerGroup, worker_class=SleepingWorker),
     )
 

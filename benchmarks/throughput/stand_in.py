@@ -10,11 +10,11 @@ import ray
 
 from configs.schema import Reward
 from envs.types import RewardQuery, Scored
-from reward_actors.pool.parcels import ParcelActor
+from reward_actors.pool.batches import BatchedWorker
 from reward_actors.pool.stats import Ready, Report
 
 
-class StandIn(ParcelActor):
+class StandIn(BatchedWorker):
     """Takes `reward.batch` queries at a time; each lasts as many seconds as its `sample` (or the object it refers to)
     says."""
 

@@ -26,7 +26,7 @@ from envs.taxonomy import TAXONOMY
 from envs.types import Completion, Group, Prompt, RewardQuery, Sample, Scored
 from learner.losses import Trajectory
 from learner.policy.collator import Example
-from reward_actors.pool.parcels import Answer, Finished
+from reward_actors.pool.batches import Answer, Finished
 from reward_actors.pool.stats import Report
 
 SHAPE = Shape(prompts=8, group_size=8, in_flight=8, actors=2, rows=16)
@@ -90,7 +90,7 @@ def hops(sample: Sample, group: int) -> dict[str, tuple[int, int]]:
         Completion(write(answer, TAXONOMY), tuple(1 + i + token for token in tokens), each)
         for i, (answer, each) in enumerate(zip(answers, logprobs, strict=True))
     ]
-    parcel = [(i, RewardQuery(prompt.sample_id, prompt.sample, answer)) for i, answer in enumerate(answers)]
+    batch = [(i, RewardQuery(prompt.sample_id, prompt.sample, answer)) for i, answer in enumerate(answers)]
     scored = Scored(-0.01, {"mse": 0.01, "psnr": 20.0}, "reward-0", 0.5)
     finished = Finished(tuple(Answer(i, scored) for i in range(group)), Report(1.0, 0.5, 10))
     learned = [Trajectory(Example(prompt.sample, c.token_ids), c.logprobs, 0.5, 1) for c in written]
@@ -98,7 +98,7 @@ def hops(sample: Sample, group: int) -> dict[str, tuple[int, int]]:
         "driver to object store: the sample, uint8": (1, _bytes(sample)),
         "driver to engine: the prompt, by reference": (1, _bytes((prompt, group, 1, 64, 1.0, False, False))),
         "engine to driver: the group": (1, _bytes(Group(prompt, tuple(written), 1, 0.5))),
-        "driver to reward actor: its queries, by reference": (1, _bytes(parcel)),
+        "driver to reward actor: its queries, by reference": (1, _bytes(batch)),
         "reward actor to driver: their scores": (1, _bytes(finished)),
         "driver to learner: the trajectories, by reference": (1, _bytes(learned)),
     }

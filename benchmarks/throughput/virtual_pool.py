@@ -1,7 +1,7 @@
 """The reward pool in virtual time.
 
 What decides is the real code: `PullQueue` orders, `rescale` says how many actors there should be. Modelled are the
-crew's choice (the actor with the least to do) and the bound of what is queued or under way.
+dispatcher's choice (the actor with the least to do) and the bound of what is queued or under way.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import replace
 
 from reward_actors.pool.autoscaler import LOOK_SECONDS
 from reward_actors.pool.autoscaling_policy import Limits, Load, Scale, rescale
-from reward_actors.pool.queue import Item, PullQueue
-from reward_actors.pool.shared.account import BOUND
+from reward_actors.pool.pool import SLOTS
+from reward_actors.pool.queue import PullQueue, QueuedQuery
 
 
 class Clock:
@@ -47,7 +47,7 @@ class VirtualPool:
             dispatch: seconds of the driver, before a query begins; it does one query after the other.
         """
         self._clock, self._rows, self._autoscaled, self._draw = clock, rows, bool(most_actors), draw
-        self._queue, self._outside = PullQueue(lambda: clock.now), deque()
+        self._queue, self._outside = PullQueue(), deque()
         self._loads: dict[int, int] = {}
         self._free: list[tuple[int, int]] = []  # (load, actor), some out of date
         self._names, self._draining = itertools.count(), set()
@@ -69,20 +69,20 @@ class VirtualPool:
         left = [queries]
         self._arrived += queries
         for _ in range(queries):
-            item = Item(done, left, priority, since=self._clock.now)  # its query and result are of no concern here
-            if self._under_way < BOUND:
+            item = QueuedQuery(done, left, priority, since=self._clock.now)  # query and result are not used here
+            if self._under_way < SLOTS:
                 self._enter(item)
             else:
                 self._outside.append(item)
         self._dispatch()
 
-    def _enter(self, item: Item) -> None:
+    def _enter(self, item: QueuedQuery) -> None:
         self._under_way += 1
-        self._queue.push(item)
+        self._queue.push(item, item.priority)
 
     def _dispatch(self) -> None:
-        """To the actor with the least to do, as the crew does."""
-        while self._queue.waiting() and self._free:
+        """To the actor with the least to do, as the dispatcher does."""
+        while self._queue and self._free:
             load, actor = self._free[0]
             if self._loads.get(actor) != load or actor in self._draining:
                 heapq.heappop(self._free)
@@ -97,7 +97,7 @@ class VirtualPool:
             self._driver_free = max(self._driver_free, self._clock.now) + self._dispatch_seconds
             self._clock.after(self._driver_free - self._clock.now + seconds, self._finished, actor, self._queue.pop())
 
-    def _finished(self, actor: int, item: Item) -> None:
+    def _finished(self, actor: int, item: QueuedQuery) -> None:
         self._under_way -= 1
         self._done += 1
         self._loads[actor] -= 1
@@ -124,7 +124,7 @@ class VirtualPool:
 
     def _look(self) -> None:
         """What the pool's autoscaler does once a second."""
-        self.ages.append(self._queue.age())
+        self.ages.append(self._clock.now - min((item.since for item in self._queue), default=self._clock.now))
         self.row_seconds += self.actors * self._rows * LOOK_SECONDS
         if self._autoscaled:
             self._rescale()

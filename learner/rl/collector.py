@@ -10,14 +10,13 @@ from itertools import islice
 import ray
 
 from configs.schema import Config
-from envs.types import Group, Prompt, RewardQuery
+from envs.types import Group, Prompt
 from learner.logging.runlog import RunLog
 from learner.rl.advantages import JudgedGroup, has_zero_advantage
 from learner.rl.environment import Environment
 from learner.rl.staleness import Pace
 from reward_actors.pool.pool import RewardPool
 from reward_actors.pool.shared.client import SharedPool
-from reward_actors.scoring.agreement import with_agreement
 from rollout.pool import RolloutPool
 
 
@@ -73,13 +72,7 @@ class GroupCollector:
     async def _judge(self, group: Group, step: int) -> JudgedGroup:
         """Gates the group's completions on this CPU; only what passes is restored."""
         began = time.time()
-        verdicts: list = [self._environment.rules.judge(group.prompt, completion) for completion in group.completions]
-        passed = [index for index, verdict in enumerate(verdicts) if isinstance(verdict, RewardQuery)]
-        queries = [verdicts[index] for index in passed]
-        scores = await self._rewards.score(queries, priority=step)
-        scores = with_agreement(self._config.reward.scorer, [query.degradation for query in queries], scores)
-        for index, score in zip(passed, scores, strict=True):
-            verdicts[index] = score
+        verdicts = await self._rewards.judge(group.prompt, group.completions, priority=step)
         ended = time.time()
         self._log.span("reward", "pool", f"step {step} {group.prompt.sample_id}", began, ended - began)
         return JudgedGroup(group, tuple(verdicts), began, ended)

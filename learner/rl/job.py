@@ -100,8 +100,8 @@ class Loop:
         self.policy, self.pace = policy, Pace(config.grpo.max_staleness)
         self.recent: list[float] = []  # mean rewards of the last steps
         self.scale = RunningScale(terms(config.reward.scorer)) if self.online else None
-        self.stages = stages
-        self.rollouts, self.rewards = stages.rollouts(config, self.policy), stages.rewards(config)
+        self.stages, self.rollouts = stages, stages.rollouts(config, self.policy)
+        self.rewards = stages.rewards(config, environment.rules)
         self.learner: LearnerGroup | None = None
         self.weights: LearnerWeights | None = None
         self.mailbox = control.open_mailbox(config, job)

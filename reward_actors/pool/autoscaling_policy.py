@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Load:
-    """What the pool has seen lately.
+    """Describes what the pool has seen lately.
 
-    queue_age: seconds the oldest query has waited.
-    busy: share of the actors' time in which they held a query, 0 .. 1.
-    arrivals: new queries a second.
-    service: seconds of work per query (one actor, at full batch).
+    Attributes:
+        queue_age: seconds the oldest query has waited.
+        busy: share of the actors' time in which they held a query, 0 .. 1.
+        arrivals: new queries a second.
+        service: seconds of work per query (one actor, at full batch).
     """
 
     queue_age: float
@@ -24,10 +25,13 @@ class Load:
 
 @dataclass(frozen=True)
 class Limits:
-    """Between `fewest` and `most` actors.
+    """Sets when a pool grows and shrinks. Between the two thresholds nothing happens: that is the hysteresis.
 
-    A queue older than `patience` s grows the pool; actors busy less than `idle` for `calm` s shrink it.
-    Between the two nothing happens: that gap is the hysteresis. `headroom` multiplies what the arrivals need.
+    Attributes:
+        fewest, most: actors.
+        patience: seconds; a queue older than that grows the pool.
+        idle: share of their time, 0 .. 1; actors that are busy less than that for `calm` seconds shrink it.
+        headroom: multiplies the number of actors that the arrivals need.
     """
 
     fewest: int = 1
@@ -40,7 +44,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Scale:
-    """Wanted actors, and since when the pool has been calm (None: it is not)."""
+    """Holds the number of actors wanted, and since when the pool has been calm, in seconds (None: it is not)."""
 
     actors: int
     calm_since: float | None = None
@@ -48,7 +52,12 @@ class Scale:
 
 @dataclass(frozen=True)
 class Scaling:
-    """One decision: `seconds` after autoscaling began, under `load`. trouble: why the pool could not follow."""
+    """Records one decision, from `before` to `after` actors under `load`.
+
+    Attributes:
+        seconds: since autoscaling began.
+        trouble: why the pool could not follow; empty if it could.
+    """
 
     seconds: float
     before: int
@@ -58,7 +67,7 @@ class Scaling:
 
 
 def rescale(scale: Scale, load: Load, now: float, limits: Limits) -> Scale:
-    """The next scale, at `now` seconds. Growing is quick, at most twofold; shrinking is slow, one by one."""
+    """Returns the next scale, at `now` seconds. Growing is quick, at most twofold; shrinking is slow, one by one."""
     needed = math.ceil(load.arrivals * load.service * limits.headroom)
     if load.queue_age > limits.patience:
         grown = min(max(needed, scale.actors + 1), 2 * scale.actors)

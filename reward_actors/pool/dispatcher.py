@@ -1,136 +1,201 @@
-"""The actors of a pool at work: who of them takes what waits, and what comes of a query whose actor dies."""
+"""The heart of a pool: which actor takes what waits, and what comes of a query whose actor dies."""
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import itertools
-import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ray.exceptions import RayActorError, RayError
 
 from configs import UserError
 from configs.cluster.background import Background
 from configs.cluster.supervision import describe_failure
-from configs.schema import Reward
 from envs.types import Failed, Scored
-from reward_actors.pool.dealing import dealt, keep
-from reward_actors.pool.queue import Item, PullQueue
-from reward_actors.pool.replicas import Roster
-from reward_actors.pool.slot import Slot
+from reward_actors.pool.batches import Answer, RayActor, RayActors
+from reward_actors.pool.queue import MAX_ATTEMPTS, PullQueue, QueryState, QueuedQuery, now, state_after_failure
+from reward_actors.pool.replicas import SERVING, Replica, ReplicaSet, ReplicaState
 
-DEATHS_ALONE = 2
-"""Actors a query may kill, alone in each, before it is `Failed`. In company nobody knows who is to blame."""
-
-NOBODY = "no reward actor is left, all were given up. The last: {}. Put that right and run the same command again"
+NO_ACTOR_LEFT = (
+    "no reward actor is left, all were given up. The last: {}. Put that right and run the same command again"
+)
 
 
-class Crew:
-    """Takes items from a queue of its own and ends each with `Scored`, `Failed` or a UserError.
+class Dispatcher:
+    """Takes queries from its queues to actors, and ends each with `Scored`, `Failed` or a UserError.
 
-    Every change (an item, an answer, a death, a resize) ends in `_dispatch`, which hands what waits to
-    actors of its `roster` that have room.
+    Everything that happens (a query comes, an actor answers, dies or starts, the pool is resized) ends in `dispatch`.
+
+    Attributes:
+        queue: what waits for an actor of any kind.
+        suspects: what waits to be tried alone.
     """
 
-    def __init__(self, actor_class: type, settings: Reward, size: int):
-        self._patience = settings.timeout
-        self.queue = PullQueue()
-        self._background = Background()
-        self.roster = Roster(actor_class, settings, size, self._background, self._dispatch)
-        self._serial, self._dispatching = itertools.count(), False
+    def __init__(self, actors: RayActors, timeout: float):
+        """
+        Args:
+            actors: makes the actors.
+            timeout: seconds without a step after which an actor counts as dead.
+        """
+        self.queue: PullQueue[QueuedQuery] = PullQueue()
+        self.suspects: PullQueue[QueuedQuery] = PullQueue()
+        self._timeout, self._background = timeout, Background()
+        self.replicas = ReplicaSet(actors, self._background, self._listen_to, self.dispatch)
+        self._serials, self._scheduled, self._reserved = itertools.count(), False, 0
 
-    def put(self, item: Item) -> None:
-        """Queues an item; its result comes by its future. What comes in one turn of the loop is handed out together."""
-        self.queue.push(item)
-        if not self._dispatching:
-            self._dispatching = True
-            asyncio.get_running_loop().call_soon(self._dispatch)
+    def put(self, item: QueuedQuery) -> None:
+        """Queues a query. What comes in one turn of the event loop is assigned together."""
+        self._push(item)
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self.dispatch)
+
+    def waiting(self) -> list[QueuedQuery]:
+        """Returns all that waits, in no order."""
+        return [*self.queue, *self.suspects]
+
+    def remove(self, client: str) -> list[QueuedQuery]:
+        """Takes out all that waits of a client, and returns it."""
+        return self.queue.remove(client) + self.suspects.remove(client)
 
     async def close(self) -> None:
         """Ends all actors at once, whatever they hold."""
         await self._background.cancel()
-        self.roster.close()
+        self.replicas.close()
 
-    def _dispatch(self) -> None:
-        """Hands waiting queries to actors with room. A suspect gets an actor to itself, once it is empty."""
-        self._dispatching = False
-        slots = self.roster.slots
-        if not slots:
-            for item in self.queue.drain():
-                item.refuse(UserError(NOBODY.format(self.roster.last_death)))
-        for slot in slots:
-            if slot.live and not slot.listening:
-                slot.listening = True
-                self._background.spawn(self._listen(slot, slot.actor))
-        keep(slots, self.queue)
-        for slot in slots:
-            if slot.alone and not slot.in_flight:
-                self._hand(slot, [self.queue.pop(suspect=True)])
-        for slot, items in dealt(slots, self.queue).items():
-            self._hand(slot, items)
+    def dispatch(self, freed: Replica | None = None) -> None:
+        """Sends waiting queries to actors that have room.
 
-    def _hand(self, slot: Slot, items: Sequence[Item]) -> None:
-        serials = [next(self._serial) for _ in items]
-        for serial, item in zip(serials, items, strict=True):
-            slot.take(serial, item)
-        self._background.spawn(self._send(slot, slot.actor, dict(zip(serials, items, strict=True))))
+        freed: the only replica that can have gained room since the last call; None: any may have. With a thousand
+        actors most calls follow an answer, and looking at one is what makes them cheap.
+        """
+        replicas = self.replicas.replicas
+        if not replicas:
+            error = NO_ACTOR_LEFT.format(self.replicas.last_death)
+            for item in self.waiting():
+                item.refuse(UserError(error))
+            self.queue, self.suspects = PullQueue(), PullQueue()
+        if self.suspects or self._reserved:
+            freed = None
+            self._reserved = reserve(replicas, len(self.suspects), bool(self.queue))
+            for replica in replicas:
+                if replica.state is ReplicaState.RESERVED and not replica.in_flight:
+                    self._send(replica, [self.suspects.pop()])
+        if self._scheduled:
+            freed, self._scheduled = None, False
+        if self.queue:
+            rows = sum([replica.rows for replica in replicas if replica.state is ReplicaState.READY])
+            for replica, items in assign([freed] if freed else replicas, rows, self.queue).items():
+                self._send(replica, items)
 
-    async def _send(self, slot: Slot, actor, items: dict[int, Item]) -> None:
-        """A suspect goes to an actor that has just answered: one that had died before would be held against it."""
+    def _send(self, replica: Replica, items: Sequence[QueuedQuery]) -> None:
+        batch = {next(self._serials): item for item in items}
+        for serial, item in batch.items():
+            replica.take(serial, item)
+        self._background.spawn(self._deliver(replica, replica.actor, batch))
+
+    async def _deliver(self, replica: Replica, actor: RayActor, batch: dict[int, QueuedQuery]) -> None:
+        """Hands queries to an actor. For a suspect it must show first that it lives, or its death would count."""
+        probing = [item for item in batch.values() if item.state is QueryState.PROBING]
         try:
-            if slot.trying:
-                await actor.steps.remote()
-                if slot.actor is not actor:
+            if probing:
+                await actor.steps()
+                if replica.actor is not actor:
                     return
-                for item in items.values():
-                    item.tried = True
-            await actor.put.remote([(serial, item.query) for serial, item in items.items()])
-        except RayActorError:  # whoever listens hears of it
+            for item in probing:
+                item.isolate()
+            await actor.put([(serial, item.query) for serial, item in batch.items()])
+        except RayActorError:  # `_listen` hears of it too, and answers
             return
         except (RayError, TypeError) as error:  # it cannot be packed here, or unpacked there
             reason = str(error).strip().splitlines()[-1]
-            for item in slot.release(items):
-                self._again(item, reason, item.suspect)
-            self._turn(slot)
+            for item in replica.release(batch):
+                self._retry_or_fail(item, reason, actor_died=False)
+            self._after_release(replica)
 
-    async def _listen(self, slot: Slot, actor) -> None:
+    def _listen_to(self, replica: Replica) -> None:
+        self._background.spawn(self._listen(replica, replica.actor))
+        self.dispatch()
+
+    async def _listen(self, replica: Replica, actor: RayActor) -> None:
         """Ends the queries of an actor as they are done, as long as it lives; after its death all that it held."""
         try:
-            while slot.actor is actor:
-                finished = await slot.finished(self._patience)
-                slot.heard(finished)
+            while replica.actor is actor:
+                finished = await replica.finished(self._timeout)
                 for answer in finished.answers:
-                    for item in slot.release([answer.serial]):
-                        self._end(item, answer.result, slot.fingerprint)
-                self._turn(slot)
+                    for item in replica.release([answer.serial]):
+                        self._end(item, answer, replica.fingerprint)
+                self._after_release(replica)
         except (RayError, TimeoutError) as error:
-            if slot.actor is not actor:  # it was sent away
+            if replica.actor is not actor:  # it was sent away
                 return
-            for item in slot.release(list(slot.in_flight)):
-                item.deaths += item.tried
-                hopeless = item.tried and item.deaths >= DEATHS_ALONE
-                self._again(item, f"it ended {DEATHS_ALONE} actors: {error}", hopeless)
-            self.roster.bury(slot, describe_failure(error))
-            self._turn(slot)
+            for item in replica.release(list(replica.in_flight)):
+                self._retry_or_fail(item, f"it ended {MAX_ATTEMPTS} actors: {error}", actor_died=True)
+            self.replicas.on_death(replica, describe_failure(error))
+            self.dispatch()
 
-    def _end(self, item: Item, result: Scored | Failed | UserError, fingerprint: str) -> None:
-        if isinstance(result, Scored):
-            item.answer(result, fingerprint)
-        elif isinstance(result, Failed):  # by an actor that lives: once in company, once alone
-            self._again(item, result.reason, item.suspect)
-        else:
+    def _end(self, item: QueuedQuery, answer: Answer, fingerprint: str) -> None:
+        result = answer.result
+        if isinstance(result, UserError):
             item.refuse(result)
+        elif isinstance(result, Scored) or answer.final:
+            item.answer(result, fingerprint)
+        else:
+            self._retry_or_fail(item, result.reason, actor_died=False)
 
-    def _turn(self, slot: Slot) -> None:
-        """Something has left an actor."""
-        self.roster.dismiss(slot)
-        self._dispatch()
+    def _after_release(self, replica: Replica) -> None:
+        if replica.state is ReplicaState.DRAINING:
+            self.replicas.drain(replica)
+            self.dispatch()
+        else:
+            self.dispatch(replica)
 
-    def _again(self, item: Item, reason: str, hopeless: bool) -> None:
-        if item.result.done():  # nobody waits for it any more
+    def _retry_or_fail(self, item: QueuedQuery, reason: str, actor_died: bool) -> None:
+        if item.state is QueryState.DONE:  # nobody waits for it any more
             return
-        if hopeless and not item.pass_on():  # the picture of another client may be had where this one's is not
+        state, item.attempts = state_after_failure(item.state, item.attempts, actor_died)
+        # the picture of another client may be had where this one's is not
+        if state is QueryState.DONE and not item.pass_on():
             item.answer(Failed(reason))
         else:
-            item.suspect, item.tried, item.since = True, False, time.monotonic()
-            self.queue.push(item)
+            item.state, item.since = QueryState.SUSPECT, now()
+            self._push(item)
+
+    def _push(self, item: QueuedQuery) -> None:
+        queue = self.suspects if item.state is QueryState.SUSPECT else self.queue
+        queue.push(item, item.priority, item.client)
+
+
+def reserve(replicas: Sequence[Replica], suspects: int, others_wait: bool) -> int:
+    """Reserves a replica for each suspect that waits, those with least to do; the others take work of any kind.
+
+    Where other work waits too, one of several replicas is left to it. Returns how many are RESERVED now.
+    """
+    serving = [replica for replica in replicas if replica.state in SERVING]
+    free = [replica for replica in serving if replica.state is not ReplicaState.ISOLATING]
+    at_most = max(1, len(serving) - others_wait) - (len(serving) - len(free))
+    count = max(0, min(suspects, at_most, len(free)))
+    # whoever is reserved already has less and less to do
+    free.sort(key=lambda replica: (len(replica.in_flight), replica.state is not ReplicaState.RESERVED))
+    for place, replica in enumerate(free):
+        replica.state = ReplicaState.RESERVED if place < count else ReplicaState.READY
+    return count
+
+
+def assign(replicas: Iterable[Replica], rows: int, queue: PullQueue[QueuedQuery]) -> dict[Replica, list[QueuedQuery]]:
+    """Takes queries out of the queue, one after the other, each for the replica with the least to do.
+
+    While more queries wait than `rows`, the rows of all READY replicas, each replica is given a few ahead of its room;
+    not at the end, when another would be idle for it.
+    """
+    places = [(replica, replica.places(ahead=len(queue) > rows)) for replica in replicas]
+    heap = [(len(one.in_flight), i, one) for i, (one, most) in enumerate(places) if len(one.in_flight) < most]
+    heapq.heapify(heap)
+    batches: dict[Replica, list[QueuedQuery]] = {}
+    while queue and heap:
+        load, i, replica = heapq.heappop(heap)
+        if load < replica.places(ahead=len(queue) > rows):
+            batches.setdefault(replica, []).append(queue.pop())
+            heapq.heappush(heap, (load + 1, i, replica))
+    return batches

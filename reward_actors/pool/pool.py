@@ -1,41 +1,102 @@
-"""The pool of reward actors: nothing asked twice, nothing lost when one dies, as many as the load needs."""
+"""The pool of reward actors: nothing is asked twice, nothing lost when one dies, and it is as large as the load needs.
+
+A completion goes through these stages:
+    `judge`             the gate: what it turns away is never queued
+    `score`             queries that are known, or under way already, are not asked again
+    `queue`             a bounded pull queue, fair to clients
+    `dispatcher`        to an actor with room; what an actor's death loses is asked again
+    `worker`            restores and scores
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import uuid
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Protocol
+
+from cachetools import LRUCache
 
 from configs import UserError
 from configs.schema import Config
-from envs.types import Failed, RewardQuery, Scored
+from envs.types import Completion, Failed, Gated, Prompt, RewardQuery, Scored
 from reward_actors.pool.autoscaler import Autoscaler
 from reward_actors.pool.autoscaling_policy import Limits
-from reward_actors.pool.dispatcher import Crew
-from reward_actors.pool.memo import Memo
-from reward_actors.pool.queue import Item
-from reward_actors.pool.shared.account import Account
+from reward_actors.pool.batches import RayActors
+from reward_actors.pool.dispatcher import Dispatcher
+from reward_actors.pool.queue import QueuedQuery, now
+from reward_actors.pool.replicas import SERVING, ReplicaState
 from reward_actors.pool.stats import IDLE, Counts, PoolStats
 from reward_actors.pool.worker import RewardActor
+from reward_actors.scoring.agreement import with_agreement
+from reward_actors.scoring.terms import Spec
 
-MEMO = 20_000
-"""Scores remembered, at most."""
-GONE = "its client is gone"
+SLOTS = 4096
+"""Queries of one client that are queued or under way at once; what it brings beyond waits outside."""
+SCORES_KEPT = 20_000
+CLIENT_GONE = "its client is gone"
+
+
+class Gate(Protocol):
+    """Decides what becomes of a completion before anything is restored; every environment of `envs` does."""
+
+    def judge(self, prompt: Prompt, completion: Completion) -> Gated | RewardQuery | Scored: ...
+
+
+class ClientQuota:
+    """Bounds what one client has queued or under way, and counts what became of it.
+
+    Attributes:
+        id: unique; a client that comes again after it has left has another quota.
+        slots: one for each query that is queued or under way.
+        closed: whether the client has left.
+    """
+
+    def __init__(self, client: str):
+        self.client, self.id, self.closed = client, uuid.uuid4().hex, False
+        self.slots = asyncio.Semaphore(SLOTS)
+        self._counts: Counter[str] = Counter()
+
+    def count(self, name: str) -> None:
+        """Adds one to a field of `Counts`."""
+        self._counts[name] += 1
+
+    @property
+    def counts(self) -> Counts:
+        return Counts(**self._counts)
 
 
 class RewardPool:
-    """Scores queries on reward actors. Lives in one asyncio loop of the driver; Ray must be initialised."""
+    """Scores completions on reward actors. Lives in one event loop of the driver; Ray must be initialised."""
 
-    def __init__(self, config: Config, actor_class: type = RewardActor, memo: int = MEMO):
-        """actor_class: what the actors are, for measuring the pool without restorations. memo: scores remembered."""
-        self._settings = config.reward
-        self._memo = Memo(memo)
-        self._crew = Crew(actor_class, config.reward, config.world.size)
-        self._roster = self._crew.roster
-        self._pending: dict[tuple, Item] = {}
-        self._accounts: dict[str, Account] = {}
+    def __init__(
+        self,
+        config: Config,
+        actor_class: type = RewardActor,
+        memo: int = SCORES_KEPT,
+        *,
+        environment: Gate | None = None,
+        actors: RayActors | None = None,
+    ):
+        """
+        Args:
+            config: `reward.*` and `world.size` are read.
+            actor_class: what the actors are, for measuring the pool without restorations.
+            memo: scores remembered, at most.
+            environment: the gate of `judge`, which needs one.
+            actors: makes the actors, as `RayActors` of `actor_class` does, which None stands for.
+        """
+        self._settings, self._environment = config.reward, environment
+        self._memo = LRUCache(memo) if memo else None
+        actors = actors or RayActors(actor_class, config.reward, config.world.size)
+        self._dispatcher = Dispatcher(actors, config.reward.timeout)
+        self._replicas = self._dispatcher.replicas
+        self._pending: dict[tuple, QueuedQuery] = {}
+        self._quotas: dict[str, ClientQuota] = {}
         self._left = Counts()  # of clients that are gone
-        self._autoscaler = Autoscaler(self._roster, self.stats)
+        self._autoscaler = Autoscaler(self._replicas, self.stats)
         self._closed = False
 
     async def start(self) -> None:
@@ -47,9 +108,27 @@ class RewardPool:
         fewest, most = self._settings.actors, self._settings.max_actors
         if most and most < fewest:
             raise UserError(f"reward.max_actors={most}: expected 0 or at least reward.actors={fewest}")
-        await self._roster.resize(fewest)
+        await self._replicas.resize(fewest)
         if most:
             self.autoscale(fewest, most)
+
+    async def judge(
+        self, prompt: Prompt, completions: Sequence[Completion | str], priority: int = 0
+    ) -> list[Scored | Gated | Failed]:
+        """Rewards the completions of one prompt, in their order: the gate first, then what passes is restored.
+
+        Args:
+            prompt: its `sample` may be a reference into the object store.
+            completions: or their texts alone.
+            priority: as in `score`.
+
+        Returns:
+            For each `Scored` (the reward and its terms), `Gated` (the penalty and why) or `Failed` (why; no number).
+
+        Raises:
+            UserError: as in `score`.
+        """
+        return await judge_group(self._environment, self._settings.scorer, self.score, prompt, completions, priority)
 
     async def score(self, queries: Sequence[RewardQuery], priority: int = 0, client: str = "") -> list[Scored | Failed]:
         """Scores queries, in their order; equal (sample_id, degradation, content) are asked once.
@@ -61,9 +140,9 @@ class RewardPool:
         Raises:
             UserError: the configured scorer cannot judge these samples, or no actor is left.
         """
-        account = self.account(client)
-        futures = [await self._ask(query, priority, account) for query in queries]
-        answers = await asyncio.gather(*map(asyncio.shield, futures), return_exceptions=True)
+        quota = self.quota(client)
+        results = [await self._ask(query, priority, quota) for query in queries]
+        answers = await asyncio.gather(*map(asyncio.shield, results), return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
@@ -80,125 +159,149 @@ class RewardPool:
         if actors < 1:
             raise ValueError(f"a pool needs at least one actor, not {actors}")
         await self._autoscaler.stop()
-        await self._roster.resize(actors)
+        await self._replicas.resize(actors)
 
     def autoscale(self, fewest: int, most: int, patience: float = 5.0, calm: float = 30.0) -> None:
-        """From now on the pool has between `fewest` and `most` actors, as the load needs.
+        """Lets the pool have between `fewest` and `most` actors from now on, as the load needs.
 
-        patience, calm: seconds, see `autoscale.Limits`. What it does is in `stats().scalings`.
+        patience, calm: seconds, see `Limits`. What it does is in `stats().scalings`.
         """
         if not 1 <= fewest <= most:
             raise ValueError(f"autoscaling needs 1 <= fewest <= most, not {fewest} and {most}")
         self._autoscaler.start(Limits(fewest, most, patience=patience, calm=calm))
 
     def stats(self) -> PoolStats:
-        """A snapshot; cheap, asks nobody."""
-        roster, queue, reports = self._roster, self._crew.queue, self._roster.reports()
-        total = sum((report for report, _ in reports.values()), IDLE)
-        clients = {account.client: account.counts for account in self._accounts.values()}
+        """Takes a snapshot; cheap, asks nobody."""
+        time, replicas = now(), self._replicas.replicas
+        reports, waiting = self._replicas.reports(), self._dispatcher.waiting()
+        total = sum(reports.values(), IDLE)
+        clients = {quota.client: quota.counts for quota in self._quotas.values()}
         return PoolStats(
             **vars(sum(clients.values(), self._left)),
-            restarts=roster.restarts,
-            restarting=roster.restart_seconds,
-            actors=sum(slot.live and not slot.draining for slot in roster.slots),
-            queued=len(queue),
-            in_flight=sum(len(slot.in_flight) for slot in roster.slots),
-            queue_age=queue.age(),
-            occupied=sum(occupied for _, occupied in reports.values()),
+            restarts=self._replicas.restarts,
+            restarting=self._replicas.restart_seconds,
+            actors=sum(replica.state in SERVING for replica in replicas),
+            queued=len(waiting),
+            in_flight=sum(len(replica.in_flight) for replica in replicas),
+            queue_age=max((time - item.since for item in waiting), default=0.0),
+            occupied=total.occupied,
             image_steps=total.image_steps,
             denoiser_seconds=total.denoiser,
-            busy={name: report.busy for name, (report, _) in reports.items()},
+            busy={name: report.busy for name, report in reports.items()},
             scalings=tuple(self._autoscaler.scalings),
             clients=clients,
-            waiting=dict(queue.by_client()),
+            waiting=dict(Counter(item.client for item in waiting)),
         )
 
     def processes(self) -> dict[str, int]:
-        """Process id of each live actor, by name."""
-        return {slot.name: slot.pid for slot in self._roster.slots if slot.live}
+        """Returns the process id of each live actor, by name."""
+        live = (*SERVING, ReplicaState.DRAINING)
+        return {replica.name: replica.pid for replica in self._replicas.replicas if replica.state in live}
 
     async def close(self) -> None:
         """Ends all actors. Queries still under way come back `Failed`."""
         self._closed = True
         await self._autoscaler.stop()
-        await self._crew.close()
+        await self._dispatcher.close()
         for item in list(self._pending.values()):
             item.answer(Failed("the reward pool was closed"))
 
     @property
     def fingerprint(self) -> str:
         """Changes with anything that changes a score, weights included; empty before the first actor is ready."""
-        return self._roster.fingerprint
+        return self._replicas.fingerprint
 
-    def account(self, client: str) -> Account:
-        """Of one client, from its first query until it leaves."""
-        if (account := self._accounts.get(client)) is None:
-            account = self._accounts[client] = Account(client)
-        return account
+    def quota(self, client: str) -> ClientQuota:
+        """Returns the quota of a client, the same from its first query until it leaves."""
+        if (quota := self._quotas.get(client)) is None:
+            quota = self._quotas[client] = ClientQuota(client)
+        return quota
 
     def leave(self, client: str) -> None:
-        """Nobody waits any more for what `client` has asked: it leaves the queue, unless another asks the same.
+        """Drops what `client` waits for: it leaves the queue, unless another client asks the same.
 
         What an actor holds of it is finished there, for nobody. If the client asks again, it is a new one.
         """
-        account = self.account(client)
-        account.gone, self._left = True, self._left + account.counts
-        del self._accounts[client]
-        queued = self._crew.queue.remove(client)
+        quota = self.quota(client)
+        quota.closed, self._left = True, self._left + quota.counts
+        del self._quotas[client]
+        queued = self._dispatcher.remove(client)
         for item in list(self._pending.values()):
             item.others.pop(client, None)
             if item.client == client and not item.pass_on():
                 del self._pending[item.query.key]
-                item.answer(Failed(GONE))
+                item.answer(Failed(CLIENT_GONE))
         for item in queued:
             if not item.result.done():
-                self._crew.put(item)
+                self._dispatcher.put(item)
 
     # asking
 
-    async def _ask(self, query: RewardQuery, priority: int, account: Account) -> asyncio.Future:
-        """The answer to one query, to come: remembered, under way already, or new work."""
+    async def _ask(self, query: RewardQuery, priority: int, quota: ClientQuota) -> asyncio.Future:
+        """Returns the result to come of one query: remembered, under way already, or new work."""
         if self._closed:
             raise RuntimeError("the reward pool is closed")
-        account.count("asked")
-        if (known := self._known(query, priority, account)) is not None:
+        quota.count("asked")
+        if (known := self._known(query, priority, quota)) is not None:
             return known
-        await account.room.acquire()
-        if (known := self._known(query, priority, account)) is not None:  # asked by somebody else while we waited
-            account.room.release()
+        await quota.slots.acquire()
+        if (known := self._known(query, priority, quota)) is not None:  # asked by somebody else while we waited
+            quota.slots.release()
             return known
-        future = asyncio.get_running_loop().create_future()
-        item = Item(query, future, priority, client=account.client)
-        future.add_done_callback(lambda _: self._settle(item, account))
+        result = asyncio.get_running_loop().create_future()
+        item = QueuedQuery(query, result, priority, now(), quota.client)
+        result.add_done_callback(lambda _: self._settle(item, quota))
         self._pending[query.key] = item
-        self._crew.put(item)
-        return future
+        self._dispatcher.put(item)
+        return result
 
-    def _known(self, query: RewardQuery, priority: int, account: Account) -> asyncio.Future | None:
-        if account.gone:
-            return _answered(Failed(GONE))
+    def _known(self, query: RewardQuery, priority: int, quota: ClientQuota) -> asyncio.Future | None:
+        if quota.closed:
+            return _answered(Failed(CLIENT_GONE))
         if (item := self._pending.get(query.key)) is not None:
-            account.count("shared")
-            if item.client != account.client:
-                item.others[account.client] = Item(query, item.result, priority, client=account.client)
+            quota.count("shared")
+            if item.client != quota.client:
+                item.others[quota.client] = QueuedQuery(query, item.result, priority, client=quota.client)
             return item.result
-        if (scored := self._memo.get((*query.key, self._roster.fingerprint))) is None:
+        scored = self._memo.get((*query.key, self.fingerprint)) if self._memo is not None else None
+        if scored is None:
             return None
-        account.count("memo_hits")
+        quota.count("memo_hits")
         return _answered(replace(scored, cached=True))
 
-    def _settle(self, item: Item, account: Account) -> None:
-        """account: of the client that brought it, whose room it took; it may be another's by now."""
-        account.room.release()
+    def _settle(self, item: QueuedQuery, quota: ClientQuota) -> None:
+        """quota: of the client that brought it, whose slot it took; it may be another's by now."""
+        quota.slots.release()
         if self._pending.get(item.query.key) is item:
             del self._pending[item.query.key]
         if item.result.exception() is not None:
             return
         answer = item.result.result()
-        if (now := self._accounts.get(item.client)) is not None:
-            now.count("scored" if isinstance(answer, Scored) else "failed")
-        if isinstance(answer, Scored) and answer.picture is None:  # pictures are too large to keep
-            self._memo.put((*item.query.key, item.fingerprint), answer)
+        if (present := self._quotas.get(item.client)) is not None:
+            present.count("scored" if isinstance(answer, Scored) else "failed")
+        if isinstance(answer, Scored) and answer.picture is None and self._memo is not None:  # pictures are too large
+            self._memo[(*item.query.key, item.fingerprint)] = answer
+
+
+async def judge_group(
+    environment: Gate | None,
+    scorer: Spec,
+    score: Callable[[Sequence[RewardQuery], int], Awaitable[list[Scored | Failed]]],
+    prompt: Prompt,
+    completions: Sequence[Completion | str],
+    priority: int,
+) -> list[Scored | Gated | Failed]:
+    """Implements `RewardPool.judge` for any pool, whose `score` is given, with the term `agreement` of a group."""
+    if environment is None:
+        raise ValueError("judge needs the gate of an environment: make the pool with environment=...")
+    read = [Completion(each, (), ()) if isinstance(each, str) else each for each in completions]
+    verdicts = [environment.judge(prompt, completion) for completion in read]
+    queries = {index: verdict for index, verdict in enumerate(verdicts) if isinstance(verdict, RewardQuery)}
+    scores = await score(list(queries.values()), priority)
+    scores = with_agreement(scorer, [query.degradation for query in queries.values()], scores)
+    for index, result in zip(queries, scores, strict=True):
+        verdicts[index] = result
+    return verdicts
 
 
 def _answered(answer: Scored | Failed) -> asyncio.Future:

@@ -1,55 +1,131 @@
-"""The order in which queries wait."""
+"""The queries that wait for a reward actor: their states, and the order in which they go."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import Counter
-from collections.abc import Callable
+import heapq
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain
+from enum import Enum, auto
+from typing import Generic, TypeVar
 
 from configs import UserError
 from envs.types import Failed, RewardQuery, Scored
-from reward_actors.pool.shared.fair import FairQueue
+
+T = TypeVar("T")
+
+MAX_ATTEMPTS = 2
+"""Actors that a query may kill while it is alone in them before it is `Failed`."""
+
+
+class QueryState(Enum):
+    """Says where a query is on its way to a result; `QueuedQuery` has an example."""
+
+    QUEUED = auto()  # waits for an actor, which it may share with others
+    RUNNING = auto()  # is in an actor, perhaps beside others
+    SUSPECT = auto()  # waits for an actor of its own: the last one died, or failed, with it and perhaps others
+    PROBING = auto()  # has an actor of its own, which is asked for a sign of life first
+    ISOLATED = auto()  # is alone in an actor that was alive when it came
+    DONE = auto()  # has its result
+
+
+def state_after_failure(state: QueryState, attempts: int, actor_died: bool) -> tuple[QueryState, int]:
+    """Decides whether a query is to blame for a failure, or is tried again alone.
+
+    Args:
+        state: the query's state when it happened: RUNNING, PROBING or ISOLATED.
+        attempts: how many actors have died of it so far while it was alone in them.
+        actor_died: whether the actor died; False: it lives, and answered that the query, or a neighbour, broke it.
+
+    Returns:
+        DONE, where the query is to blame, or SUSPECT; and the number of attempts after this one.
+    """
+    if not actor_died:
+        alone = state in (QueryState.PROBING, QueryState.ISOLATED)
+        return (QueryState.DONE if alone else QueryState.SUSPECT), attempts
+    if state is not QueryState.ISOLATED:
+        return QueryState.SUSPECT, attempts
+    attempts += 1
+    return (QueryState.DONE if attempts >= MAX_ATTEMPTS else QueryState.SUSPECT), attempts
+
+
+def now() -> float:
+    """Reads the pool's only clock, in seconds: that of the running event loop, which may be a virtual one."""
+    return asyncio.get_running_loop().time()
 
 
 @dataclass
-class Item:
-    """A query on its way to an answer.
+class QueuedQuery:
+    """Carries a query, its state and its attempts until `result` is set.
 
-    priority: lower goes first. since: when it began to wait (monotonic seconds).
-    suspect: its actor died or failed, it is tried alone. tried: it has been handed to an actor that lived, alone.
-    deaths: actors that died of that. fingerprint: of the actor that scored it.
-    client: whose turn it takes. others: by name, the clients who wait for the same answer, each with its own item.
+    An example: the queries p and q are in one actor; q kills whatever restores it.
+
+    ================================  ==================  ==========
+    what happens                      state of q          attempts
+    ================================  ==================  ==========
+    both are put into the queue       QUEUED              0
+    reward-0 takes both               RUNNING             0
+    reward-0 dies; by which of them?  SUSPECT             0
+    reward-1 is reserved, and empty   PROBING             0
+    reward-1 shows that it lives      ISOLATED            0
+    reward-1 dies                     SUSPECT             1
+    reward-2, in the same way         PROBING, ISOLATED   1
+    reward-2 dies                     DONE: `Failed`      2
+    ================================  ==================  ==========
+
+    p is SUSPECT too, is restored alone, and is DONE: `Scored`. An actor that dies while q is PROBING was dead before
+    q came, which does not count as an attempt.
+
+    Attributes:
+        query: what to restore and score.
+        result: `Scored` or `Failed` to come, or a UserError.
+        priority: lower goes first, within a client.
+        since: when it began to wait, as `now`.
+        client: whose turn it takes.
+        state, attempts: as above.
+        fingerprint: of the actor that scored it.
+        others: the other clients who wait for the same result, each with its own query, by name.
     """
 
     query: RewardQuery
     result: asyncio.Future
     priority: int = 0
-    since: float = field(default_factory=time.monotonic)
-    suspect: bool = False
-    tried: bool = False
-    deaths: int = 0
-    fingerprint: str = ""
+    since: float = 0.0
     client: str = ""
-    others: dict[str, Item] = field(default_factory=dict)
+    state: QueryState = QueryState.QUEUED
+    attempts: int = 0
+    fingerprint: str = ""
+    others: dict[str, QueuedQuery] = field(default_factory=dict)
+
+    def assign(self) -> None:
+        """Notes that an actor has been chosen for it."""
+        if self.state is QueryState.QUEUED:
+            self.state = QueryState.RUNNING
+        elif self.state is QueryState.SUSPECT:
+            self.state = QueryState.PROBING
+
+    def isolate(self) -> None:
+        """Notes that the actor it has to itself is alive."""
+        if self.state is QueryState.PROBING:
+            self.state = QueryState.ISOLATED
 
     def answer(self, result: Scored | Failed, fingerprint: str = "") -> None:
-        """Ends it; a second answer, of an actor given up too early, changes nothing."""
-        if not self.result.done():
-            self.fingerprint = fingerprint
+        """Sets the result; a second one, from an actor that was given up too early, changes nothing."""
+        if self.state is not QueryState.DONE:
+            self.state, self.fingerprint = QueryState.DONE, fingerprint
             self.result.set_result(result)
 
     def refuse(self, error: UserError) -> None:
-        """Ends it with an error of the user's, as `answer`."""
-        if not self.result.done():
+        """Sets an error of the user's in place of a result, as `answer` does."""
+        if self.state is not QueryState.DONE:
+            self.state = QueryState.DONE
             self.result.set_exception(error)
 
     def pass_on(self) -> bool:
-        """It becomes that of the next client who waits for it; False where none does.
+        """Makes it the query of the next client who waits for the same result; returns False where there is none.
 
-        For when its client is gone, or is about to be seen to be: that client's process owned the picture.
+        Needed when its client is gone, or dying: the process of that client owned the picture.
         """
         if not self.others:
             return False
@@ -58,44 +134,58 @@ class Item:
         return True
 
 
-class PullQueue:
-    """Work waits here until an actor has room; hardly anything is assigned ahead of that (`Crew`).
+class PullQueue(Generic[T]):
+    """Keeps what waits until an actor has room for it; hardly anything is assigned ahead of that.
 
-    Ordered by turns between clients, and within a client by priority, then by arrival. Suspects (queries whose actor
-    died or failed) wait in a queue of their own, because each of them must be tried alone.
+    Within a client the lowest priority goes first, then the first that came. Between clients: start-time fair queuing
+    (Goyal, Vin and Cheng, SIGCOMM 1996) with equal weights, in which every item costs one turn. A client that begins
+    to wait begins at the present turn, or where it has got to if that is later: those who always wait get equal
+    shares, and nobody saves up turns while asking for nothing.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic):
-        """clock: seconds, as in `Item.since`; a simulation brings its own."""
-        self._clock = clock
-        self._queues: dict[bool, FairQueue[Item]] = {False: FairQueue(), True: FairQueue()}
+    def __init__(self):
+        self._lanes: dict[str, list[tuple[int, int, T]]] = {}  # of those who wait, none empty
+        self._turns: dict[str, int] = {}
+        self._turn = 0  # of the last that was served
+        self._arrivals = itertools.count()
 
     def __len__(self) -> int:
-        return sum(map(len, self._queues.values()))
+        return sum(map(len, self._lanes.values()))
 
-    def push(self, item: Item) -> None:
-        self._queues[item.suspect].push(item, item.priority, item.client)
+    def __iter__(self) -> Iterator[T]:
+        """Iterates over all that waits, in no order."""
+        return (item for lane in self._lanes.values() for _, _, item in lane)
 
-    def pop(self, suspect: bool = False) -> Item:
-        """The next item, of the suspects or of the others. Raises IndexError where none waits."""
-        return self._queues[suspect].pop()
+    def push(self, item: T, priority: int = 0, client: str = "") -> None:
+        """Adds an item to those of its client."""
+        lane = self._lanes.get(client)
+        if lane is None:
+            lane = self._lanes[client] = []
+            self._turns[client] = max(self._turns.get(client, 0), self._turn)
+        heapq.heappush(lane, (priority, next(self._arrivals), item))
 
-    def remove(self, client: str) -> list[Item]:
-        """Takes out all that waits of a client, and returns it."""
-        return [item for queue in self._queues.values() for item in queue.remove(client)]
+    def pop(self) -> T:
+        """Takes out the next item. Raises IndexError where none waits."""
+        if not self._lanes:
+            raise IndexError("nothing waits")
+        client = next(iter(self._lanes)) if len(self._lanes) == 1 else min(self._lanes, key=self._turns.__getitem__)
+        lane, self._turn = self._lanes[client], self._turns[client]
+        self._turns[client] += 1
+        item = heapq.heappop(lane)[2]
+        if not lane:
+            self._close_lane(client)
+        return item
 
-    def waiting(self, suspect: bool = False) -> int:
-        return len(self._queues[suspect])
+    def remove(self, client: str) -> list[T]:
+        """Takes out all that waits of a client, and returns it in its order."""
+        lane = self._lanes.get(client)
+        if lane is None:
+            return []
+        self._close_lane(client)
+        return [item for _, _, item in sorted(lane, key=lambda entry: entry[:2])]
 
-    def by_client(self) -> Counter[str]:
-        """How many items of each client wait."""
-        return sum((Counter(queue.waiting()) for queue in self._queues.values()), Counter())
-
-    def age(self) -> float:
-        """Seconds since the oldest item began to wait."""
-        oldest = min((item.since for item in chain(*self._queues.values())), default=None)
-        return 0.0 if oldest is None else self._clock() - oldest
-
-    def drain(self) -> list[Item]:
-        """Everything that waits; the queue is empty afterwards."""
-        return [item for client in self.by_client() for item in self.remove(client)]
+    def _close_lane(self, client: str) -> None:
+        del self._lanes[client]
+        if not self._lanes:  # nobody waits: all are equal again
+            self._turns.clear()
+            self._turn = 0

@@ -1,141 +1,275 @@
-"""The actors of a pool as they come and go: how many, who is ready, and new ones for those that die."""
+"""The actors of a pool as they come and go: which of them take work, and new ones for those that die."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from enum import Enum, auto
 
-import ray
 from ray.exceptions import RayError
 
 from configs import UserError
 from configs.cluster.background import Background
-from configs.schema import Reward
-from reward_actors.pool.slot import Slot
+from envs.types import Scored
+from reward_actors.pool.batches import Finished, RayActor, RayActors
+from reward_actors.pool.queue import QueryState, QueuedQuery, now
 from reward_actors.pool.stats import IDLE, Report
 
 MAX_RESTARTS = 20
-"""Of one actor, without a restoration between them; more is no accident."""
+"""Of one replica, without a restoration between them; more is no accident."""
 LEFT = "left"
-"""The name under which those that are gone are counted, all together."""
+"""The name under which the replicas that are gone are counted, all together."""
 BACK_OFF_SECONDS = (0.1, 10.0)
 """The pause before a restart, doubled up to the second number while no restoration succeeds."""
 
 
-class Roster:
-    """slots: the places, each with its actor if it has one now. last_death: why the last one died, in one line.
+class ReplicaState(Enum):
+    """Says what a replica is doing.
 
-    restarts, restart_seconds: actors started anew, and how long their places stood empty.
-    fingerprint: what shapes the scores, as the first actor told; empty before. Others are not let in.
+    STARTING -> READY, when its actor has loaded its prior. READY -> RESERVED -> ISOLATING -> READY, for a suspect.
+    Each -> STARTING, when its actor dies. Each -> DRAINING -> STOPPED, when the pool shrinks.
+    """
+
+    STARTING = auto()  # no actor takes work yet: the first is loading, or another in place of one that died
+    READY = auto()  # takes queries of any kind, as far as it has room
+    RESERVED = auto()  # takes nothing more; once it is empty it gets one suspect
+    ISOLATING = auto()  # holds one suspect, and nothing else
+    DRAINING = auto()  # finishes what it holds
+    STOPPED = auto()  # its actor is gone, and no other will come
+
+
+SERVING = (ReplicaState.READY, ReplicaState.RESERVED, ReplicaState.ISOLATING)
+
+
+class Replica:
+    """Holds one actor, which may be replaced when it dies, the queries that are in it, and what it has done.
+
+    Attributes:
+        rows: how many queries it restores together.
+        in_flight: the queries that it holds, by serial number.
+        failures_in_row: starts since its last restoration.
+        fingerprint: of all that shapes the scores of its actor.
+    """
+
+    def __init__(self, name: str):
+        self.name, self.state = name, ReplicaState.STARTING
+        self.actor: RayActor | None = None
+        self.fingerprint, self.pid, self.rows = "", 0, 0
+        self.in_flight: dict[int, QueuedQuery] = {}
+        self.failures_in_row = self._steps = 0
+        self._past, self._present = IDLE, IDLE  # reports: of actors before, of this one
+        self._occupied = self._since = self._moved = 0.0
+
+    async def open(self, actor: RayActor) -> None:
+        """Waits until a new actor has loaded its prior. Raises what `RayActor.open` does; `kill` it then."""
+        self.actor = actor
+        ready = await actor.open()
+        self.fingerprint, self.pid, self.rows, self._steps = ready.fingerprint, ready.pid, ready.rows, 0
+
+    def kill(self) -> None:
+        """Ends the actor, if there is one; what it has done stays counted."""
+        if self.actor is not None:
+            self.actor.kill()
+        self.actor, self._past, self._present = None, self._past + self._present, IDLE
+
+    def take(self, serial: int, item: QueuedQuery) -> None:
+        """Notes a query on its way to the actor."""
+        if not self.in_flight:
+            self._since = self._moved = now()
+        item.assign()
+        self.in_flight[serial] = item
+        if item.state is QueryState.PROBING:
+            self.state = ReplicaState.ISOLATING
+
+    def release(self, serials: Iterable[int]) -> list[QueuedQuery]:
+        """Notes that queries have left the actor, however they ended, and returns those that it held."""
+        items = [self.in_flight.pop(serial) for serial in serials if serial in self.in_flight]
+        if items and not self.in_flight:
+            self._occupied += now() - self._since
+            if self.state in SERVING:
+                self.state = ReplicaState.READY
+        return items
+
+    async def finished(self, timeout: float) -> Finished:
+        """Waits for the next answers of the present actor, as long as it holds nothing or goes on stepping.
+
+        Its steps are looked at twice in `timeout` seconds: where the second look finds no more of them, or the first
+        is not answered by then, it hangs.
+
+        Raises:
+            TimeoutError: it held something and took no step for `timeout` seconds.
+            ray.exceptions.RayActorError: it is dead.
+        """
+        actor, half = self.actor, timeout / 2
+        answers = asyncio.ensure_future(actor.take())
+        try:
+            while True:
+                done, _ = await asyncio.wait([answers], timeout=half - self._idle_seconds % half)
+                if done:
+                    return self._note(answers.result())
+                if self.in_flight:
+                    async with asyncio.timeout(max(half, timeout - self._idle_seconds)):
+                        steps = await actor.steps()
+                    if steps != self._steps:
+                        self._steps, self._moved = steps, now()
+                if self._idle_seconds >= timeout:
+                    raise TimeoutError(f"no step in {timeout:g} s")
+        finally:
+            answers.cancel()
+
+    def places(self, ahead: bool) -> int:
+        """Returns how many queries of any kind it may hold now.
+
+        ahead: whether it gets a few beyond its rows, so that the next one enters where one leaves, without a call in
+        between.
+        """
+        return self.rows + ahead * max(1, self.rows // 4) if self.state is ReplicaState.READY else 0
+
+    @property
+    def report(self) -> Report:
+        """What its actors have done, and the seconds in which they held a query."""
+        occupied = self._occupied + (now() - self._since if self.in_flight else 0.0)
+        return replace(self._past + self._present, occupied=occupied)
+
+    @property
+    def _idle_seconds(self) -> float:
+        """How long it has held something without a step that we know of; 0 while it holds nothing."""
+        return now() - self._moved if self.in_flight else 0.0
+
+    def _note(self, finished: Finished) -> Finished:
+        if any(isinstance(answer.result, Scored) for answer in finished.answers):
+            self.failures_in_row = 0
+        self._present, self._steps, self._moved = finished.report, finished.steps, now()
+        return finished
+
+
+class ReplicaSet:
+    """Keeps as many replicas as are wanted: starts them, starts actors anew in place of dead ones, lets them drain.
+
+    Attributes:
+        replicas: all that are not STOPPED.
+        restarts, restart_seconds: actors started anew, and how long their replicas had none.
+        last_death: why the last actor died, in one line.
+        fingerprint: what shapes the scores, as the first actor said; empty before. Actors with another are refused.
     """
 
     def __init__(
-        self, actor_class: type, settings: Reward, size: int, background: Background, changed: Callable[[], None]
+        self,
+        actors: RayActors,
+        background: Background,
+        on_ready: Callable[[Replica], None],
+        on_lost: Callable[[], None],
     ):
-        """background: where restarts run. changed: called when an actor has become ready, or a place is given up."""
-        self._actor_class, self._settings, self._size = actor_class, settings, size
-        self._background, self._changed = background, changed
-        self.slots: list[Slot] = []
-        self.restarts, self.restart_seconds, self.last_death = 0, 0.0, ""
-        self.fingerprint = ""
-        self._left, self._left_occupied = IDLE, 0.0
+        """
+        Args:
+            background: where restarts run.
+            on_ready: called with a replica whose actor has become ready.
+            on_lost: called when a replica has been given up.
+        """
+        self._actors, self._background = actors, background
+        self._on_ready, self._on_lost = on_ready, on_lost
+        self.replicas: list[Replica] = []
+        self.restarts, self.restart_seconds = 0, 0.0
+        self.last_death = self.fingerprint = ""
+        self._left = IDLE
         self._names = itertools.count()
 
-    async def resize(self, actors: int) -> None:
-        """Grows or shrinks while it works; actors that go finish what they hold. See `RewardPool.resize`."""
-        staying = [slot for slot in self.slots if not slot.draining]
-        for slot in staying[actors:]:
-            slot.draining = True
-            self.dismiss(slot)
-        new = [Slot(f"reward-{next(self._names)}") for _ in range(actors - len(staying))]
-        self.slots += new
-        ends = await asyncio.gather(*(self._join(slot) for slot in new), return_exceptions=True)
+    async def resize(self, count: int) -> None:
+        """Grows or shrinks while it works; replicas that go finish what they hold. See `RewardPool.resize`."""
+        staying = [replica for replica in self.replicas if replica.state is not ReplicaState.DRAINING]
+        for replica in staying[count:]:
+            replica.state = ReplicaState.DRAINING
+            self.drain(replica)
+        new = [Replica(f"reward-{next(self._names)}") for _ in range(count - len(staying))]
+        self.replicas += new
+        ends = await asyncio.gather(*(self._add(replica) for replica in new), return_exceptions=True)
         for error in filter(None, ends):
             raise error
 
     @property
-    def actors(self) -> int:
-        """Actors wanted: those that work, and those being started or restarted, without those that leave."""
-        return sum(not slot.draining for slot in self.slots)
+    def size(self) -> int:
+        """The number of replicas wanted: all but those that leave."""
+        return sum(replica.state is not ReplicaState.DRAINING for replica in self.replicas)
 
-    def reports(self) -> dict[str, tuple[Report, float]]:
-        """What each actor has done and the seconds in which it held a query, by name; those that left under `LEFT`."""
-        there = {slot.name: (slot.report, slot.occupied) for slot in self.slots}
-        return there | ({LEFT: (self._left, self._left_occupied)} if self._left_occupied else {})
+    def capacity(self) -> int:
+        """Returns how many more replicas there is room for."""
+        return self._actors.capacity()
 
-    def placeable(self) -> int:
-        """How many more actors the free resources of the cluster would hold."""
-        free = ray.available_resources()
-        needs = {"CPU": self._settings.cpus, "GPU": self._settings.gpus}
-        return int(min((free.get(name, 0.0) / need + 1e-6 for name, need in needs.items() if need), default=1e6))
+    def reports(self) -> dict[str, Report]:
+        """Returns what each replica has done, by name; those that are gone under `LEFT`."""
+        reports = {replica.name: replica.report for replica in self.replicas}
+        return reports | ({LEFT: self._left} if self._left.occupied else {})
 
-    def dismiss(self, slot: Slot) -> None:
-        """Ends an actor that is to go, if it holds nothing any more."""
-        if slot.draining and not slot.in_flight:
-            self._remove(slot)
+    def drain(self, replica: Replica) -> None:
+        """Stops a replica that is DRAINING, if it holds nothing any more."""
+        if replica.state is ReplicaState.DRAINING and not replica.in_flight:
+            self._stop(replica)
 
-    def bury(self, slot: Slot, reason: str) -> None:
-        """Notes a death, and fills the place again."""
+    def on_death(self, replica: Replica, reason: str) -> None:
+        """Notes that the actor of a replica is dead, and starts another in its place."""
         self.last_death = reason
-        print(f"reward actor {slot.name} is started anew: {reason}", flush=True)
-        slot.kill()
-        self._background.spawn(self._restart(slot))
+        if replica.state is ReplicaState.DRAINING:
+            self._stop(replica)
+            return
+        print(f"reward actor {replica.name} is started anew: {reason}", flush=True)
+        replica.kill()
+        replica.state = ReplicaState.STARTING
+        self._background.spawn(self._restart(replica))
 
     def close(self) -> None:
         """Ends all actors at once, whatever they hold."""
-        for slot in list(self.slots):
-            self._remove(slot)
+        for replica in list(self.replicas):
+            self._stop(replica)
 
-    async def _join(self, slot: Slot) -> None:
+    async def _add(self, replica: Replica) -> None:
         try:
-            await self._fill(slot)
+            await self._start(replica)
         except BaseException:  # cancelled too: nobody would wait for it any more
-            self._remove(slot)
+            self._stop(replica)
             raise
 
-    async def _fill(self, slot: Slot) -> None:
-        await slot.open(self._actor_class, self._settings, self._size)
-        if slot not in self.slots:  # the pool shrank meanwhile
-            slot.kill()
-        elif self.fingerprint not in ("", slot.fingerprint):
-            slot.kill()
-            raise another_prior(f"reward actor {slot.name}")
-        else:
-            self.fingerprint = slot.fingerprint
-        self._changed()
+    async def _start(self, replica: Replica) -> None:
+        await replica.open(self._actors.create(replica.name))
+        if replica.state is ReplicaState.STOPPED:  # the pool shrank meanwhile
+            replica.kill()
+            return
+        if self.fingerprint not in ("", replica.fingerprint):
+            raise other_fingerprint_error(f"reward actor {replica.name}")
+        self.fingerprint, replica.state = replica.fingerprint, ReplicaState.READY
+        self._on_ready(replica)
 
-    async def _restart(self, slot: Slot) -> None:
-        """Fills a place again after a pause that grows while it fails; gives it up after `MAX_RESTARTS`."""
-        (first, longest), began = BACK_OFF_SECONDS, time.monotonic()
-        while slot in self.slots and not slot.draining:
-            if slot.failures_in_row >= MAX_RESTARTS:
+    async def _restart(self, replica: Replica) -> None:
+        """Starts an actor after a pause that grows while this fails; gives the replica up after `MAX_RESTARTS`."""
+        (first, longest), began = BACK_OFF_SECONDS, now()
+        while replica.state is ReplicaState.STARTING:
+            if replica.failures_in_row >= MAX_RESTARTS:
                 starts = f"{MAX_RESTARTS} starts without a restoration"
-                print(f"reward actor {slot.name} is given up after {starts}: {self.last_death}", flush=True)
-                break
-            await asyncio.sleep(min(longest, first * 2**slot.failures_in_row))
-            slot.failures_in_row += 1
+                print(f"reward actor {replica.name} is given up after {starts}: {self.last_death}", flush=True)
+                self._stop(replica)
+                self._on_lost()
+                return
+            await asyncio.sleep(min(longest, first * 2**replica.failures_in_row))
+            replica.failures_in_row += 1
             self.restarts += 1
             try:
-                await self._fill(slot)
-                self.restart_seconds += time.monotonic() - began
-                return
+                await self._start(replica)
+                self.restart_seconds += now() - began
             except (RayError, UserError) as error:
                 self.last_death = str(error)
-                slot.kill()
-        self._remove(slot)
-        self._changed()
+                replica.kill()
 
-    def _remove(self, slot: Slot) -> None:
-        if slot in self.slots:
-            slot.kill()
-            self.slots.remove(slot)
-            self._left, self._left_occupied = self._left + slot.report, self._left_occupied + slot.occupied
+    def _stop(self, replica: Replica) -> None:
+        if replica.state is not ReplicaState.STOPPED:
+            self._left += replica.report
+            replica.kill()
+            replica.state = ReplicaState.STOPPED
+            self.replicas.remove(replica)
 
 
-def another_prior(who: str) -> UserError:
-    """For an actor or a pool whose scores would not be those a job has had until now."""
+def other_fingerprint_error(who: str) -> UserError:
+    """Builds the error for an actor or a pool whose scores would not be those a job has had until now."""
     return UserError(
         f"{who} loaded another prior, or other weights of a scorer, than those before: a file changed during the job. "
         "Put the old one back, or start the job anew, so that one job has one reward"

@@ -1,4 +1,4 @@
-"""What actors and pools tell of themselves. Importable without torch."""
+"""The records in which actors and pools report what they have done. Importable without torch."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from reward_actors.pool.autoscaling_policy import Scaling
 
 @dataclass(frozen=True)
 class Ready:
-    """An actor has loaded its prior.
+    """Tells the pool that an actor has loaded its prior.
 
-    fingerprint: of all that shapes a score. rows: how many restorations it steps together.
+    Attributes:
+        fingerprint: of all that shapes a score.
+        pid: of the actor's process.
+        rows: how many restorations it steps together.
     """
 
     fingerprint: str
@@ -21,14 +24,27 @@ class Ready:
 
 @dataclass(frozen=True)
 class Report:
-    """What an actor has done since it started: seconds at work, seconds in the denoiser, image-steps."""
+    """Sums up what an actor has done since it started.
+
+    Attributes:
+        busy: seconds at work.
+        denoiser: seconds in the denoiser.
+        image_steps: pictures the denoiser has been through, times steps.
+        occupied: seconds in which it held a query; the pool fills it in.
+    """
 
     busy: float = 0.0
     denoiser: float = 0.0
     image_steps: int = 0
+    occupied: float = 0.0
 
     def __add__(self, other: Report) -> Report:
-        return Report(self.busy + other.busy, self.denoiser + other.denoiser, self.image_steps + other.image_steps)
+        return Report(
+            self.busy + other.busy,
+            self.denoiser + other.denoiser,
+            self.image_steps + other.image_steps,
+            self.occupied + other.occupied,
+        )
 
 
 IDLE = Report()
@@ -38,8 +54,13 @@ SUMS = ("restarts", "occupied", "restarting", "image_steps", "denoiser_seconds")
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of queries. asked = memo_hits + shared + those that became work; scored and failed count the latter's
-    ends. shared: answered by the same query already under way."""
+    """Counts what became of queries: asked = memo_hits + shared + those that became work.
+
+    Attributes:
+        memo_hits: answered from memory.
+        shared: answered by the same query already under way.
+        scored, failed: how those that became work have ended.
+    """
 
     asked: int = 0
     memo_hits: int = 0
@@ -53,11 +74,19 @@ class Counts:
 
 @dataclass(frozen=True)
 class PoolStats(Counts):
-    """What a pool has done since it started.
+    """Sums up what a pool has done since it started, and how it stands; the counts are those of all clients.
 
-    busy: seconds at work, by actor name; of those that left under one name.
-    occupied, restarting: seconds, summed over actors, in which they held a query, or were being started again.
-    scalings: what the autoscaler did lately. clients: the counts of each that is there; waiting: what it has queued.
+    Attributes:
+        restarts: actors started in place of dead ones.
+        actors: those that take work now.
+        queued, in_flight: queries that wait, and that are in an actor.
+        queue_age: seconds the oldest query has waited.
+        occupied, restarting: seconds, summed over actors, in which they held a query, or were being started again.
+        image_steps, denoiser_seconds: as in `Report`, summed over actors.
+        busy: seconds at work, by actor name; of those that left under one name.
+        scalings: what the autoscaler did lately.
+        clients: the counts of each client that is there.
+        waiting: how many queries of each client are queued.
     """
 
     restarts: int = 0
@@ -75,7 +104,7 @@ class PoolStats(Counts):
     waiting: dict[str, int] = field(default_factory=dict)
 
     def after(self, earlier: PoolStats) -> PoolStats:
-        """These, with the sums over actors going on from those of a pool before this one."""
+        """Returns these, with the sums over actors going on from those of a pool before this one."""
         sums = {name: getattr(self, name) + getattr(earlier, name) for name in SUMS}
         names = {*self.busy, *earlier.busy}
         return replace(self, **sums, busy={name: self.busy.get(name, 0) + earlier.busy.get(name, 0) for name in names})

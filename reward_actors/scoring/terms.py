@@ -31,8 +31,8 @@ WITHOUT_TRUTH: dict[str, Callable] = {
 BESIDE_GIVEN = {"rank_iqa": rank_iqa.rank}
 """Networks that see the restoration and the picture that was given."""
 AGREEMENT = "agreement"
-"""The term that needs the other answers to the same picture. The pool leaves it out, the job adds it
-(`reward_actors.scoring.agreement`)."""
+"""The term that needs the other answers to the same picture. A reward actor leaves it out, the pool adds
+it to a group (`reward_actors.scoring.agreement`)."""
 SHIPPED = dict.fromkeys(("niqe_local", *niqe_local.HABITS), niqe_local.SHIPPED) | {"rank_iqa": rank_iqa.SHIPPED}
 """The file that a term reads where it names none."""
 LOWER_IS_BETTER = ("mse", "range", "brightness")

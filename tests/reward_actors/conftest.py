@@ -15,7 +15,7 @@ from envs.degradations import degrade
 from envs.taxonomy import TAXONOMY
 from envs.types import Sample
 from reward_actors.pool.shared.client import open_pool
-from reward_actors.pool.shared.hosting import create
+from reward_actors.pool.shared.job import create
 from reward_actors.priors.base import GaussianPrior
 from reward_actors.priors.unet import UNetPrior
 

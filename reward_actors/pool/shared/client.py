@@ -10,61 +10,68 @@ from dataclasses import replace
 from pathlib import Path
 
 import ray
+from cachetools import LRUCache
+from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError
 
 from configs import UserError
 from configs.schema import Config
-from envs.types import Failed, RewardQuery, Sample, Scored
-from reward_actors.pool.asking import asked
-from reward_actors.pool.memo import Memo
-from reward_actors.pool.pool import GONE, RewardPool
-from reward_actors.pool.shared.finding import Finder
-from reward_actors.pool.shared.told import Told
-from reward_actors.pool.stats import PoolStats
+from envs.types import Completion, Failed, Gated, Prompt, RewardQuery, Sample, Scored
+from reward_actors.pool.batches import unwrap_user_error
+from reward_actors.pool.pool import CLIENT_GONE, Gate, RewardPool, judge_group
+from reward_actors.pool.shared.connect import PoolSettings, connect
+from reward_actors.pool.stats import Counts, PoolStats
 
-HEAR_SECONDS = 1.0
-"""How often it is told that the job lives, and tells how it is."""
+HEARTBEAT_SECONDS = 1.0
+"""How often the pool is told that the job lives, and says how it stands."""
 LEAVE_SECONDS = 10.0
 CONTENTS_KEPT = 256
 
 
-def open_pool(config: Config) -> RewardPool | SharedPool:
-    """The pool of a job: its own, or the one that `reward.pool` names. `start` it."""
-    return SharedPool(config) if config.reward.pool else RewardPool(config)
+def open_pool(config: Config, environment: Gate | None = None) -> RewardPool | SharedPool:
+    """Makes the pool of a job: its own, or the one that `reward.pool` names. `start` it."""
+    return SharedPool(config, environment) if config.reward.pool else RewardPool(config, environment=environment)
 
 
 class SharedPool:
     """Asks the pool `reward.pool`, beside other jobs. Of `stats`, the counts are of this job and the rest of the pool.
 
-    A pool that ends is waited for, `FIND_SECONDS` long, and asked again: what it was asked is a pure function of the
-    query, so nothing is lost but time. If it does not come back, `score` raises TimeoutError, which `max_failures`
-    answers with a new start.
+    A pool that ends is waited for, `CONNECT_SECONDS` long, and asked again: what it was asked is a pure function of
+    the query, so nothing is lost but time. If it does not come back, `score` raises TimeoutError, which
+    `max_failures` answers with a new start.
     """
 
-    def __init__(self, config: Config):
-        self._name, self._finder = config.reward.pool, Finder(config)
+    def __init__(self, config: Config, environment: Gate | None = None):
+        self._config, self._environment = config, environment
+        self._name, self._settings = config.reward.pool, PoolSettings.of(config)
         self._client = f"{config.name or Path(config.out).name or 'default'}-{uuid.uuid4().hex[:6]}"
-        self._host, self._closed = None, False
-        self._finding = asyncio.Lock()
-        self._told = Told()
-        self._contents = Memo(CONTENTS_KEPT)
-        self._hearing: asyncio.Task | None = None
+        self._host: ActorHandle | None = None
+        self._closed, self._connecting = False, asyncio.Lock()
+        self._view, self._contents = PoolView(), LRUCache(CONTENTS_KEPT)
+        self._beating: asyncio.Task | None = None
 
     async def start(self) -> None:
-        """Finds the pool and compares settings.
+        """Connects to the pool and compares settings.
 
         Raises:
-            UserError: no such pool within `FIND_SECONDS`, or one whose scores are not those of this job.
+            UserError: there is no such pool within `CONNECT_SECONDS`, or its scores are not those of this job.
         """
         try:
-            self._host = await self._finder.find()
+            self._host, self._settings = await connect(self._name, self._settings)
         except TimeoutError as error:
             raise UserError(str(error)) from None
-        self._told.hear(await self._host.hear.remote(self._client))
-        self._hearing = asyncio.create_task(self._hear())
+        self._view.update(await self._host.heartbeat.remote(self._client))
+        self._beating = asyncio.create_task(self._beat())
+
+    async def judge(
+        self, prompt: Prompt, completions: Sequence[Completion | str], priority: int = 0
+    ) -> list[Scored | Gated | Failed]:
+        """Rewards the completions of one prompt; see `RewardPool.judge`. The gate is in this process."""
+        scorer = self._config.reward.scorer
+        return await judge_group(self._environment, scorer, self.score, prompt, completions, priority)
 
     async def score(self, queries: Sequence[RewardQuery], priority: int = 0) -> list[Scored | Failed]:
-        """As `RewardPool.score`; equal queries of other jobs, about the same picture, are asked once too.
+        """Scores queries as `RewardPool.score`; equal ones of other jobs, about the same picture, are asked once too.
 
         Raises:
             UserError: the pool's scorer cannot judge these samples, it has no actor left, or it came back with other
@@ -73,20 +80,20 @@ class SharedPool:
         """
         if not queries:
             return []
-        asked_for = [replace(query, content=await self._content(query.sample)) for query in queries]
-        answers = await self._ask(asked_for, priority)
+        queries = [replace(query, content=await self._content(query.sample)) for query in queries]
+        answers = await self._ask(queries, priority)
         # A job that was stopped for a while is taken for dead by the pool, and asks again.
-        while lost := [i for i, answer in enumerate(answers) if answer == Failed(GONE) and not self._closed]:
-            for i, answer in zip(lost, await self._ask([asked_for[i] for i in lost], priority), strict=True):
+        while lost := [i for i, answer in enumerate(answers) if answer == Failed(CLIENT_GONE) and not self._closed]:
+            for i, answer in zip(lost, await self._ask([queries[i] for i in lost], priority), strict=True):
                 answers[i] = answer
         return answers
 
     def stats(self) -> PoolStats:
-        """As last told: at most about `HEAR_SECONDS` old, the counts as of the last answer."""
-        return self._told.stats()
+        """Returns what the pool said last: at most about `HEARTBEAT_SECONDS` ago, the counts with the last answer."""
+        return self._view.stats()
 
     def processes(self) -> dict[str, int]:
-        """None: the actors are those of another job."""
+        """Returns nothing: the actors are those of another job."""
         return {}
 
     async def resize(self, actors: int) -> None:
@@ -100,8 +107,8 @@ class SharedPool:
     async def close(self) -> None:
         """Leaves the pool, which goes on without what this job still waits for."""
         self._closed = True
-        if self._hearing:
-            self._hearing.cancel()
+        if self._beating:
+            self._beating.cancel()
         if self._host:
             with suppress(RayError, TimeoutError):
                 await asyncio.wait_for(self._host.leave.remote(self._client), LEAVE_SECONDS)
@@ -112,38 +119,66 @@ class SharedPool:
         )
 
     async def _ask(self, queries: Sequence[RewardQuery], priority: int) -> list[Scored | Failed]:
-        """The answers of the pool, or of the one that comes in its place."""
+        """Returns the answers of the pool, or of the one that comes in its place."""
         while True:
             host = self._host
             try:
-                scores = await asked(host.score.remote(self._client, queries, priority))
+                scores = await unwrap_user_error(host.score.remote(self._client, queries, priority))
             except RayActorError:
-                await self._find_again(host)
+                await self._reconnect(host)
             else:
-                self._told.count(scores.account, scores.counts)
+                self._view.count(scores.quota, scores.counts)
                 return list(scores.answers)
 
-    async def _hear(self) -> None:
+    async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(HEAR_SECONDS)
+            await asyncio.sleep(HEARTBEAT_SECONDS)
             with suppress(RayError):  # `score` answers the pool's end
                 host = self._host
-                stats = await host.hear.remote(self._client)
+                stats = await host.heartbeat.remote(self._client)
                 if host is self._host:
-                    self._told.hear(stats)
+                    self._view.update(stats)
 
-    async def _find_again(self, lost) -> None:
-        """Another actor in place of `lost`; all that wait look for it together."""
-        async with self._finding:
+    async def _reconnect(self, lost: ActorHandle) -> None:
+        """Finds another actor in place of `lost`; all that wait look for it together."""
+        async with self._connecting:
             if self._host is lost:
-                self._host = await self._finder.find()
-                self._told.change()
+                self._host, self._settings = await connect(self._name, self._settings)
+                self._view.change_pool()
 
     async def _content(self, sample: Sample | ray.ObjectRef) -> str:
-        """`Sample.content`; those of a group share one reference, and are read once."""
+        """Returns `Sample.content`; those of a group share one reference, and are read once."""
         if not isinstance(sample, ray.ObjectRef):
             return sample.content()
         if (content := self._contents.get(sample.hex())) is None:
-            content = (await sample).content()
-            self._contents.put(sample.hex(), content)
+            content = self._contents[sample.hex()] = (await sample).content()
         return content
+
+
+class PoolView:
+    """Keeps what a job sees of a pool: `PoolStats` whose counts are the job's own.
+
+    Counts and sums never fall: they go on where another pool takes the place of the first, or where the pool has
+    forgotten the job and opens another quota for it.
+    """
+
+    def __init__(self):
+        self._pool, self._earlier = PoolStats(), PoolStats()
+        self._counts: dict[str, Counts] = {}
+
+    def update(self, stats: PoolStats) -> None:
+        """Takes in what the present pool says of itself."""
+        self._pool = stats
+
+    def change_pool(self) -> None:
+        """Notes that another pool speaks from now on."""
+        self._earlier, self._pool = self.stats(), PoolStats()
+
+    def count(self, quota: str, counts: Counts) -> None:
+        """Takes in what became of the queries under one quota; what comes late changes nothing."""
+        known = self._counts.get(quota, Counts())
+        self._counts[quota] = max(known, counts, key=lambda each: sum(vars(each).values()))
+
+    def stats(self) -> PoolStats:
+        """Returns what is known now."""
+        return replace(self._pool.after(self._earlier), **vars(sum(self._counts.values(), Counts())))

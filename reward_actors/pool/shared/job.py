@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 
 import ray
+from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from configs import UserError
-from configs.cluster import connect as cluster
-from configs.cluster import scaling as control
+from configs.cluster import connect, scaling
 from configs.schema import Config
-from reward_actors.pool.asking import asked
-from reward_actors.pool.shared.host import CALLS, PoolHost
+from reward_actors.pool.batches import unwrap_user_error
+from reward_actors.pool.shared.host import PoolHost
 from reward_actors.pool.stats import PoolStats
 
-SAY_SECONDS = 10.0
+REPORT_SECONDS = 10.0
 """Between lines on what the pool does, where that has changed."""
+MAX_CALLS = 100_000
+"""Calls of a pool's actor under way at once, at most: a client has one for every group that waits."""
 
 
 def run(config: Config) -> None:
@@ -30,53 +32,53 @@ def run(config: Config) -> None:
         raise UserError("name: expected a name by which other jobs find the pool, as in name=shared")
     if config.reward.pool:
         raise UserError(f"reward.pool={config.reward.pool}: expected nothing, a pool uses no other; leave it out")
-    cluster.connect()
-    if config.name in control.pools():
-        raise _taken(config.name)
-    cluster.prepare(config, "rewards")
+    connect.connect()
+    if config.name in scaling.pools():
+        raise _name_taken_error(config.name)
+    connect.prepare(config, "rewards")
     asyncio.run(host_pool(config))
 
 
 async def host_pool(config: Config, **options) -> None:
-    """Until cancelled. With the actor of the pool all its reward actors end. options: of `PoolHost`."""
+    """Keeps a pool open until cancelled; all its reward actors end with its own. options: of `PoolHost`."""
     host = create(config, **options)
-    mailbox = control.open_mailbox(config, "rewards")
-    scaling_task = None
+    mailbox = scaling.open_mailbox(config, "rewards")
+    requests = None
     try:
-        await asked(host.open.remote())
-        scaling_task = asyncio.create_task(control.apply_requests(mailbox, _Scalable(host)))
+        await unwrap_user_error(host.open.remote())
+        requests = asyncio.create_task(scaling.apply_requests(mailbox, _Scalable(host)))
         print(f"the pool is open: reward.pool={config.name} in the settings of other jobs", flush=True)
-        said = ""
+        printed = ""
         while True:
-            now = line(await host.stats.remote())
-            if now != said:
-                print(now, flush=True)
-            said = now
-            await asyncio.sleep(SAY_SECONDS)
+            line = describe(await host.stats.remote())
+            if line != printed:
+                print(line, flush=True)
+            printed = line
+            await asyncio.sleep(REPORT_SECONDS)
     finally:
-        if scaling_task:
-            scaling_task.cancel()
+        if requests:
+            requests.cancel()
         ray.kill(mailbox)
         ray.kill(host)
 
 
-def create(config: Config, **options):
-    """The actor of a pool, not yet open: on this node, found by name, and gone when this process is.
+def create(config: Config, **options) -> ActorHandle:
+    """Creates the actor of a pool, not yet open: on this node, found by name, and gone when this process is.
 
     Raises:
         UserError: the name is taken.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    named = {"name": control.POOL + config.name, "namespace": control.NAMESPACE}
-    actor = ray.remote(PoolHost).options(**named, num_cpus=0, max_concurrency=CALLS, scheduling_strategy=here)
+    named = {"name": scaling.POOL + config.name, "namespace": scaling.NAMESPACE}
+    actor = ray.remote(PoolHost).options(**named, num_cpus=0, max_concurrency=MAX_CALLS, scheduling_strategy=here)
     try:
         return actor.remote(config, **options)
     except ValueError:
-        raise _taken(config.name) from None
+        raise _name_taken_error(config.name) from None
 
 
-def line(stats: PoolStats) -> str:
-    """What a pool does, in one line."""
+def describe(stats: PoolStats) -> str:
+    """Says in one line what a pool does, and for whom."""
     restarts = f", {stats.restarts} restarts" if stats.restarts else ""
     head = f"{stats.actors} reward actors{restarts}, {stats.queued} queries wait, oldest {stats.queue_age:.1f} s"
     clients = [
@@ -88,19 +90,19 @@ def line(stats: PoolStats) -> str:
 
 
 class _Scalable:
-    """What the mailbox's scaling_task reach, in another process."""
+    """Passes requests to scale on to the pool, which is in another process."""
 
-    def __init__(self, host):
+    def __init__(self, host: ActorHandle):
         self._host = host
 
     async def resize(self, actors: int) -> None:
-        await asked(self._host.resize.remote(actors))
+        await unwrap_user_error(self._host.resize.remote(actors))
 
     def autoscale(self, fewest: int, most: int) -> None:
         self._host.autoscale.remote(fewest, most)
 
 
-def _taken(name: str) -> UserError:
+def _name_taken_error(name: str) -> UserError:
     return UserError(
         f"name={name}: a pool of that name runs already; use it with reward.pool={name}, scale it with `duvlm scale "
         f"rewards N --run {name}/rewards`, or choose another name"

@@ -12,12 +12,11 @@ from configs.cluster import scaling as control
 from configs.cluster.resources import plan
 from envs.types import RewardQuery, Scored
 from reward_actors.pool.pool import RewardPool
-from reward_actors.pool.shared import finding
+from reward_actors.pool.shared import connect
 from reward_actors.pool.shared.client import SharedPool, open_pool
-from reward_actors.pool.shared.finding import Finder
-from reward_actors.pool.shared.host import Offer, check_shaping, shaping
-from reward_actors.pool.shared.hosting import create, line
-from reward_actors.pool.shared.told import NONE
+from reward_actors.pool.shared.connect import PoolSettings
+from reward_actors.pool.shared.job import create, describe
+from reward_actors.pool.stats import Counts
 
 
 def test_a_job_that_names_a_pool_has_no_reward_actors_of_its_own():
@@ -31,18 +30,20 @@ def test_a_job_that_names_a_pool_has_no_reward_actors_of_its_own():
 def test_a_pool_whose_scores_differ_is_refused_with_all_that_differs():
     here = settings(restorer="ddnm", scorer=["mse", "ssim:2"])
     with pytest.raises(UserError) as refused:
-        check_shaping("shared", shaping(settings()), shaping(here))
+        PoolSettings.of(here).check("shared", PoolSettings.of(settings()))
     assert "reward.restorer=ddnm (there fast), reward.scorer=[mse,ssim:2] (there [mse])" in str(refused.value)
     assert "set reward.restorer=fast reward.scorer=[mse], or" in str(refused.value)
-    check_shaping("shared", shaping(settings()), shaping(settings(actors=9, batch=4, pool="shared", cpus=1.0)))
+    alike = settings(actors=9, batch=4, pool="shared", cpus=1.0)
+    PoolSettings.of(alike).check("shared", PoolSettings.of(settings()))
 
 
 def test_a_pool_that_comes_back_with_another_prior_is_refused_so_that_one_job_has_one_reward():
-    finder = Finder(settings(pool="shared"))
-    for fingerprint in ("old", "old"):
-        finder.accept(Offer(shaping(settings()), fingerprint))
+    offered = [PoolSettings.of(settings(), fingerprint) for fingerprint in ("", "old", "new")]
+    wanted, old, new = offered
+    wanted.check("shared", old)
+    old.check("shared", old)
     with pytest.raises(UserError, match="reward.pool=shared: the pool that came back loaded another prior"):
-        finder.accept(Offer(shaping(settings()), "new"))
+        old.check("shared", new)
 
 
 def test_a_score_is_shared_by_equal_pictures_only():
@@ -104,7 +105,7 @@ def test_what_a_client_leaves_behind_is_dropped_unless_another_waits_for_it(shar
         return stats, answers, scored, gone
 
     async def _shared(pool):
-        return (await pool._host.hear.remote(pool._client)).clients.get(pool._client, NONE).shared == 5
+        return (await pool._host.heartbeat.remote(pool._client)).clients.get(pool._client, Counts()).shared == 5
 
     stats, answers, scored, gone = share(work)
     assert stats.queued <= 5
@@ -130,9 +131,9 @@ def test_one_name_is_one_pool_and_a_missing_one_is_told_with_those_that_run(host
     with pytest.raises(UserError, match="a pool of that name runs already"):
         create(replace(settings(), name="shared"))
     assert control.pools() == ["shared"]
-    with pytest.raises(UserError, match="found none"):  # a pool is no desk
+    with pytest.raises(UserError, match="found none"):  # a pool is no mailbox
         control.scale_rewards(control.ScaleRequest(2, 2))
-    monkeypatch.setattr(finding, "FIND_SECONDS", 0.2)
+    monkeypatch.setattr(connect, "CONNECT_SECONDS", 0.2)
     with pytest.raises(UserError, match="reward.pool=typo: expected the name of a running pool, found shared"):
         asyncio.run(SharedPool(settings(pool="typo")).start())
     with pytest.raises(UserError, match="reward.steps=7 "):
@@ -142,8 +143,8 @@ def test_one_name_is_one_pool_and_a_missing_one_is_told_with_those_that_run(host
 def test_one_line_says_what_a_pool_does_and_for_whom():
     async def said():
         pool = RewardPool(settings())
-        pool.account("first-1").count("asked")
-        return line(pool.stats())
+        pool.quota("first-1").count("asked")
+        return describe(pool.stats())
 
     assert asyncio.run(said()) == (
         "0 reward actors, 0 queries wait, oldest 0.0 s; first-1: 0 wait, 1 asked, 0 restored, 0 known"

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reward_actors.pool.shared.fair import FairQueue
+from reward_actors.pool.queue import PullQueue
 
 
 def filled(**counts):
     """A queue in which each client has that many items waiting; an item is (client, number)."""
-    queue = FairQueue()
+    queue = PullQueue()
     for client, count in counts.items():
         for number in range(count):
             queue.push((client, number), client=client)
@@ -30,7 +30,7 @@ def test_those_who_always_wait_take_turns_however_much_each_has_brought():
 
 
 def test_within_a_client_the_lowest_priority_goes_first_and_arrival_breaks_ties():
-    queue = FairQueue()
+    queue = PullQueue()
     for name, priority, client in (("a3", 3, "a"), ("b9", 9, "b"), ("a1", 1, "a"), ("A1", 1, "a"), ("b2", 2, "b")):
         queue.push(name, priority, client)
     taken = [queue.pop() for _ in range(5)]
@@ -71,7 +71,7 @@ def test_what_a_client_has_waiting_can_be_taken_out_and_the_rest_goes_on():
     queue = filled(leaving=3, staying=2)
     assert queue.remove("leaving") == [("leaving", number) for number in range(3)]
     assert queue.remove("leaving") == queue.remove("stranger") == []
-    assert queue.waiting() == {"staying": 2}
+    assert sorted(queue) == [("staying", 0), ("staying", 1)]
     assert served(queue, 2) == ["staying"] * 2
     with pytest.raises(IndexError):
         queue.pop()
@@ -80,7 +80,7 @@ def test_what_a_client_has_waiting_can_be_taken_out_and_the_rest_goes_on():
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from("abc")), max_size=200))
 def test_while_two_wait_neither_gets_more_than_two_turns_ahead(steps):
     """Whatever comes and goes in between."""
-    queue, since = FairQueue(), {}
+    queue, since = PullQueue(), {}
     for number, (push, client) in enumerate(steps):
         if push:
             queue.push((client, number), client=client)
@@ -88,7 +88,7 @@ def test_while_two_wait_neither_gets_more_than_two_turns_ahead(steps):
             taken, _ = queue.pop()
             for pair in since:
                 since[pair] += (taken == pair[0]) - (taken == pair[1])
-        waiting = sorted(queue.waiting())
+        waiting = sorted({client for client, _ in queue})
         pairs = [(a, b) for i, a in enumerate(waiting) for b in waiting[i + 1 :]]
         since = {pair: since.get(pair, 0) for pair in pairs}
         assert all(abs(ahead) <= 2 for ahead in since.values()), since
@@ -96,7 +96,7 @@ def test_while_two_wait_neither_gets_more_than_two_turns_ahead(steps):
 
 @given(st.lists(st.integers(0, 5), max_size=60))
 def test_a_single_client_is_served_as_by_a_plain_priority_queue(priorities):
-    queue = FairQueue()
+    queue = PullQueue()
     for number, priority in enumerate(priorities):
         queue.push((priority, number), priority)
     assert len(list(queue)) == len(queue) == len(priorities)

@@ -7,13 +7,13 @@ import pytest
 from configs import UserError
 from envs.taxonomy import TAXONOMY
 from envs.types import Failed, RewardQuery, Scored
-from reward_actors.pool.parcels import ParcelActor
+from reward_actors.pool.batches import BatchedWorker
 from reward_actors.pool.stats import Report
 
 ANSWER = TAXONOMY.degradation("blur", {"sigma": 1.0})
 
 
-class Patient(ParcelActor):
+class Patient(BatchedWorker):
     """Each query lasts until its `sample`, an event, is set; an exception is raised instead."""
 
     scored = 0
@@ -32,7 +32,7 @@ class Patient(ParcelActor):
         return self.scored
 
 
-async def in_parcel(*samples):
+async def in_batch(*samples):
     actor = Patient()
     await actor.put([(serial, RewardQuery(f"{serial}", sample, ANSWER)) for serial, sample in enumerate(samples)])
     return actor
@@ -41,7 +41,7 @@ async def in_parcel(*samples):
 def test_a_query_that_is_done_does_not_wait_for_its_neighbours():
     async def work():
         slow, fast = asyncio.Event(), asyncio.Event()
-        actor = await in_parcel(slow, fast, slow)
+        actor = await in_batch(slow, fast, slow)
         fast.set()
         first = await asyncio.wait_for(actor.take(), 5)
         slow.set()
@@ -58,7 +58,7 @@ def test_what_is_done_by_then_is_picked_up_in_one_call():
     async def work():
         done = asyncio.Event()
         done.set()
-        actor = await in_parcel(*[done] * 8)
+        actor = await in_batch(*[done] * 8)
         await asyncio.sleep(0.01)
         return await asyncio.wait_for(actor.take(), 5)
 
@@ -67,7 +67,7 @@ def test_what_is_done_by_then_is_picked_up_in_one_call():
 
 def test_nothing_is_handed_out_before_something_is_done():
     async def work():
-        await asyncio.wait_for((await in_parcel(asyncio.Event())).take(), 0.05)
+        await asyncio.wait_for((await in_batch(asyncio.Event())).take(), 0.05)
 
     with pytest.raises(TimeoutError):
         asyncio.run(work())
@@ -77,7 +77,7 @@ def test_an_error_is_the_answer_of_its_own_query_alone():
     async def work():
         done = asyncio.Event()
         done.set()
-        actor = await in_parcel(done, ValueError("odd"), UserError("no clean picture"))
+        actor = await in_batch(done, ValueError("odd"), UserError("no clean picture"))
         await asyncio.sleep(0.01)
         return {answer.serial: answer.result for answer in (await actor.take()).answers}
 

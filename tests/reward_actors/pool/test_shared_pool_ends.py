@@ -12,18 +12,18 @@ import psutil
 import pytest
 from sharing import light, picture, queries, right, settings, told, until
 
-from reward_actors.pool.shared import finding
+from reward_actors.pool.shared import connect
 from reward_actors.pool.shared.client import SharedPool
-from reward_actors.pool.shared.hosting import create
-from reward_actors.pool.shared.told import NONE
+from reward_actors.pool.shared.job import create
+from reward_actors.pool.stats import Counts
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.engine
 @pytest.mark.chaos
 def test_a_pool_that_comes_back_is_asked_again_and_one_that_does_not_is_a_curable_error(ray_cluster, monkeypatch):
-    monkeypatch.setattr(finding, "FIND_SECONDS", 20.0)
+    monkeypatch.setattr(connect, "CONNECT_SECONDS", 20.0)
     mortal = replace(settings(actors=1), name="mortal")
 
     async def work():
@@ -39,7 +39,7 @@ def test_a_pool_that_comes_back_is_asked_again_and_one_that_does_not_is_a_curabl
         await second.open.remote()
         answers = await asyncio.gather(*scoring)
         ray_cluster.kill(second)
-        monkeypatch.setattr(finding, "FIND_SECONDS", 0.2)
+        monkeypatch.setattr(connect, "CONNECT_SECONDS", 0.2)
         with pytest.raises(TimeoutError, match="reward.pool=mortal"):
             await pool.score(queries(picture(61), 1))
         await pool.close()
@@ -95,7 +95,7 @@ def test_of_a_job_that_is_killed_nothing_stays_queued_and_who_waits_for_the_same
         return answers, await a._host.stats.remote()
 
     async def _shared(pool):
-        return (await pool._host.stats.remote()).clients.get(pool._client, NONE).shared == 10
+        return (await pool._host.stats.remote()).clients.get(pool._client, Counts()).shared == 10
 
     async def _only(pool):
         return list((await pool._host.stats.remote()).clients) == [pool._client]

@@ -37,10 +37,13 @@ def settings(**changes) -> Config:
 
 
 @pytest.fixture(scope="module")
-def in_shared_pool(ray_cluster):
+def in_shared_pool(ray_cluster, blurred):
     """Runs `work(pool)` on a pool of two actors that outlives the test."""
+    environment = OfflineEnvironment(
+        [Prompt(blurred.sample_id, None)], {blurred.sample_id: blurred.degradation}, TAXONOMY
+    )
     with asyncio.Runner() as runner:
-        pool = RewardPool(settings())
+        pool = RewardPool(settings(), environment=environment)
         runner.run(pool.start())
         yield lambda work: runner.run(work(pool))
         runner.run(pool.close())
@@ -66,9 +69,7 @@ def ask(ray_cluster, blurred):
 def without_actors(queries, sample):
     """The rewards of queries about one sample, computed here."""
     answers, ids = [query.degradation for query in queries], [query.sample_id for query in queries]
-    restored = restore_batch(
-        photo_gaussian(64), restorer("ddnm", STEPS), [sample.degraded] * len(ids), answers, ids
-    )
+    restored = restore_batch(photo_gaussian(64), restorer("ddnm", STEPS), [sample.degraded] * len(ids), answers, ids)
     return [score("mse", one, sample, answer)[0] for one, answer in zip(restored, answers, strict=True)]
 
 
@@ -120,20 +121,47 @@ def test_nothing_is_asked_twice(in_shared_pool, ask):
     assert [getattr(after, name) - getattr(before, name) for name in counts] == [28, 8, 12, 8]
 
 
-def test_a_gated_answer_never_reaches_an_actor(in_shared_pool, blurred):
-    prompt = Prompt(blurred.sample_id, blurred)
-    environment = OfflineEnvironment([prompt], {blurred.sample_id: blurred.degradation}, TAXONOMY)
-    hazy = "[T-haze][K-atmospheric_light][V-0.70][K-transmission][V-0.40]"
-    texts = ["", "[T-blur]", hazy, "[T-blur][K-sigma][V-1.20]"]
-    judged = [environment.judge(prompt, Completion(text, (), ())) for text in texts]
+HAZY = "[T-haze][K-atmospheric_light][V-0.70][K-transmission][V-0.40]"
+BLURRED = "[T-blur][K-sigma][V-1.20]"
+
+
+def test_texts_go_in_and_rewards_with_reasons_come_out_and_a_gated_answer_never_reaches_an_actor(
+    in_shared_pool, blurred, ray_cluster
+):
+    prompt = Prompt(blurred.sample_id, ray_cluster.put(blurred))
+    texts = ["", "[T-blur]", HAZY, BLURRED, "[T-blur][K-sigma][V-1.30]", BLURRED]
 
     async def work(pool):
-        before = pool.stats().asked
-        await pool.score([verdict for verdict in judged if isinstance(verdict, RewardQuery)])
-        return pool.stats().asked - before
+        before = pool.stats()
+        verdicts = await pool.judge(prompt, [*texts[:5], Completion(texts[5], (1, 2), (0.0, 0.0))])
+        return verdicts, pool.stats().asked - before.asked, pool.stats().scored - before.scored
 
-    assert [isinstance(verdict, Gated) for verdict in judged] == [True, True, True, False]
-    assert in_shared_pool(work) == 1
+    verdicts, asked, scored = in_shared_pool(work)
+    assert [type(verdict) for verdict in verdicts] == [Gated] * 3 + [Scored] * 3
+    assert verdicts[2] == Gated("wrong_type")
+    assert (asked, scored) == (3, 2)
+    queries = [
+        RewardQuery(blurred.sample_id, None, TAXONOMY.degradation("blur", {"sigma": s})) for s in (1.2, 1.3, 1.2)
+    ]
+    assert rewards(verdicts[3:]) == pytest.approx(without_actors(queries, blurred), abs=1e-6)
+
+
+def test_a_restoration_that_cannot_be_had_is_judged_failed_beside_its_neighbours(in_shared_pool, blurred):
+    broken = dataclasses.replace(blurred, degraded=np.full((64, 64), 7, np.uint8))  # no colours
+
+    async def work(pool):
+        return await pool.judge(Prompt(blurred.sample_id, broken), [HAZY, BLURRED])
+
+    gated, failed = in_shared_pool(work)
+    assert gated == Gated("wrong_type")
+    assert isinstance(failed, Failed)
+    assert "expected pictures of uint8 (H, W, 3), got uint8 (64, 64)" in failed.reason
+
+
+def test_a_pool_without_an_environment_says_that_it_has_no_gate(in_shared_pool):
+    pool = RewardPool(settings())
+    with pytest.raises(ValueError, match="environment="):
+        asyncio.run(pool.judge(Prompt("one", None), [BLURRED]))
 
 
 def test_older_groups_overtake_younger_ones(in_shared_pool, ask):
@@ -144,9 +172,7 @@ def test_older_groups_overtake_younger_ones(in_shared_pool, ask):
         finished.append(name)
 
     async def work(pool):
-        await asyncio.gather(
-            score(pool, "running", 8, 0), score(pool, "young", 32, 9), score(pool, "old", 16, 1)
-        )
+        await asyncio.gather(score(pool, "running", 8, 0), score(pool, "young", 32, 9), score(pool, "old", 16, 1))
 
     in_shared_pool(work)
     assert finished == ["running", "old", "young"]
@@ -154,7 +180,8 @@ def test_older_groups_overtake_younger_ones(in_shared_pool, ask):
 
 def test_a_query_that_breaks_the_batch_fails_alone(in_shared_pool, ask, blurred):
     queries = ask("beside", 6)
-    broken = dataclasses.replace(blurred, degraded=np.full((64, 64), 7, np.uint8))  # no colours
+    small = np.full((16, 16, 3), 7, np.uint8)  # the prior is made for 64 x 64
+    broken = dataclasses.replace(blurred, degraded=small, clean=small)
     poison = RewardQuery("broken", broken, blurred.degradation)
 
     async def work(pool):

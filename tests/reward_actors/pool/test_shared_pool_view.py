@@ -1,4 +1,4 @@
-"""What a job is told by a pool it shares, and that it asks again where the pool took it for dead; no Ray."""
+"""What a job sees of a pool it shares, and that it asks again where the pool took it for dead; no Ray."""
 
 import asyncio
 from types import SimpleNamespace
@@ -6,10 +6,9 @@ from types import SimpleNamespace
 from sharing import picture, queries, settings
 
 from envs.types import Failed, Scored
-from reward_actors.pool.pool import GONE
-from reward_actors.pool.shared.client import SharedPool
+from reward_actors.pool.pool import CLIENT_GONE
+from reward_actors.pool.shared.client import PoolView, SharedPool
 from reward_actors.pool.shared.host import Scores
-from reward_actors.pool.shared.told import Told
 from reward_actors.pool.stats import Counts, PoolStats
 
 
@@ -23,8 +22,8 @@ class Host:
     async def _score(self, client, asked, priority):
         self.asked.append([query.degradation["sigma"] for query in asked])
         lost, self.lost = self.lost, ()
-        answers = [Failed(GONE) if i in lost else Scored(sigma) for i, sigma in enumerate(self.asked[-1])]
-        return Scores(tuple(answers), f"account {len(self.asked)}", Counts(asked=len(asked)))
+        answers = [Failed(CLIENT_GONE) if i in lost else Scored(sigma) for i, sigma in enumerate(self.asked[-1])]
+        return Scores(tuple(answers), f"quota {len(self.asked)}", Counts(asked=len(asked)))
 
 
 def sharing(host):
@@ -46,27 +45,27 @@ def test_a_job_that_has_left_asks_for_nothing_more():
     host = Host(0, 1)
     pool = sharing(host)
     pool._closed = True
-    assert asyncio.run(pool.score(queries(picture(1), 2))) == [Failed(GONE)] * 2
+    assert asyncio.run(pool.score(queries(picture(1), 2))) == [Failed(CLIENT_GONE)] * 2
     assert len(host.asked) == 1
 
 
-def test_counts_go_on_where_another_account_begins_and_what_is_told_late_changes_nothing():
-    told = Told()
-    told.count("a", Counts(asked=9, scored=5))
-    told.count("a", Counts(asked=9, scored=3))
-    told.count("b", Counts(asked=2, memo_hits=2))
-    assert (told.stats().asked, told.stats().scored, told.stats().memo_hits) == (11, 5, 2)
+def test_counts_go_on_where_another_quota_begins_and_what_comes_late_changes_nothing():
+    view = PoolView()
+    view.count("a", Counts(asked=9, scored=5))
+    view.count("a", Counts(asked=9, scored=3))
+    view.count("b", Counts(asked=2, memo_hits=2))
+    assert (view.stats().asked, view.stats().scored, view.stats().memo_hits) == (11, 5, 2)
 
 
 def test_sums_go_on_where_another_pool_takes_over_and_all_else_is_the_present_pool_s():
-    told = Told()
-    told.hear(PoolStats(asked=99, actors=4, restarts=2, image_steps=100, busy={"reward-0": 3.0, "left": 1.0}))
-    told.change()
-    assert (told.stats().restarts, told.stats().busy) == (2, {"reward-0": 3.0, "left": 1.0})
-    told.hear(PoolStats(asked=1, actors=1, image_steps=7, busy={"reward-0": 0.5, "reward-1": 0.5}))
-    now = told.stats()
+    view = PoolView()
+    view.update(PoolStats(asked=99, actors=4, restarts=2, image_steps=100, busy={"reward-0": 3.0, "left": 1.0}))
+    view.change_pool()
+    assert (view.stats().restarts, view.stats().busy) == (2, {"reward-0": 3.0, "left": 1.0})
+    view.update(PoolStats(asked=1, actors=1, image_steps=7, busy={"reward-0": 0.5, "reward-1": 0.5}))
+    now = view.stats()
     assert (now.asked, now.actors, now.restarts, now.image_steps) == (0, 1, 2, 107)
     assert now.busy == {"reward-0": 3.5, "reward-1": 0.5, "left": 1.0}
-    told.change()
-    told.hear(PoolStats(image_steps=1))
-    assert told.stats().image_steps == 108
+    view.change_pool()
+    view.update(PoolStats(image_steps=1))
+    assert view.stats().image_steps == 108

@@ -17,7 +17,7 @@ import duvlm
 from configs.cluster import scaling as control
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(1500)]
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 POOL = ["world.size=128", "reward.actors=1", "reward.cpus=0.05"]
 SMALL = ["steps=2", "grpo.prompts=2", "rollout.group_size=4", "learner.micro_tokens=320", "learner.ranks=1"]
 SMALL += ["rollout.cpus=0.3", "learner.cpus=0.1", "rollout.kv_cache_gb=0.2"]
