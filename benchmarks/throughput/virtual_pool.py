@@ -14,8 +14,7 @@ from dataclasses import replace
 
 from reward_actors.pool.autoscaler import LOOK_SECONDS
 from reward_actors.pool.autoscaling_policy import Limits, Load, Scale, rescale
-from reward_actors.pool.pool import SLOTS
-from reward_actors.pool.queue import PullQueue, QueuedQuery
+from reward_actors.pool.queue import SLOTS, PullQueue, QueuedQuery
 
 
 class Clock:

@@ -52,12 +52,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Scaling:
-    """Records one decision, from `before` to `after` actors under `load`.
-
-    Attributes:
-        seconds: since autoscaling began.
-        trouble: why the pool could not follow; empty if it could.
-    """
+    """Records one decision, `seconds` after autoscaling began. trouble: why the pool could not follow, if so."""
 
     seconds: float
     before: int

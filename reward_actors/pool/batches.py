@@ -32,12 +32,9 @@ class RejectedQueryError(ValueError):
 
 @dataclass(frozen=True)
 class Answer:
-    """Carries the result of one query back from an actor.
+    """Carries the result of the query `serial` back from an actor: `Failed` where it, or a neighbour, broke something.
 
-    Attributes:
-        serial: the number by which the pool sent the query.
-        result: `Failed` where the query, or a neighbour, broke something.
-        final: whether trying again is known to change nothing.
+    final: whether trying again is known to change nothing.
     """
 
     serial: int
@@ -98,12 +95,7 @@ class RayActors:
     """
 
     def __init__(self, actor_class: type, settings: Reward, size: int):
-        """
-        Args:
-            actor_class: a `BatchedWorker`, made with (name, settings, size).
-            settings: `reward.*`; cpus and gpus are what each actor reserves.
-            size: side of the pictures that the prior is loaded for, pixels.
-        """
+        """actor_class: a `BatchedWorker`, made with (name, settings, size). size: side of its pictures, pixels."""
         self._actor_class, self._settings, self._size = actor_class, settings, size
 
     def create(self, name: str) -> RayActor:

@@ -1,17 +1,12 @@
 """The pool of reward actors: nothing is asked twice, nothing lost when one dies, and it is as large as the load needs.
 
-A completion goes through these stages:
-    `judge`             the gate: what it turns away is never queued
-    `score`             queries that are known, or under way already, are not asked again
-    `queue`             a bounded pull queue, fair to clients
-    `dispatcher`        to an actor with room; what an actor's death loses is asked again
-    `worker`            restores and scores
+A completion goes through `judge` (what the gate turns away is never queued), `score` (what is known, or under way, is
+not asked again), a bounded pull queue that is fair to clients, the dispatcher (to an actor with room), and a worker.
 """
 
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -26,15 +21,13 @@ from reward_actors.pool.autoscaler import Autoscaler
 from reward_actors.pool.autoscaling_policy import Limits
 from reward_actors.pool.batches import RayActors
 from reward_actors.pool.dispatcher import Dispatcher
-from reward_actors.pool.queue import QueuedQuery, now
+from reward_actors.pool.queue import ClientQuota, QueuedQuery, now
 from reward_actors.pool.replicas import SERVING, ReplicaState
 from reward_actors.pool.stats import IDLE, Counts, PoolStats
 from reward_actors.pool.worker import RewardActor
 from reward_actors.scoring.agreement import with_agreement
 from reward_actors.scoring.terms import Spec
 
-SLOTS = 4096
-"""Queries of one client that are queued or under way at once; what it brings beyond waits outside."""
 SCORES_KEPT = 20_000
 CLIENT_GONE = "its client is gone"
 
@@ -43,29 +36,6 @@ class Gate(Protocol):
     """Decides what becomes of a completion before anything is restored; every environment of `envs` does."""
 
     def judge(self, prompt: Prompt, completion: Completion) -> Gated | RewardQuery | Scored: ...
-
-
-class ClientQuota:
-    """Bounds what one client has queued or under way, and counts what became of it.
-
-    Attributes:
-        id: unique; a client that comes again after it has left has another quota.
-        slots: one for each query that is queued or under way.
-        closed: whether the client has left.
-    """
-
-    def __init__(self, client: str):
-        self.client, self.id, self.closed = client, uuid.uuid4().hex, False
-        self.slots = asyncio.Semaphore(SLOTS)
-        self._counts: Counter[str] = Counter()
-
-    def count(self, name: str) -> None:
-        """Adds one to a field of `Counts`."""
-        self._counts[name] += 1
-
-    @property
-    def counts(self) -> Counts:
-        return Counts(**self._counts)
 
 
 class RewardPool:
@@ -82,7 +52,6 @@ class RewardPool:
     ):
         """
         Args:
-            config: `reward.*` and `world.size` are read.
             actor_class: what the actors are, for measuring the pool without restorations.
             memo: scores remembered, at most.
             environment: the gate of `judge`, which needs one.

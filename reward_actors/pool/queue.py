@@ -1,10 +1,12 @@
-"""The queries that wait for a reward actor: their states, and the order in which they go."""
+"""The queries that wait for a reward actor: their states, the order in which they go, and how many a client has."""
 
 from __future__ import annotations
 
 import asyncio
 import heapq
 import itertools
+import uuid
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -12,9 +14,12 @@ from typing import Generic, TypeVar
 
 from configs import UserError
 from envs.types import Failed, RewardQuery, Scored
+from reward_actors.pool.stats import Counts
 
 T = TypeVar("T")
 
+SLOTS = 4096
+"""Queries of one client that are queued or under way at once; what it brings beyond waits outside."""
 MAX_ATTEMPTS = 2
 """Actors that a query may kill while it is alone in them before it is `Failed`."""
 
@@ -34,12 +39,12 @@ def state_after_failure(state: QueryState, attempts: int, actor_died: bool) -> t
     """Decides whether a query is to blame for a failure, or is tried again alone.
 
     Args:
-        state: the query's state when it happened: RUNNING, PROBING or ISOLATED.
-        attempts: how many actors have died of it so far while it was alone in them.
-        actor_died: whether the actor died; False: it lives, and answered that the query, or a neighbour, broke it.
+        state: the query's state when it happened.
+        attempts: actors that have died of it so far while it was alone in them.
+        actor_died: False where the actor lives, and answers that the query, or a neighbour, broke something.
 
     Returns:
-        DONE, where the query is to blame, or SUSPECT; and the number of attempts after this one.
+        DONE, where the query is to blame, or SUSPECT; and the attempts by now.
     """
     if not actor_died:
         alone = state in (QueryState.PROBING, QueryState.ISOLATED)
@@ -48,6 +53,26 @@ def state_after_failure(state: QueryState, attempts: int, actor_died: bool) -> t
         return QueryState.SUSPECT, attempts
     attempts += 1
     return (QueryState.DONE if attempts >= MAX_ATTEMPTS else QueryState.SUSPECT), attempts
+
+
+class ClientQuota:
+    """Bounds what one client has queued or under way (a slot each), and counts what became of it.
+
+    A client that comes again after it has left, which closes its quota, has another one, with another `id`.
+    """
+
+    def __init__(self, client: str):
+        self.client, self.id, self.closed = client, uuid.uuid4().hex, False
+        self.slots = asyncio.Semaphore(SLOTS)
+        self._counts: Counter[str] = Counter()
+
+    def count(self, name: str) -> None:
+        """Adds one to a field of `Counts`."""
+        self._counts[name] += 1
+
+    @property
+    def counts(self) -> Counts:
+        return Counts(**self._counts)
 
 
 def now() -> float:
@@ -78,12 +103,10 @@ class QueuedQuery:
     q came, which does not count as an attempt.
 
     Attributes:
-        query: what to restore and score.
         result: `Scored` or `Failed` to come, or a UserError.
         priority: lower goes first, within a client.
         since: when it began to wait, as `now`.
         client: whose turn it takes.
-        state, attempts: as above.
         fingerprint: of the actor that scored it.
         others: the other clients who wait for the same result, each with its own query, by name.
     """

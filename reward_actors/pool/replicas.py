@@ -44,13 +44,11 @@ SERVING = (ReplicaState.READY, ReplicaState.RESERVED, ReplicaState.ISOLATING)
 
 
 class Replica:
-    """Holds one actor, which may be replaced when it dies, the queries that are in it, and what it has done.
+    """Holds an actor, another one when it dies, the queries that are in it by serial number, and what it has done.
 
     Attributes:
         rows: how many queries it restores together.
-        in_flight: the queries that it holds, by serial number.
         failures_in_row: starts since its last restoration.
-        fingerprint: of all that shapes the scores of its actor.
     """
 
     def __init__(self, name: str):
@@ -95,8 +93,8 @@ class Replica:
     async def finished(self, timeout: float) -> Finished:
         """Waits for the next answers of the present actor, as long as it holds nothing or goes on stepping.
 
-        Its steps are looked at twice in `timeout` seconds: where the second look finds no more of them, or the first
-        is not answered by then, it hangs.
+        Its steps are looked at twice in `timeout` seconds: it hangs where the second look finds no more of them, or
+        the first is not answered by then.
 
         Raises:
             TimeoutError: it held something and took no step for `timeout` seconds.

@@ -9,11 +9,10 @@ from reward_actors.pool.autoscaling_policy import Scaling
 
 @dataclass(frozen=True)
 class Ready:
-    """Tells the pool that an actor has loaded its prior.
+    """Tells the pool that the actor in process `pid` has loaded its prior.
 
     Attributes:
-        fingerprint: of all that shapes a score.
-        pid: of the actor's process.
+        fingerprint: changes with all that shapes a score.
         rows: how many restorations it steps together.
     """
 
@@ -27,9 +26,8 @@ class Report:
     """Sums up what an actor has done since it started.
 
     Attributes:
-        busy: seconds at work.
-        denoiser: seconds in the denoiser.
-        image_steps: pictures the denoiser has been through, times steps.
+        busy, denoiser: seconds at work, and of these in the denoiser.
+        image_steps: steps of the denoiser, times pictures in each.
         occupied: seconds in which it held a query; the pool fills it in.
     """
 
@@ -77,16 +75,13 @@ class PoolStats(Counts):
     """Sums up what a pool has done since it started, and how it stands; the counts are those of all clients.
 
     Attributes:
-        restarts: actors started in place of dead ones.
-        actors: those that take work now.
-        queued, in_flight: queries that wait, and that are in an actor.
+        restarts, restarting: actors started in place of dead ones, and the seconds that took.
+        actors, queued, in_flight: actors that take work now, queries that wait, queries that are in an actor.
         queue_age: seconds the oldest query has waited.
-        occupied, restarting: seconds, summed over actors, in which they held a query, or were being started again.
-        image_steps, denoiser_seconds: as in `Report`, summed over actors.
+        occupied, image_steps, denoiser_seconds: as in `Report`, summed over actors.
         busy: seconds at work, by actor name; of those that left under one name.
         scalings: what the autoscaler did lately.
-        clients: the counts of each client that is there.
-        waiting: how many queries of each client are queued.
+        clients, waiting: the counts of each client that is there, and how many of its queries are queued.
     """
 
     restarts: int = 0

@@ -123,7 +123,7 @@ class SharedPool:
         while True:
             host = self._host
             try:
-                scores = await unwrap_user_error(host.score.remote(self._client, queries, priority))
+                scores = await unwrap_user_error(host.score_for.remote(self._client, queries, priority))
             except RayActorError:
                 await self._reconnect(host)
             else:

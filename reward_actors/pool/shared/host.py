@@ -27,62 +27,47 @@ class Scores:
     counts: Counts
 
 
-class PoolHost:
-    """Lends a `RewardPool` to clients, and drops what those waited for that are silent for a while."""
+class PoolHost(RewardPool):
+    """Lends its actors to clients, and drops what those waited for that are silent for a while."""
 
     def __init__(self, config: Config, silent: float = SILENT_SECONDS, actor_class: type = RewardActor):
-        self._config, self._silent, self._actor_class = config, silent, actor_class
+        """silent: seconds after which a client counts as dead."""
+        super().__init__(config, actor_class)
+        self._config, self._silent = config, silent
         self._last_seen: dict[str, float] = {}
         self._open = asyncio.Event()
 
     async def open(self) -> None:
         """Starts the reward actors. Raises UserError, as `RewardPool.start`."""
-        self._pool = RewardPool(self._config, self._actor_class)
-        await self._pool.start()
+        await self.start()
         self._watching = asyncio.create_task(self._watch())
         self._open.set()
 
     async def settings(self) -> PoolSettings:
         """Returns what shapes its scores; waits until it is open."""
         await self._open.wait()
-        return PoolSettings.of(self._config, self._pool.fingerprint)
+        return PoolSettings.of(self._config, self.fingerprint)
 
-    async def score(self, client: str, queries: Sequence[RewardQuery], priority: int) -> Scores:
+    async def score_for(self, client: str, queries: Sequence[RewardQuery], priority: int) -> Scores:
         """Scores queries of a client; see `RewardPool.score`."""
         self._last_seen[client] = now()
-        quota = self._pool.quota(client)
-        answers = await self._pool.score(queries, priority, client)
+        quota = self.quota(client)
+        answers = await self.score(queries, priority, client)
         return Scores(tuple(answers), quota.id, quota.counts)
 
     async def heartbeat(self, client: str) -> PoolStats:
         """Notes that a client lives; returns how the pool stands."""
         self._last_seen[client] = now()
-        return self._pool.stats()
+        return self.stats()
 
-    async def leave(self, client: str) -> None:
-        """Drops what a client waits for."""
+    def leave(self, client: str) -> None:
+        """Drops what a client waits for; see `RewardPool.leave`."""
         self._last_seen.pop(client, None)
-        self._pool.leave(client)
-
-    async def stats(self) -> PoolStats:
-        """See `RewardPool.stats`."""
-        return self._pool.stats()
-
-    async def processes(self) -> dict[str, int]:
-        """See `RewardPool.processes`."""
-        return self._pool.processes()
-
-    async def resize(self, actors: int) -> None:
-        """See `RewardPool.resize`."""
-        await self._pool.resize(actors)
-
-    async def autoscale(self, fewest: int, most: int) -> None:
-        """See `RewardPool.autoscale`."""
-        self._pool.autoscale(fewest, most)
+        super().leave(client)
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self._silent / 4)
             limit = now() - self._silent
             for client in [client for client, seen in self._last_seen.items() if seen < limit]:
-                await self.leave(client)
+                self.leave(client)

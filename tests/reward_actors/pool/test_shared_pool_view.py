@@ -17,7 +17,7 @@ class Host:
 
     def __init__(self, *lost):
         self.lost, self.asked = lost, []
-        self.score = SimpleNamespace(remote=self._score)
+        self.score_for = SimpleNamespace(remote=self._score)
 
     async def _score(self, client, asked, priority):
         self.asked.append([query.degradation["sigma"] for query in asked])
