@@ -5,7 +5,9 @@ from types import SimpleNamespace
 
 from sharing import picture, queries, settings
 
-from envs.types import Failed, Scored
+from envs.environment import OnlineEnvironment
+from envs.taxonomy import TAXONOMY
+from envs.types import Failed, Gated, Prompt, Scored
 from reward_actors.pool.pool import CLIENT_GONE
 from reward_actors.pool.shared.client import PoolView, SharedPool
 from reward_actors.pool.shared.host import Scores
@@ -26,8 +28,8 @@ class Host:
         return Scores(tuple(answers), f"quota {len(self.asked)}", Counts(asked=len(asked)))
 
 
-def sharing(host):
-    pool = SharedPool(settings(pool="shared"))
+def sharing(host, environment=None):
+    pool = SharedPool(settings(pool="shared"), environment)
     pool._host = host
     return pool
 
@@ -39,6 +41,14 @@ def test_what_the_pool_dropped_while_the_job_was_stopped_is_asked_again():
     assert [answer.reward for answer in answers] == host.asked[0]
     assert host.asked[1] == [host.asked[0][1], host.asked[0][3]]
     assert pool.stats().asked == 6
+
+
+def test_what_the_gate_turns_away_never_leaves_the_job():
+    host, prompt = Host(), Prompt("picture", picture(1))
+    pool = sharing(host, OnlineEnvironment([prompt], TAXONOMY))
+    verdicts = asyncio.run(pool.judge(prompt, ["haze, perhaps", "[T-blur][K-sigma][V-1.20]"], priority=3))
+    assert [type(verdict) for verdict in verdicts] == [Gated, Scored]
+    assert (verdicts[1].reward, host.asked) == (1.2, [[1.2]])
 
 
 def test_a_job_that_has_left_asks_for_nothing_more():
