@@ -46,7 +46,7 @@ class RestorationActor(RewardActor):
     async def score(self, query: RestorationQuery) -> Scored:
         restoring = query.task.method == "diffusion"
         picture = (await super().score(query)).picture if restoring else None
-        sample = await self._samples.of(query)
+        sample = await self._samples.fetch(query)
         loop = asyncio.get_running_loop()
         quality = await loop.run_in_executor(self._thread, self._measure, picture, sample, query)
         self._steps += 1  # it is alive
