@@ -150,7 +150,7 @@ def test_a_restoration_that_cannot_be_had_is_judged_failed_beside_its_neighbours
     broken = dataclasses.replace(blurred, degraded=np.full((64, 64), 7, np.uint8))  # no colours
 
     async def work(pool):
-        return await pool.judge(Prompt(blurred.sample_id, broken), [HAZY, BLURRED])
+        return await pool.judge(Prompt(blurred.sample_id, broken), [HAZY, "[T-blur][K-sigma][V-1.41]"])
 
     gated, failed = in_shared_pool(work)
     assert gated == Gated("wrong_type")
