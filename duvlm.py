@@ -1,4 +1,7 @@
-"""The front door: `duvlm run JOB key=value ...` here, `duvlm submit JOB --address URL ...` on a cluster."""
+"""The front door: `duvlm run JOB key=value ...` here, `duvlm submit JOB --address URL ...` on a cluster.
+
+In Python: `duvlm.Reader`, `duvlm.restore`, `duvlm.degrade`, `duvlm.RewardPool` (docs/api.md), imported when asked for.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,29 @@ from configs.cluster import connect, resources, scaling, submission
 from configs.jobs import jobs
 
 DASHBOARD = "http://127.0.0.1:8265"
+INTERRUPTED = "interrupted; run it again to continue a training from its checkpoint"
+
+
+API = {
+    "Reader": "service.reader",
+    "Reading": "service.reader",
+    "degrade": "service.degrade",
+    "restore": "service.restore",
+    "RewardPool": "reward_actors.pool.pool",
+}
+
+
+def __getattr__(name: str):
+    """Imports what the Python API offers when it is first used: this module itself starts in a moment."""
+    if name not in API:
+        raise AttributeError(f"module 'duvlm' has no attribute {name!r}; it offers {', '.join(API)}")
+    return getattr(importlib.import_module(API[name]), name)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit status: 2 for a wrong request, 130 or 143 when interrupted."""
     ended: list[int] = []
+    options = argparse.Namespace()
 
     def terminate(number: int, _frame) -> None:  # as Ctrl-C, so that everything is cleared away on the same path
         ended.append(number)
@@ -36,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"duvlm: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("duvlm: interrupted; run it again to continue a training from its checkpoint", file=sys.stderr)
+        print(f"duvlm: {getattr(options, 'goodbye', INTERRUPTED)}", file=sys.stderr)
         return 128 + (ended or [signal.SIGINT])[0]
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -59,7 +80,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     plain, names = argparse.RawDescriptionHelpFormatter, [job.name for job in texts.runnable()]
-    parser = argparse.ArgumentParser("duvlm", description=__doc__, epilog=texts.EXAMPLES[""], formatter_class=plain)
+    about = __doc__.partition("\n\n")[0]
+    parser = argparse.ArgumentParser("duvlm", description=about, epilog=texts.EXAMPLES[""], formatter_class=plain)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(name: str, do, help: str, epilog: str = "") -> argparse.ArgumentParser:
@@ -86,6 +108,8 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     resume.add_argument("run", metavar="RUN", type=Path, help="folder of the run, as in runs/first/offline")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine only)")
     serve.add_argument("--port", type=int, default=8000, help="(%(default)s)")
+    serve.add_argument("--allow-host", metavar="NAME", action="append", default=[], help="name it answers to as well")
+    serve.add_argument("--token", default="", help="word that callers must bring (X-DUVLM-Token or ?token=)")
     for made in (run, submit, resume, serve):
         words = made.add_argument("settings", metavar="key=value", nargs="*", help="settings, see `duvlm run --help`")
         words.completer = lambda prefix, **_: texts.completions(prefix)
@@ -105,6 +129,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         made.add_argument("--address", default=DASHBOARD, help="dashboard of the cluster (%(default)s)")
     status.add_argument("--address", help="dashboard of the cluster; without it, what is on this machine")
     bench.add_argument("arguments", metavar="NAME ...", nargs=argparse.REMAINDER, help="as `duvlm bench NAME --help`")
+    serve.set_defaults(goodbye="the service has ended")
     completion.add_argument("shell", choices=["bash", "zsh", "fish"])
     return parser
 
@@ -172,7 +197,7 @@ def _bench(options: argparse.Namespace) -> int:
 def _serve(options: argparse.Namespace) -> None:
     config = load("serve", options.settings)
     connect.find()
-    jobs()["serve"].start(config, options.host, options.port)
+    jobs()["serve"].start(config, options.host, options.port, options.allow_host, options.token)
 
 
 def _completion(options: argparse.Namespace) -> None:

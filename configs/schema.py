@@ -159,7 +159,7 @@ class Config:
     endpoint: str = _("", "OpenAI-compatible endpoint to evaluate, as in http://HOST/v1; policy= names its model.")
     before: str = _("", "Policy folder that an evaluation compares with.")
     study: Literal["", "table4", "table5", "figure7"] = _("", "What `ablate` draws again.")
-    image: str = _("", "Photograph to restore.")
+    image: str = _("", "Photograph to restore or degrade, or a folder of them to restore.")
     degradation: str = _("", "JSON of the degradation to undo; empty asks the policy.")
     world: World = field(default_factory=World)
     rollout: Rollout = field(default_factory=Rollout)

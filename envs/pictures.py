@@ -36,11 +36,19 @@ def read_picture(source: Path | bytes, formats: tuple[str, ...] | None = None) -
     """
     data = source if isinstance(source, bytes) else source.read_bytes()
     with open_picture(data, formats) as image:
-        image = _to_srgb(ImageOps.exif_transpose(image))
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return np.array(image.convert("RGB"))
+        return to_rgb(image)
+
+
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """The pixels of an opened picture, uint8 RGB (H, W, 3), as `read_picture` describes."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(("I", "F")):
+        image = Image.fromarray(_eight_bits(np.asarray(image)))
+    image = _to_srgb(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.array(image.convert("RGB"))
 
 
 def open_picture(data: bytes, formats: tuple[str, ...] | None = None) -> Image.Image:

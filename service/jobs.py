@@ -7,9 +7,14 @@ JOBS = (
     Job(
         "restore",
         "service.restore:run",
-        "Restore one photograph.",
+        "Restore a photograph, or a folder of them.",
         reads=("image", "degradation", "policy", "world", "rollout", "reward"),
-        roles=lambda config: () if config.degradation else (rollout_engines(config),),
+    ),
+    Job(
+        "degrade",
+        "service.degrade:run",
+        "Degrade a photograph by given parameters.",
+        reads=("image", "degradation", "world"),
     ),
     Job(
         "serve",

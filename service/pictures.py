@@ -80,5 +80,10 @@ def _reduced(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def as_sample(picture: np.ndarray) -> Sample:
     """A sample named after its pixels, so that the same picture gets the same noise and is remembered."""
-    digest = hashlib.sha256(picture.tobytes() + str(picture.shape).encode()).hexdigest()[:24]
-    return Sample(f"upload-{digest}", f"upload-{digest}", "test", picture)
+    name = content_name(picture)
+    return Sample(name, name, "test", picture)
+
+
+def content_name(picture: np.ndarray) -> str:
+    """A name made of the pixels, uint8 (H, W, 3): the seed of its noise, whatever its file is called."""
+    return f"picture-{hashlib.sha256(picture.tobytes() + str(picture.shape).encode()).hexdigest()[:24]}"

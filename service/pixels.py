@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import cv2
 import numpy as np
 
@@ -19,6 +21,10 @@ def given_degradation(answer: dict, taxonomy: Taxonomy, ratio: float) -> Degrada
     Raises:
         UserError: unknown type, wrong keys, a value out of range.
     """
+    well_formed = isinstance(answer, dict) and set(answer) >= {"type", "values"}
+    if not well_formed or not isinstance(answer["type"], str) or not isinstance(answer["values"], dict):
+        example = '{"type": "blur", "values": {"sigma": 2.0}}'
+        raise UserError(f"degradation: expected JSON such as {example}, got {json.dumps(answer)[:80]}")
     try:
         values = dict(answer["values"])
         inside = dict(values)
@@ -28,10 +34,12 @@ def given_degradation(answer: dict, taxonomy: Taxonomy, ratio: float) -> Degrada
             if isinstance(values[name], (int, float)) and key.low <= values[name] <= high:
                 inside[name] = min(values[name], key.high)
         checked = taxonomy.degradation(answer["type"], inside)
-    except KeyError as missing:
-        raise UserError(f'degradation: expected {{"type": ..., "values": {{...}}}}, {missing} is not there') from None
-    except (ValueError, TypeError) as error:
+    except KeyError as foreign:
+        raise UserError(f"degradation: {answer['type']} has no key {foreign}") from None
+    except ValueError as error:
         raise UserError(f"degradation: {error}") from None
+    except (TypeError, OverflowError, RecursionError):
+        raise UserError(f"degradation: expected numbers as values, got {str(values)[:80]}") from None
     given = {name: values[name] for name in values.keys() & IN_PIXELS.keys()}
     exact = {name: round(value) if IN_PIXELS[name].is_class else value for name, value in given.items()}
     return Degradation(checked.type, tuple((name, exact.get(name, value)) for name, value in checked.values))

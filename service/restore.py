@@ -1,120 +1,194 @@
-"""`duvlm run restore`: one photograph, restored under given parameters or those the policy reads off it.
+"""Restores photographs of any size: `duvlm run restore image=FILE|FOLDER`, and the function behind it.
 
-The operator acts on the whole photo at its own resolution; the prior, made for small pictures, sees it in
-overlapping tiles. The policy sees the central square at its working resolution, and what it answers in pixels
-is scaled to the photo's.
+The operator acts on the whole photograph at its own resolution; the prior, made for small pictures, sees it in
+overlapping tiles. The policy sees the central square at its working resolution, and what it answers in pixels is scaled
+to the photograph's. A photograph whose answer is invalid is left as it came.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from rich.progress import track
 
 from benchmarks.quality.checks import check_prior
-from configs import UserError, run_folder
+from configs import UserError, load, run_folder
 from configs.schema import Config
 from envs.corpus.generate import encode
-from envs.pictures import UNREADABLE, read_picture
-from envs.taxonomy import Degradation, Taxonomy
-from envs.types import Sample
-from envs.world import world_taxonomy
-from service.pixels import given_degradation, policy_view, to_photo
+from envs.pictures import SUFFIXES, UNREADABLE, read_picture
+from envs.taxonomy import Degradation, world_taxonomy
+from service.pictures import content_name
+from service.pixels import given_degradation
+from service.reader import Reader, Reading, as_picture
 
 SMALLEST = 16
 
 
 @dataclass(frozen=True)
-class Found:
-    """degradation: in pixels of the photo, None without a valid answer; text: the policy's own words."""
+class Restored:
+    """Holds a photograph after `restore`.
 
-    degradation: Degradation | None
-    text: str | None = None
+    picture: uint8 RGB (H, W, 3). action: `restored` or `left`. reason: why it was left: `invalid` where the answer
+    could not be read; empty where it was restored.
+    """
+
+    picture: np.ndarray
+    action: str
+    reason: str = ""
+
+
+def restore(
+    image,
+    reading: Reading | Degradation | dict | None = None,
+    restorer: str = "fast",
+    prior: str = "shipped",
+    steps: int = 0,
+    config: Config | None = None,
+) -> Restored:
+    """Restores one photograph in this process.
+
+    Args:
+        image: a path, the bytes of a file, a PIL image, or uint8 RGB (H, W, 3).
+        reading: what a `Reader` read off it; or a degradation, in pixels of the photograph, as
+            {"type": "blur", "values": {"sigma": 2.0}} has it. By default the shipped policy is asked.
+        restorer, prior, steps: see `reward.restorer`, `reward.prior`, `reward.steps`.
+
+    Returns:
+        The restored photograph, of its own size; a gray one stays gray. Equal pictures and degradations give equal
+        pixels, whatever the file is called.
+
+    Raises:
+        UserError: the picture cannot be read, there is no such prior, or the degradation is not of the taxonomy.
+    """
+    import torch
+
+    from reward_actors.restoration.presets import restorer as preset
+    from reward_actors.restoration.running_batch import restore_batch, to_uint8
+    from service.tiles import TiledPrior
+
+    config, photo = config or load("restore"), as_picture(image)
+    degradation = Reader(config=config)(photo) if reading is None else reading
+    if isinstance(degradation, Reading):
+        degradation = degradation.degradation
+    if isinstance(degradation, dict):
+        ratio = max(1.0, min(photo.shape[:2]) / config.world.size)
+        degradation = given_degradation(degradation, world_taxonomy(config.world), ratio)
+    if degradation is None:
+        return Restored(photo, "left", "invalid")
+    check_prior(prior)
+    torch.set_num_threads(os.cpu_count() or 1)  # one photograph in one process: nobody else computes
+    network = TiledPrior.around(_prior(prior, config.world.size), *photo.shape[:2])
+    (result,) = restore_batch(network, preset(restorer, steps), [photo], [degradation], [content_name(photo)])
+    picture = to_uint8(result)
+    if (photo == photo[..., :1]).all():
+        picture = np.repeat(picture.mean(-1, keepdims=True).round().astype(np.uint8), 3, axis=-1)
+    return Restored(picture, "restored")
 
 
 def run(config: Config) -> None:
-    """Writes OUT/STEM.png, the photo restored, and OUT/STEM.json, what was found.
+    """Runs the job: writes OUT/STEM.png and OUT/STEM.json for each photograph of `image`.
 
     Raises:
-        UserError: no readable image, or one that would be overwritten; no prior; or a degradation that the taxonomy
-            does not have.
+        UserError: no readable image, a result that would overwrite one, no prior, or a degradation that is not of the
+            taxonomy; of a folder, after all others are done, the photographs that could not be read.
     """
-    if not config.image:
-        raise UserError("image: expected the file of a photograph")
-    photo, result = _read(Path(config.image)), run_folder(config, "restore") / f"{Path(config.image).stem}.png"
-    if result.exists() and result.samefile(config.image):
-        raise UserError(f"out={result.parent}: {result} would take the place of the photograph itself; choose another")
+    out = run_folder(config, "restore")
+    files = list(_results(config.image, out))
     check_prior(config.reward.prior)
-    taxonomy = world_taxonomy(config.world)
-    ratio = max(1.0, min(photo.shape[:2]) / config.world.size)
-    if config.degradation:
-        found = Found(given_degradation(json.loads(config.degradation), taxonomy, ratio))
+    if config.degradation and len(files) == 1:
+        _restored_one(config, None, *files[0])
+        return
+    reader = None if config.degradation else Reader(config.policy, config)
+    failed = []
+    for file, result in track(files, "photographs", disable=len(files) == 1 or not sys.stdout.isatty()):
+        try:
+            _restored_one(config, reader, file, result)
+        except UserError as error:
+            if len(files) == 1:
+                raise
+            failed.append(file)
+            print(f"duvlm: {error}", file=sys.stderr)
+    if failed:
+        raise SystemExit(1)
+
+
+def _results(image: str, out: Path) -> Iterator[tuple[Path, Path]]:
+    """(photograph, OUT/STEM.png) of a file or of all in a folder; OUT/STEM.EXT.png where two have one stem."""
+    if not image:
+        raise UserError("image: expected the file of a photograph, or a folder of them")
+    place = Path(image)
+    if place.is_dir():
+        files = sorted(file for file in place.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+        if not files:
+            raise UserError(f"image={place}: expected photographs ({' '.join(SUFFIXES)}) in this folder, found none")
+    elif place.is_file():
+        files = [place]
     else:
-        found = _ask(config, photo, taxonomy)
-    started = time.time()
-    restored = restore(config, photo, found.degradation) if found.degradation else photo
+        raise UserError(f"image={place}: no such file or folder")
+    stems = [file.stem for file in files]
+    for file in files:
+        result = out / f"{file.stem if stems.count(file.stem) == 1 else file.name}.png"
+        if result.exists() and any(result.samefile(one) for one in files):
+            raise UserError(f"out={out}: {result} would take the place of the photograph itself; choose another")
+        yield file, result
+
+
+def _restored_one(config: Config, reader: Reader | None, file: Path, result: Path) -> None:
+    """Restores one file and writes its picture and its card."""
+    started, photo = time.time(), _read(file)
+    if reader:
+        reading = reader(photo)
+    else:
+        ratio = max(1.0, min(photo.shape[:2]) / config.world.size)
+        given = given_degradation(json.loads(config.degradation), world_taxonomy(config.world), ratio)
+        reading = Reading(given, "")
+    reward = config.reward
+    restored = restore(photo, reading, reward.restorer, reward.prior, reward.steps, config)
     result.parent.mkdir(parents=True, exist_ok=True)
-    result.write_bytes(encode(restored))
-    answer = found.degradation.as_dict() if found.degradation else None
+    result.write_bytes(encode(restored.picture))
+    answer = reading.degradation.as_dict() if reading.degradation else None
     card = {
-        "image": config.image,
+        "image": str(file),
         "size": [photo.shape[1], photo.shape[0]],
         "degradation": answer,
-        "source": "given" if config.degradation else "policy",
-        "text": found.text,
+        "action": restored.action,
+        "reason": restored.reason,
+        "intervals": reading.intervals and {key: list(ends) for key, ends in reading.intervals.items()},
+        "confidence": round(reading.confidence, 4) if reader else None,
+        "source": "policy" if reader else "given",
+        "text": reading.text if reader else None,
         "restorer": config.reward.restorer,
         "prior": config.reward.prior,
         "seconds": round(time.time() - started, 2),
     }
     result.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
-    said = json.dumps(answer) if answer else f"no valid answer ({str(found.text)[:80]!r}), left as it is"
-    print(f"{result}: {said}")
-
-
-def restore(config: Config, photo: np.ndarray, degradation: Degradation) -> np.ndarray:
-    """uint8 (H, W, 3) -> the same, restored at its own resolution."""
-    import torch
-
-    from reward_actors.priors.base import load_prior
-    from reward_actors.restoration.presets import restorer
-    from reward_actors.restoration.running_batch import restore_batch, to_uint8
-    from service.tiles import TiledPrior
-
-    torch.set_num_threads(os.cpu_count() or 1)  # one photo in one process: nobody else computes
-    prior = TiledPrior.around(load_prior(config.reward.prior, config.world.size), *photo.shape[:2])
-    chosen = restorer(config.reward.restorer, config.reward.steps)
-    (restored,) = restore_batch(prior, chosen, [photo], [degradation], [Path(config.image).stem])
-    return to_uint8(restored)
+    rationale = reading.text.partition("[")[0].strip()
+    said = json.dumps(answer) if answer else f"no valid answer ({reading.text[:80]!r}), left as it is"
+    print(f"{result}: {f'{rationale} ' if answer and rationale else ''}{said}")
 
 
 def _read(file: Path) -> np.ndarray:
-    if not file.is_file():
-        raise UserError(f"image={file}: no such file")
     try:
         photo = read_picture(file)
     except UNREADABLE as error:
-        raise UserError(
-            f"image={file}: expected a photograph (JPEG, PNG, WebP, BMP): {str(error)[:120]}"
-        ) from None
+        raise UserError(f"image={file}: expected a photograph ({' '.join(SUFFIXES)}): {str(error)[:120]}") from None
     if min(photo.shape[:2]) < SMALLEST:
-        raise UserError(
-            f"image={file}: expected at least {SMALLEST} px a side, got {photo.shape[1]} x {photo.shape[0]}"
-        )
+        size = f"{photo.shape[1]} x {photo.shape[0]}"
+        raise UserError(f"image={file}: expected at least {SMALLEST} px a side, got {size}")
     return photo
 
 
-def _ask(config: Config, photo: np.ndarray, taxonomy: Taxonomy) -> Found:
-    from benchmarks.quality.sources import policy as policies
-    from configs.cluster.connect import prepare
+@lru_cache(maxsize=2)
+def _prior(spec: str, size: int):
+    """Opens a prior once for all photographs of a process."""
+    from reward_actors.priors.base import load_prior
 
-    source = policies.find(config.policy, config)
-    prepare(config, "restore")
-    view, ratio = policy_view(photo, config.world.size)
-    sample = Sample(Path(config.image).stem, Path(config.image).stem, "test", view)
-    (answered,) = policies.ask(config, source, [sample], taxonomy).values()
-    degradation = answered.reading.degradation
-    return Found(to_photo(degradation, ratio) if degradation else None, str(answered.given))
+    return load_prior(spec, size)

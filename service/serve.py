@@ -1,10 +1,11 @@
-"""`duvlm serve`: the restoration service on this machine, until it is interrupted."""
+"""Runs the restoration service on this machine, until it is interrupted: `duvlm serve`."""
 
 from __future__ import annotations
 
 import logging
 import socket
 import time
+from collections.abc import Sequence
 
 from benchmarks.quality.checks import check_prior
 from configs import UserError
@@ -13,29 +14,42 @@ from configs.cluster.supervision import describe_failure
 from configs.schema import Config
 from envs.world import policy_folder
 from service.app import Ingress, app
+from service.security import LOCAL
 
 APPLICATION = "duvlm"
+EVERYWHERE = ("0.0.0.0", "::")
+"""Addresses that mean every address of the machine."""
 READY_SECONDS = 600.0
 """How long the engine and the reward actors may take to start."""
 
 
-def serve(config: Config, host: str = "127.0.0.1", port: int = 8000) -> None:
+def serve(
+    config: Config, host: str = "127.0.0.1", port: int = 8000, allow: Sequence[str] = (), token: str = ""
+) -> None:
     """Serves on http://HOST:PORT/ until Ctrl-C.
+
+    Args:
+        host: address to listen on. allow: names it answers to beside its address and those of this machine.
+        token: what callers must bring; nothing if it is empty.
 
     Raises:
         UserError: the port is taken, or the pools cannot start with these settings.
     """
     try:
-        start(config, host, port)
-        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+        start(config, host, port, allow, token)
+        shown = "127.0.0.1" if host in EVERYWHERE else f"[{host}]" if ":" in host else host
         print(f"restoration service on http://{shown}:{port}/ (Ctrl-C ends it)", flush=True)
+        if host not in LOCAL:
+            who = "whoever reaches this machine and knows the token" if token else "whoever reaches this machine"
+            advice = "" if token else "; --token WORD asks callers for a token"
+            print(f"it listens on {host}: {who} may use it{advice}", flush=True)
         while True:
             time.sleep(3600)
     finally:
         stop()
 
 
-def start(config: Config, host: str, port: int) -> None:
+def start(config: Config, host: str, port: int, allow: Sequence[str] = (), token: str = "") -> None:
     """Starts the deployment and returns when its pools answer."""
     from ray import serve
 
@@ -47,10 +61,11 @@ def start(config: Config, host: str, port: int) -> None:
     options = {"host": host, "port": port, "request_timeout_s": 180.0}
     serve.start(http_options=options, logging_config={"log_level": "WARNING"})
     deployment = serve.deployment(serve.ingress(app)(Ingress)).options(
-        name="restoration", num_replicas=1, max_ongoing_requests=128, max_queued_requests=128,
+        name="restoration", num_replicas=1, max_ongoing_requests=256, max_queued_requests=256,
         ray_actor_options={"num_cpus": 0.1}, graceful_shutdown_timeout_s=5.0,
     )  # fmt: skip
-    await_ready(serve.run(deployment.bind(config), name=APPLICATION))
+    names = (*allow, "*") if host in EVERYWHERE and not allow else (*allow, host)
+    await_ready(serve.run(deployment.bind(config, names, token), name=APPLICATION))
 
 
 def await_ready(service, seconds: float = READY_SECONDS) -> None:

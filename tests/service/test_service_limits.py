@@ -13,7 +13,7 @@ from envs.corpus.generate import encode
 from envs.taxonomy import TAXONOMY
 from envs.types import Completion, Group
 from service import pictures
-from service.admission import AT_ONCE, NoRoomError, Room
+from service.admission import MAX_BYTES, RATE, SLOTS, Admission, NoRoomError, TooSlowError
 from service.app import Ingress
 from service.engine import Answer, Service
 from service.pixels import given_degradation
@@ -23,58 +23,85 @@ LARGE = encode(np.zeros((1024, 2048, 3), np.uint8))
 """A picture that is reduced to a quarter of its sides."""
 
 
-async def nothing() -> bytes:
-    return b""
+async def chunks(*parts: bytes, pause: float = 0.0):
+    for part in parts:
+        await asyncio.sleep(pause)
+        yield part
 
 
-async def done(_: bytes) -> str:
-    return "done"
-
-
-def test_a_place_is_taken_before_the_body_comes_and_the_next_is_sent_away():
+def test_every_slot_taken_sends_the_next_away():
     async def requests():
-        room, body = Room(2), asyncio.Event()
-        slow = [asyncio.create_task(room.admit(body.wait, done)) for _ in range(2)]
+        admission, gate = Admission(2), asyncio.Event()
+
+        async def work() -> str:
+            await gate.wait()
+            return "done"
+
+        slow = [asyncio.create_task(admission.work(work)) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(NoRoomError, match="2 requests are under way"):
-            await room.admit(nothing, done)
-        body.set()
+            await admission.work(work)
+        gate.set()
         assert await asyncio.gather(*slow) == ["done", "done"]
-        assert room.under_way == 0
-        assert await room.admit(nothing, done) == "done"
+        assert admission.under_way == 0
+        assert await admission.work(work) == "done"
 
     asyncio.run(requests())
 
 
-def test_a_wait_that_is_given_up_leaves_its_place_to_the_work_until_that_ends():
+def test_a_wait_that_is_given_up_leaves_its_slot_to_the_work_until_that_ends():
     async def requests():
-        room, work = Room(1), asyncio.get_running_loop().create_future()
+        admission, work = Admission(1), asyncio.get_running_loop().create_future()
         with pytest.raises(TimeoutError):
-            await room.admit(nothing, lambda _: work, seconds=0.01)
-        assert room.under_way == 1
+            await admission.work(lambda: work, seconds=0.01)
+        assert admission.under_way == 1
         with pytest.raises(NoRoomError):
-            await room.admit(nothing, lambda _: work)
+            await admission.work(lambda: work)
         work.set_result(None)
         await asyncio.sleep(0)
-        assert room.under_way == 0
+        assert admission.under_way == 0
 
     asyncio.run(requests())
 
 
-def test_a_body_that_does_not_come_is_given_up_with_its_place():
+def test_senders_who_dawdle_take_no_slot_and_are_dropped():
     async def requests():
-        room = Room(1)
-        with pytest.raises(TimeoutError):
-            await room.admit(asyncio.Event().wait, done, seconds=0.01)
-        assert room.under_way == 0
+        admission = Admission(1, grace=0.2)
+        slow = [asyncio.create_task(admission.receive(chunks(*b"slow".split(), b"x" * 9, pause=9))) for _ in range(40)]
+        await asyncio.sleep(0)
+        assert await admission.receive(chunks(b"a", b"b")) == b"ab"
+        assert await admission.work(lambda: asyncio.sleep(0, "served")) == "served"
+        found = await asyncio.gather(*slow, return_exceptions=True)
+        assert {type(error) for error in found} == {TooSlowError}
 
     asyncio.run(requests())
 
 
-def test_body_and_work_have_one_deadline():
+def test_a_body_that_arrives_steadily_has_the_time_it_needs():
     async def requests():
-        with pytest.raises(TimeoutError):
-            await Room().admit(lambda: asyncio.sleep(0.3), lambda _: asyncio.sleep(0.3), seconds=0.4)
+        body = await Admission(grace=0.1).receive(chunks(*[b"x" * RATE] * 4, pause=0.05))
+        assert len(body) == 4 * RATE
+
+    asyncio.run(requests())
+
+
+def test_bodies_that_fill_the_memory_are_sent_away(monkeypatch):
+    monkeypatch.setattr("service.admission.MAX_BUFFERED", 10)
+
+    async def requests():
+        admission, gate = Admission(), asyncio.Event()
+
+        async def held():
+            yield b"12345678"
+            await gate.wait()
+
+        first = asyncio.create_task(admission.receive(held()))
+        await asyncio.sleep(0)
+        with pytest.raises(NoRoomError):
+            await admission.receive(chunks(b"123"))
+        gate.set()
+        assert await first == b"12345678"
+        assert await admission.receive(chunks(b"123")) == b"123"
 
     asyncio.run(requests())
 
@@ -118,18 +145,19 @@ class Replica(Ingress):
         """Nothing was started."""
 
 
-def test_with_every_place_taken_the_answer_is_503_and_when_to_come_again():
+def test_with_every_slot_taken_the_answer_is_503_and_when_to_come_again():
     async def requests():
         replica = Replica()
         replica.service.gate.clear()
-        taken = [asyncio.create_task(replica.read(Body())) for _ in range(AT_ONCE)]
-        await asyncio.sleep(0)
+        taken = [asyncio.create_task(replica.read(Body())) for _ in range(SLOTS)]
+        while replica.admission.under_way < SLOTS:
+            await asyncio.sleep(0.001)
         with pytest.raises(HTTPException) as refused:
             await replica.read(Body())
         assert (refused.value.status_code, refused.value.headers["Retry-After"]) == (503, "5")
         replica.service.gate.set()
-        assert len(await asyncio.gather(*taken)) == AT_ONCE
-        assert replica.room.under_way == 0
+        assert len(await asyncio.gather(*taken)) == SLOTS
+        assert replica.admission.under_way == 0
 
     asyncio.run(requests())
 
@@ -154,14 +182,54 @@ def test_a_scale_that_the_policy_read_off_a_picture_is_taken_back():
         given_degradation({"type": "low_resolution", "values": {"scale": 12}}, TAXONOMY, 1.34)
 
 
-@pytest.mark.parametrize(("body", "status"), [(b"no picture", 400), (b"\0" * (pictures.MAX_BYTES + 1), 413)])
-def test_what_is_not_taken_leaves_its_place(body, status):
+@pytest.mark.parametrize(("body", "status"), [(b"no picture", 400), (b"\0" * (MAX_BYTES + 1), 413)])
+def test_what_is_not_taken_leaves_its_slot(body, status):
     async def requests():
         replica = Replica()
         with pytest.raises(HTTPException) as refused:
             await replica.read(Body(body))
         assert refused.value.status_code == status
-        assert replica.room.under_way == 0
+        assert replica.admission.under_way == 0
+
+    asyncio.run(requests())
+
+
+def test_a_picture_is_degraded_and_restored_again():
+    async def requests():
+        replica = Replica()
+        wanted = json.dumps({"type": "blur", "values": {"sigma": 8.0}})
+        reply = await replica.degrade(Body(), wanted)
+        assert json.loads(reply.headers["X-Degradation"]) == json.loads(wanted)
+        assert pictures.read(reply.body).picture.shape == (256, 512, 3)
+        back = await replica.restore(Body(reply.body), "")
+        assert (back.headers["X-Action"], back.headers["X-Reason"]) == ("restored", "")
+
+    asyncio.run(requests())
+
+
+def test_a_picture_whose_answer_is_invalid_comes_back_as_it_was():
+    async def requests():
+        replica, sent = Replica(), encode(np.full((64, 64, 3), 9, np.uint8))
+
+        async def nothing(picture):
+            return Answer(None, "no idea")
+
+        replica.service.read = nothing
+        reply = await replica.restore(Body(sent), "")
+        assert (reply.headers["X-Action"], reply.headers["X-Reason"]) == ("left", "invalid")
+        assert reply.body == sent
+        assert replica.service.restored == []
+
+    asyncio.run(requests())
+
+
+@pytest.mark.parametrize("answer", [{"type": None, "values": {}}, {"type": ["blur"], "values": {}}, 7, "blur"])
+def test_odd_degradations_are_answered_with_a_sentence(answer):
+    async def requests():
+        with pytest.raises(HTTPException) as refused:
+            await Replica().degrade(Body(), json.dumps(answer))
+        assert refused.value.status_code == 422
+        assert refused.value.detail.startswith("degradation: expected JSON such as")
 
     asyncio.run(requests())
 

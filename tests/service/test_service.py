@@ -22,7 +22,7 @@ from browser import CHROMIUM, browser
 from envs.corpus.generate import encode
 from reward_actors.scoring.full_reference import psnr
 from service import pictures
-from service.admission import AT_ONCE
+from service.admission import SLOTS
 
 pytestmark = pytest.mark.engine
 SIGMA = 2.0
@@ -122,20 +122,20 @@ def test_a_wrong_request_is_told_so(service, photo, body, query, status):
 def test_more_requests_than_there_is_room_for_are_sent_away_and_the_others_served(service, port, blurred):
     """Sixteen have sent their heads and not their pictures: that fills the room."""
     url, picture = f"/api/restore?degradation={degradation(1.5)}", encode(blurred)
-    waiting = [HTTPConnection("127.0.0.1", port, timeout=150) for _ in range(AT_ONCE)]
+    waiting = [HTTPConnection("127.0.0.1", port, timeout=150) for _ in range(SLOTS)]
     for connection in waiting:
         connection.putrequest("POST", url)
         connection.putheader("Content-Length", str(len(picture)))
         connection.endheaders()
     end = time.monotonic() + 60
-    while under_way(service) < AT_ONCE and time.monotonic() < end:
+    while under_way(service) < SLOTS and time.monotonic() < end:
         time.sleep(0.1)
     for _ in range(3):
         status, reply, headers = ask(service + url, picture)
         assert (status, headers["Retry-After"]) == (503, "5"), reply
     for connection in waiting:
         connection.send(picture)
-    assert [connection.getresponse().status for connection in waiting] == [200] * AT_ONCE
+    assert [connection.getresponse().status for connection in waiting] == [200] * SLOTS
     assert under_way(service) == 0
     assert ask(service + url, picture)[0] == 200
 

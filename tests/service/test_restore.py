@@ -110,6 +110,58 @@ def test_an_unreadable_image_is_refused(tmp_path, capsys, content):
     assert "photo.png" in capsys.readouterr().err
 
 
+def test_a_folder_is_restored_and_what_cannot_be_read_is_told(tmp_path, capsys):
+    folder, out = tmp_path / "photos", tmp_path / "out"
+    folder.mkdir()
+    picture = Image.fromarray(np.ascontiguousarray(data.astronaut()[:128, 100:228]))
+    for name in ("a.png", "a.tif", "b.jpg"):
+        picture.save(folder / name)
+    (folder / "c.png").write_bytes(b"no picture")
+    (folder / "notes.txt").write_text("left alone")
+    with pytest.raises(SystemExit) as status:
+        restore(folder, out, {"type": "blur", "values": {"sigma": 2.0}})
+    assert status.value.code == 1
+    assert "c.png" in capsys.readouterr().err
+    expected = {f"{stem}.{suffix}" for stem in ("a.png", "a.tif", "b") for suffix in ("png", "json")}
+    assert {file.name for file in out.iterdir()} == expected
+
+
+def test_the_name_of_a_file_changes_nothing(tmp_path):
+    picture = np.ascontiguousarray(data.astronaut()[:96, 100:228])
+    for name in ("first", "second"):
+        Image.fromarray(picture).save(tmp_path / f"{name}.png")
+        assert restore(tmp_path / f"{name}.png", tmp_path / "out", {"type": "blur", "values": {"sigma": 2.0}}) == 0
+    assert (tmp_path / "out" / "first.png").read_bytes() == (tmp_path / "out" / "second.png").read_bytes()
+
+
+def test_a_gray_photograph_stays_gray(tmp_path):
+    gray = data.camera()[100:228, 100:300]
+    Image.fromarray(gray).save(tmp_path / "gray.png")
+    settings = ["reward.prior=shipped"]
+    assert restore(tmp_path / "gray.png", tmp_path / "out", {"type": "blur", "values": {"sigma": 2.0}}, *settings) == 0
+    restored = read_picture(tmp_path / "out" / "gray.png")
+    assert (restored == restored[..., :1]).all()
+
+
+def test_a_photograph_is_degraded_by_given_parameters_and_restored_by_the_same(tmp_path):
+    clean = np.ascontiguousarray(data.astronaut()[:200, 100:400])
+    Image.fromarray(clean).save(tmp_path / "photo.png")
+    wanted = {"type": "blur", "values": {"sigma": 2.0}}
+    command = ["run", "degrade", f"image={tmp_path / 'photo.png'}", f"degradation={json.dumps(wanted)}"]
+    assert duvlm.main([*command, f"out={tmp_path / 'degraded'}"]) == 0
+    assert json.loads((tmp_path / "degraded" / "photo.json").read_text())["degradation"] == wanted
+    degraded = read_picture(tmp_path / "degraded" / "photo.png")
+    assert (degraded == degrade(clean, TAXONOMY.degradation("blur", {"sigma": 2.0}))).all()
+    assert restore(tmp_path / "degraded" / "photo.png", tmp_path / "restored", wanted) == 0
+    assert psnr(read_picture(tmp_path / "restored" / "photo.png"), clean) > psnr(degraded, clean) + 0.5
+
+
+def test_degrading_needs_to_know_how(tmp_path, capsys):
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "photo.png")
+    assert duvlm.main(["run", "degrade", f"image={tmp_path / 'photo.png'}", f"out={tmp_path / 'out'}"]) == 2
+    assert "degradation: expected what is to be done" in capsys.readouterr().err
+
+
 class Halving:
     """A prior that looks at each pixel alone, so that tiles must not show."""
 

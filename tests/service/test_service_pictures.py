@@ -112,8 +112,16 @@ def test_sliders_know_every_key_of_the_taxonomy():
 
 @pytest.mark.parametrize("answer", [{}, {"type": "blur"}, {"type": "blur", "values": 3}, [], 7, {"values": {}}])
 def test_a_degradation_of_another_form_is_a_user_error(answer):
-    with pytest.raises(UserError, match="degradation"):
+    with pytest.raises(UserError, match="degradation: expected JSON such as"):
         given_degradation(answer, TAXONOMY, 1.0)
+
+
+@pytest.mark.parametrize("value", [None, "two", [2], {"a": 1}, True, 1e400])
+def test_a_value_that_is_no_number_is_told_in_a_sentence(value):
+    with pytest.raises(UserError, match="degradation: ") as error:
+        given_degradation({"type": "blur", "values": {"sigma": value}}, TAXONOMY, 1.0)
+    assert "'NoneType'" not in str(error.value)
+    assert "object" not in str(error.value)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
