@@ -6,9 +6,10 @@ from configs.schema import Config
 
 
 def _evaluate_roles(config: Config) -> tuple[Role, ...]:
-    if config.policy.endswith(".jsonl"):
+    answers_given = config.policy.endswith(".jsonl")
+    if answers_given and not config.restored:
         return ()
-    answering = () if config.endpoint else (rollout_engines(config),)
+    answering = () if config.endpoint or answers_given else (rollout_engines(config),)
     return (*answering, reward_actors(config))
 
 
@@ -22,8 +23,17 @@ JOBS = (
         "evaluate",
         "benchmarks.quality.evaluate:run",
         "Measure a policy, or anyone's answers, on a corpus.",
-        reads=("corpus", "split", "limit", "policy", "endpoint", "before", "world", "rollout", "reward"),
+        reads=(
+            *("corpus", "photos", "split", "limit", "policy", "endpoint", "before", "restored", "resume"),
+            *("world", "rollout", "reward"),
+        ),
         roles=_evaluate_roles,
+    ),
+    Job(
+        "compare",
+        "benchmarks.quality.compare:run",
+        "Join evaluations of the same samples in one table, beside the paper's.",
+        reads=("scores", "corpus", "split", "world"),
     ),
     Job(
         "ablate",

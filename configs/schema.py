@@ -158,6 +158,10 @@ class Config:
     )
     endpoint: str = _("", "OpenAI-compatible endpoint to evaluate, as in http://HOST/v1; policy= names its model.")
     before: str = _("", "Policy folder that an evaluation compares with.")
+    restored: str = _(
+        "", "Pictures of other methods to evaluate beside ours: NAME:FOLDER with SAMPLE_ID.png; several with commas."
+    )
+    scores: str = _("", "Folders of finished evaluations to compare: DIR or NAME:DIR, two or more, with commas.")
     study: Literal["", "table4", "table5", "figure7"] = _("", "What `ablate` draws again.")
     image: str = _("", "Photograph to restore or degrade, or a folder of them to restore.")
     degradation: str = _("", "JSON of the degradation to undo; empty asks the policy.")

@@ -16,7 +16,8 @@ from envs.degradations import OWNERS
 from envs.language.reading import Reading, read_degradation
 from envs.taxonomy import Degradation, Taxonomy, parts_of
 
-NO_ANSWER = "no answer"
+NO_ANSWER, OTHER = "no answer", "other"
+"""Columns of the confusion: nothing that can be read, and a type outside the taxonomy."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Metrics:
     set_precision, set_recall, set_f1: of the types answered against those there are; see `measure`.
     keys: {key: {"t_acc", "t_f1", "j_acc", "p_abs", "p_rel", "samples"}} over the samples whose truth has it; t_f1
     is that of the phenomenon the key belongs to, alone or in a composite.
-    confusion: {true type: {answered type or "no answer": count}}.
+    confusion: {true type: {answered type, "other" or "no answer": count}}.
     intervals: 95 %, under the names of the measures; those of a key under "KEY.p_abs" and "KEY.p_rel".
     """
 
@@ -101,6 +102,11 @@ def differences(
     return {
         name: (end[name] - start[name], *interval(spread[1][name] - spread[0][name])) for name in spread[0]
     }
+
+
+def answered_type(answer: Reading) -> str:
+    """Names the type an answer gives: one of the taxonomy, `OTHER` for one outside it, or `NO_ANSWER`."""
+    return answer.type or (OTHER if answer.reason == "unknown_type" else NO_ANSWER)
 
 
 def key_errors(truth: Degradation, answer: Reading, key: str) -> tuple[float, float]:
@@ -196,7 +202,7 @@ def _by_key(names, table: np.ndarray, values: Mapping[str, float], taxonomy: Tax
 
 def _confusion(truths, answers: Sequence[Reading], taxonomy: Taxonomy) -> dict[str, dict[str, int]]:
     kinds = [kind.name for kind in taxonomy.types]
-    table = {truth: dict.fromkeys([*kinds, NO_ANSWER], 0) for truth in kinds}
+    table = {truth: dict.fromkeys([*kinds, OTHER, NO_ANSWER], 0) for truth in kinds}
     for truth, answer in zip(truths, answers, strict=True):
-        table[truth.type][answer.type or NO_ANSWER] += 1
+        table[truth.type][answered_type(answer)] += 1
     return table

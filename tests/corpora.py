@@ -12,10 +12,14 @@ from envs.corpus.card import make_card
 from envs.corpus.generate import SCHEMA
 
 
-def written(out: Path, count: int) -> Path:
-    """A tenth of `count` samples of 48 px, of the bundled photographs, in the folder `out`."""
+def written(out: Path, count: int, train: int = 0) -> Path:
+    """A tenth of `count` samples of 48 px, of the bundled photographs, in the folder `out`; `train` of training too."""
     recipe, _ = build.plan(Config(count=count, size=48))
-    rows = [generate.row(recipe, "test", index) for index in range(recipe.counts["test"])]
-    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), out / "test-00000-of-00001.parquet")
-    (out / "corpus.json").write_text(json.dumps(make_card(recipe, {})))
+    for split, number in (("test", recipe.counts["test"]), ("train", train)):
+        rows = [generate.row(recipe, split, index) for index in range(number)]
+        if rows:
+            pq.write_table(pa.Table.from_pylist(rows, SCHEMA), out / f"{split}-00000-of-00001.parquet")
+    card = make_card(recipe, {})
+    card["counts"]["train"] = train or card["counts"]["train"]
+    (out / "corpus.json").write_text(json.dumps(card))
     return out

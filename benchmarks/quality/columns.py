@@ -16,7 +16,8 @@ class Task:
     """How one sample is restored, and what is wanted of the result.
 
     method: `diffusion` (the restorer and prior of the config), `classical` (same parameters, no prior), `blind` (the
-    type alone: `degradation.type`), `clean` (the truth itself, for its scores), or `none`.
+    type alone: `degradation.type`), `given` (a picture of the method called `source`), `clean` (the truth itself, for
+    its scores), or `none`.
     scored: whether it gets no-reference scores. shown: whether its picture is wanted.
     """
 
@@ -24,15 +25,22 @@ class Task:
     degradation: Degradation | None = None
     scored: bool = False
     shown: bool = False
+    source: str = ""
 
 
 def columns_of(
-    truths: Sequence[Degradation], answers: Mapping[str, Sequence[Degradation | None]]
+    truths: Sequence[Degradation],
+    answers: Mapping[str, Sequence[Degradation | None]],
+    foreign: Sequence[str] = (),
 ) -> dict[str, list[Task]]:
-    """Lays out the columns: {name: [a Task a sample]}; `answers` are those of `before` and `after`.
+    """Lays out the columns: {name: [a Task a sample]}.
 
     `before`, `after` and `true parameters` are restored with the prior, the classical columns without; `clean` is
     there for the scores of Table 3.
+
+    Args:
+        answers: those of `before` and `after`.
+        foreign: names of methods whose pictures are given.
     """
     shown = first_of_each(truths, PICTURED)
 
@@ -41,6 +49,7 @@ def columns_of(
 
     columns = {"not restored": column("none", [None] * len(truths)), "blind": column("blind", truths)}
     columns |= {name: column("diffusion", degradations) for name, degradations in answers.items()}
+    columns |= {name: [Task("given", None, True, i in shown, name) for i in range(len(truths))] for name in foreign}
     return columns | {
         "classical, after": column("classical", answers["after"]),
         "true parameters": column("diffusion", truths),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
 
 import numpy as np
 
@@ -23,29 +24,37 @@ LOWER = ("lpips", "niqe_local", "spectrum", "contrast", "brisque", "piqe", "niqe
 class Quality:
     """The measures of one picture against its clean one.
 
-    psnr in dB, ssim in 0 .. 1. scores: lpips and the no-reference scores, those that were asked for and exist.
+    psnr in dB, ssim in 0 .. 1; None where there is no clean picture. scores: lpips and the no-reference scores, those
+    that were asked for and exist.
     picture: uint8 (H, W, 3), where it was asked for.
     """
 
-    psnr: float
-    ssim: float
+    psnr: float | None
+    ssim: float | None
     scores: Mapping[str, float] = field(default_factory=dict)
     picture: np.ndarray | None = None
 
 
-def judge(picture: np.ndarray, sample: Sample, scored: bool, lpips_weights: str = "", device: str = "cpu") -> Quality:
+def judge(
+    picture: np.ndarray, sample: Sample, scored: bool, weights: Mapping[str, str] = MappingProxyType({}), device="cpu"
+) -> Quality:
     """Measures a picture, uint8 (H, W, 3), made from `sample`.
 
     Args:
         scored: whether it gets no-reference scores, which cost more than restoring.
-        lpips_weights: a file instead of pyiqa's usual one.
+        weights: {score: a file instead of its usual one, or empty}; no-reference scores of pyiqa named here are added.
     """
     from reward_actors.scoring.scorer import psnr, ssim
 
-    scores = {"lpips": lpips(picture, sample.clean, lpips_weights, device)} if lpips_here(lpips_weights) else {}
-    for name in no_reference_names() if scored else ():
-        scores[name] = no_reference_score(name, picture, sample.degraded, device)
+    scores = {}
+    if sample.clean is not None and lpips_here(weights.get("lpips", "")):
+        scores["lpips"] = lpips(picture, sample.clean, weights.get("lpips", ""), device)
+    for name in dict.fromkeys((*no_reference_names(), *weights)) if scored else ():
+        if name != "lpips":
+            scores[name] = no_reference_score(name, picture, sample.degraded, weights.get(name, ""), device)
     scores = {name: score for name, score in scores.items() if np.isfinite(score)}  # PIQE has none for a flat picture
+    if sample.clean is None:
+        return Quality(None, None, scores)
     return Quality(psnr(picture, sample.clean), ssim(picture, sample.clean), scores)
 
 
@@ -58,14 +67,14 @@ def no_reference_names() -> tuple[str, ...]:
     return (*no_reference.available(), *BESIDE_GIVEN)
 
 
-def no_reference_score(name: str, picture: np.ndarray, given: np.ndarray, device: str = "cpu") -> float:
+def no_reference_score(name: str, picture: np.ndarray, given: np.ndarray, weights: str = "", device="cpu") -> float:
     """Scores a picture, uint8 (H, W, 3). given: what it was restored from, which some scores look at too."""
     from reward_actors.scoring import no_reference
     from reward_actors.scoring.terms import BESIDE_GIVEN
 
     if name in BESIDE_GIVEN:
-        return float(BESIDE_GIVEN[name](_batch(picture, device), _batch(given, device))[0])
-    return float(no_reference.score_batch(name, _batch(picture, device))[0])
+        return float(BESIDE_GIVEN[name](_batch(picture, device), _batch(given, device), weights)[0])
+    return float(no_reference.score_batch(name, _batch(picture, device), weights)[0])
 
 
 def lpips(picture: np.ndarray, clean: np.ndarray, weights: str = "", device: str = "cpu") -> float:
@@ -86,11 +95,13 @@ def lpips_here(weights: str = "") -> bool:
     return True
 
 
-def lpips_weights(reward: Reward) -> str:
-    """Returns the file of an `lpips:WEIGHT@FILE` term of the reward, or nothing: pyiqa's usual place."""
-    from reward_actors.scoring.scorer import terms
+def named_weights(reward: Reward) -> dict[str, str]:
+    """Returns {score: file} of the reward's `lpips:WEIGHT@FILE` and of its no-reference terms of pyiqa."""
+    from reward_actors.scoring import no_reference, terms
 
-    return next((term.file for term in terms(reward.scorer) if term.name == "lpips"), "")
+    ours = (*terms.WITH_TRUTH, *terms.WITHOUT_TRUTH, *terms.BESIDE_GIVEN, terms.AGREEMENT, *no_reference.OURS)
+    named = [term for term in terms.terms(reward.scorer) if term.name not in ours]
+    return {term.name: term.file for term in named if term.name == "lpips" or not term.needs_truth}
 
 
 def label(name: str) -> str:

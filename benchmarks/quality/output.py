@@ -11,13 +11,15 @@ from benchmarks.quality.measures import Quality
 from benchmarks.quality.report import figures, figures_restoration
 from benchmarks.quality.report.table import write_csv
 from benchmarks.quality.report.tables import columns_of, evaluation_tables
+from benchmarks.quality.sources.predictions import Answered
 from benchmarks.quality.summary import Answers, readings
 from configs.run_folders import write_atomically
 from envs.corpus.generate import encode
 from envs.corpus.reader import CorpusSplit
 from envs.taxonomy import Degradation, Taxonomy
 
-SHOWN = ("not restored", "blind", "classical, after", "before", "after", "true parameters", "clean")
+NOT_SHOWN = ("classical, true parameters",)
+"""Columns whose pictures the report leaves out."""
 
 
 def write(
@@ -56,12 +58,18 @@ def write_answers(
     for number, (sample_id, truth) in enumerate(zip(sample_ids, truths, strict=True)):
         row = {"sample_id": sample_id, "truth": truth.as_dict()}
         for name, column in answers.items():
-            reading = column[number].reading
-            degradation = reading.degradation.as_dict() if reading.degradation else None
-            row[name] = {"given": column[number].given, "degradation": degradation, "reason": reading.reason}
+            row[name] = answer_record(column[number])
         row["psnr"] = {name: round(column[number].psnr, 3) for name, column in qualities.items() if name != "clean"}
         lines.append(json.dumps(row))
     write_atomically(folder / "answers.jsonl", "\n".join(lines) + "\n")
+
+
+def answer_record(answer: Answered) -> dict:
+    """Returns an answer as the lines of answers.jsonl have it: as given, and what could be read of it."""
+    reading = answer.reading
+    degradation = reading.degradation.as_dict() if reading.degradation else None
+    record = {"given": answer.given, "degradation": degradation, "reason": reading.reason}
+    return record | {"type": reading.type, "keys_right": reading.keys_right}
 
 
 def write_summary(folder: Path, summary: Mapping) -> None:
@@ -70,9 +78,9 @@ def write_summary(folder: Path, summary: Mapping) -> None:
 
 
 def _write_pictures(folder: Path, sample_ids: Sequence[str], qualities: Mapping[str, Sequence[Quality]]) -> None:
-    for name in SHOWN:
-        for sample_id, quality in zip(sample_ids, qualities.get(name, ()), strict=False):
-            if quality.picture is not None:
+    for name, column in qualities.items():
+        for sample_id, quality in zip(sample_ids, column, strict=True):
+            if quality.picture is not None and name not in NOT_SHOWN:
                 folder.mkdir(exist_ok=True)
                 (folder / f"{sample_id} {name}.png").write_bytes(encode(quality.picture))
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import ray
 from rich.progress import Progress
 
 from benchmarks.quality.columns import Task
-from benchmarks.quality.measures import Quality, judge, lpips_weights
+from benchmarks.quality.foreign import given_picture
+from benchmarks.quality.measures import Quality, judge, named_weights
 from configs import UserError
 from configs.schema import Config
 from envs.degradations import physics
@@ -27,10 +30,14 @@ from reward_actors.restoration.running_batch import to_uint8
 
 @dataclass(frozen=True)
 class RestorationQuery(RewardQuery):
-    """One restoration to make and measure. lpips: file of LPIPS's weights, or empty."""
+    """One restoration to make and measure.
+
+    weights: of scores, see `judge`. given: the picture of another method, uint8 (H, W, 3), for the task `given`.
+    """
 
     task: Task = Task()
-    lpips: str = ""
+    weights: Mapping[str, str] = field(default_factory=dict, compare=False)
+    given: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     @property
     def key(self) -> tuple:
@@ -50,11 +57,11 @@ class RestorationActor(RewardActor):
         loop = asyncio.get_running_loop()
         quality = await loop.run_in_executor(self._thread, self._measure, picture, sample, query)
         self._steps += 1  # it is alive
-        return Scored(quality.psnr, {"quality": quality}, self._name)
+        return Scored(0.0, {"quality": quality}, self._name)
 
     def _measure(self, picture: np.ndarray | None, sample: Sample, query: RestorationQuery) -> Quality:
-        picture = without_prior(query.task, sample) if picture is None else picture
-        quality = judge(picture, sample, query.task.scored, query.lpips, self._prior.device)
+        picture = next(one for one in (picture, query.given, without_prior(query.task, sample)) if one is not None)
+        quality = judge(picture, sample, query.task.scored, query.weights, self._prior.device)
         return replace(quality, picture=picture if query.task.shown else None)
 
 
@@ -76,26 +83,33 @@ def restore_columns(
 
 
 def restore(
-    config: Config, samples: Sequence[Sample], wanted: Sequence[tuple[int, Task]]
+    config: Config,
+    samples: Sequence[Sample],
+    wanted: Sequence[tuple[int, Task]],
+    foreign: Mapping[str, Path] = MappingProxyType({}),
 ) -> dict[tuple[int, Task], Quality]:
     """Restores samples on a reward pool of its own; equal tasks of a sample are done once.
 
     Args:
         wanted: (index of a sample, task) pairs.
+        foreign: {name of a method: folder of its pictures}.
 
     Raises:
         UserError: the prior cannot be loaded, or the cluster cannot hold the actors.
         RuntimeError: a restoration failed.
     """
-    return asyncio.run(_restore(config, samples, wanted))
+    return asyncio.run(_restore(config, samples, wanted, foreign))
 
 
-async def _restore(config: Config, samples: Sequence[Sample], wanted: Sequence[tuple[int, Task]]) -> dict:
+async def _restore(
+    config: Config, samples: Sequence[Sample], wanted: Sequence[tuple[int, Task]], foreign: Mapping[str, Path]
+) -> dict:
     tasks: dict[int, list[Task]] = {}
     for index, task in dict.fromkeys(wanted):
         tasks.setdefault(index, []).append(task)
-    weights = lpips_weights(config.reward)
-    pool = RewardPool(replace(config, reward=replace(config.reward, scorer=["mse"])), RestorationActor)
+    weights = named_weights(config.reward)
+    cheapest = replace(config.reward, scorer=["range"])  # the score itself is not looked at
+    pool = RewardPool(replace(config, reward=cheapest), RestorationActor, memo=0)
     at_once = asyncio.Semaphore(config.reward.actors * config.reward.batch)  # samples in memory
     qualities = {}
 
@@ -104,7 +118,12 @@ async def _restore(config: Config, samples: Sequence[Sample], wanted: Sequence[t
             sample = samples[index]
             shared = ray.put(sample)
             queries = [
-                RestorationQuery(sample.sample_id, shared, task.degradation, True, task=task, lpips=weights)
+                RestorationQuery(
+                    *(sample.sample_id, shared, task.degradation, True),
+                    task=task,
+                    weights=weights,
+                    given=given_picture(foreign[task.source], sample.sample_id) if task.source else None,
+                )
                 for task in tasks[index]
             ]
             for task, answer in zip(tasks[index], await pool.score(queries, priority=index), strict=True):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
+from scipy.stats import rankdata
 
 from benchmarks.quality.analysis import bias, bounds, posteriors, tolerance
 from benchmarks.quality.measures import Quality
@@ -20,6 +21,8 @@ from envs.taxonomy import Degradation, Taxonomy
 Answers = Mapping[str, Sequence[Answered]]
 """{"before", if there is one, and "after": an answer a sample}."""
 NO_KEY, OTHER_KEY = "none", "other"
+UNRANKED = ("not restored", "true parameters", "classical, true parameters", "clean")
+"""Columns that are no methods, or know the truth."""
 _KEY = re.compile(r"\[K-([^\[\]\s]{1,32})\]")
 _JSON_NUMBER = re.compile(r'"(\w{1,32})"\s{0,8}:\s{0,8}[-\[\d]')
 
@@ -58,6 +61,7 @@ def summarise(
             "restoration": restoration_means(judged, truths),
             "no_reference": no_reference_means(qualities, truths),
             "tolerance": tolerance.correlations(tolerance.points(truths, after, qualities)),
+            "ranks": ranks(qualities),
             "bias": bias.summarise(biases),
             "reward": asdict(config.reward),
         }
@@ -129,39 +133,65 @@ def named_keys(answer: object) -> tuple[str, ...]:
 def restoration_means(qualities: Mapping[str, Sequence[Quality]], truths: Sequence[Degradation]) -> dict:
     """Computes Table 2: {type, or "all": {column: {"psnr", "psnr_interval", "ssim", "ssim_interval", "samples"}}};
     lpips too where every picture has it."""
-    means: dict[str, dict] = {}
-    for kind, rows in _rows_by_type(truths).items():
-        for name, column in qualities.items():
-            mine = [column[row] for row in rows]
-            numbers = {"psnr": [one.psnr for one in mine], "ssim": [one.ssim for one in mine]}
-            if all("lpips" in one.scores for one in mine):
-                numbers["lpips"] = [one.scores["lpips"] for one in mine]
-            means.setdefault(kind, {})[name] = {"samples": len(mine)} | _with_intervals(numbers)
-    return means
+    columns = {}
+    for name, column in qualities.items():
+        columns[name] = {"psnr": [one.psnr for one in column], "ssim": [one.ssim for one in column]}
+        if all("lpips" in one.scores for one in column):
+            columns[name]["lpips"] = [one.scores["lpips"] for one in column]
+    return mean_by_type(columns, truths)
 
 
 def no_reference_means(qualities: Mapping[str, Sequence[Quality]], truths: Sequence[Degradation]) -> dict:
     """Computes Table 3: {type, or "all": {column: {score, f"{score}_interval", "samples"}}} over the scored samples."""
-    means: dict[str, dict] = {}
-    for kind, rows in _rows_by_type(truths).items():
-        for name, column in qualities.items():
-            scored = [column[row].scores for row in rows if set(column[row].scores) - {"lpips"}]
-            names = sorted({name for scores in scored for name in scores} - {"lpips"})
-            numbers = {name: [scores[name] for scores in scored if name in scores] for name in names}
-            means.setdefault(kind, {})[name] = {"samples": len(scored)} | _with_intervals(numbers)
+    columns = {}
+    for name, column in qualities.items():
+        names = sorted({score for one in column for score in one.scores} - {"lpips"})
+        columns[name] = {score: [one.scores.get(score) for one in column] for score in names}
+    means = mean_by_type(columns, truths)
     return means if any(cell["samples"] for cells in means.values() for cell in cells.values()) else {}
 
 
-def _with_intervals(numbers: Mapping[str, Sequence[float]]) -> dict:
-    """{name: mean, f"{name}_interval": [low, high]} of each."""
-    cell = {}
-    for name, values in numbers.items():
-        mean, low, high = mean_interval(values)
-        cell |= {name: mean, f"{name}_interval": [low, high]}
-    return cell
+def ranks(qualities: Mapping[str, Sequence[Quality]]) -> dict:
+    """Ranks the methods that know no truth, sample by sample: 1 is the best, ties share their mean rank.
+
+    Returns {column: {measure: {"rank": [mean, low, high], "behind_after": [after - column, low, high]}}} of psnr and
+    ssim.
+    """
+    methods = {name: column for name, column in qualities.items() if name not in UNRANKED}
+    table: dict[str, dict] = {name: {} for name in methods}
+    for quantity in ("psnr", "ssim"):
+        numbers = np.array([[getattr(one, quantity) for one in column] for column in methods.values()])
+        places = rankdata(-numbers, axis=0)
+        for name, mine, place in zip(methods, numbers, places, strict=True):
+            behind = [getattr(one, quantity) - other for one, other in zip(qualities["after"], mine, strict=True)]
+            table[name][quantity] = {"rank": list(mean_interval(place)), "behind_after": list(mean_interval(behind))}
+    return table
 
 
-def _rows_by_type(truths: Sequence[Degradation]) -> dict[str, list[int]]:
+def mean_by_type(
+    columns: Mapping[str, Mapping[str, Sequence[float | None]]], truths: Sequence[Degradation]
+) -> dict[str, dict]:
+    """Computes {type, or "all": {column: {measure: mean, "MEASURE_interval": [low, high], "samples"}}}.
+
+    columns: {column: {measure: a number a sample, None where there is none}}; empty without any column.
+    """
     kinds = sorted({truth.type for truth in truths})
     rows = {kind: [i for i, truth in enumerate(truths) if truth.type == kind] for kind in kinds}
-    return rows | {"all": list(range(len(truths)))}
+    rows["all"] = list(range(len(truths)))
+    means: dict[str, dict] = {}
+    for kind, mine in rows.items():
+        for name, measures in columns.items():
+            numbers = {measure: [column[i] for i in mine] for measure, column in measures.items()}
+            counted = sum(any(column[i] is not None for column in measures.values()) for i in mine)
+            means.setdefault(kind, {})[name] = {"samples": counted} | _with_intervals(numbers)
+    return means
+
+
+def _with_intervals(numbers: Mapping[str, Sequence[float | None]]) -> dict:
+    """{name: mean, f"{name}_interval": [low, high]} of each that has a number."""
+    cell = {}
+    for name, values in numbers.items():
+        if there := [value for value in values if value is not None]:
+            mean, low, high = mean_interval(there)
+            cell |= {name: mean, f"{name}_interval": [low, high]}
+    return cell

@@ -42,7 +42,7 @@ def test_the_measures_of_five_answers_are_those_worked_out_by_hand():
     assert found.keys["transmission"]["p_rel"] == pytest.approx((0.25 + 1 + 1) / 3)
     assert found.p_abs == pytest.approx((2.25 + 0.6 + 0.8 / 3) / 3)
     assert found.p_rel == pytest.approx((0.625 + 2.2 / 3 + 0.75) / 3)
-    others = {"low_light": 0, "low_resolution": 0, "no answer": 0}
+    others = {"low_light": 0, "low_resolution": 0, "other": 0, "no answer": 0}
     assert found.confusion["blur"] == {"haze": 1, "blur": 1, **others}
     assert found.confusion["haze"]["no answer"] == 1
 

@@ -21,7 +21,9 @@ CAPTIONS = {
     "before": "restored, parameters of before",
     "after": "restored, answered parameters",
     "true parameters": "restored, true parameters",
+    "clean": "clean",
 }
+"""What stands below the picture of each column; other methods stand under their names, before the last two."""
 DRAWN = {"not restored": "degraded", "after": "restored as answered", "clean": "truth"}
 
 
@@ -41,8 +43,21 @@ def strips(folder: Path, rows: Sequence[Mapping]) -> list[Strip]:
     return [
         Strip(files["not restored"], files["after"], _captioned(files, row["psnr"]), _sentences(row))
         for row in rows
-        if (files := _files(folder, row["sample_id"]))
+        if (files := _files(folder, row))
     ]
+
+
+def photograph_strips(folder: Path, rows: Sequence[Mapping]) -> list[Strip]:
+    """Reads a strip for each photograph of an evaluation without truth that FOLDER/pictures shows."""
+    made = []
+    for row in rows:
+        file = folder / "pictures" / row["sample_id"].replace("/", "~")
+        if not Path(f"{file} restored.png").is_file():
+            continue
+        before, after = (Path(f"{file} {name}.png").read_bytes() for name in ("not restored", "restored"))
+        sentences = [row["sample_id"], words(row["after"]["degradation"])]
+        made.append(Strip(before, after, [(before, "as it was"), (after, "restored")], sentences))
+    return made
 
 
 def words(degradation: Mapping | None) -> str:
@@ -75,8 +90,10 @@ def draw(folder: Path, file: Path, rows: int = 4) -> None:
     figure.savefig(file, dpi=110, pil_kwargs={"quality": 88})
 
 
-def _files(folder: Path, sample_id: str) -> dict[str, bytes]:
-    files = {name: folder / "pictures" / f"{sample_id} {name}.png" for name in (*CAPTIONS, "clean")}
+def _files(folder: Path, row: Mapping) -> dict[str, bytes]:
+    foreign = [name for name in row["psnr"] if name not in CAPTIONS]
+    names = [*list(CAPTIONS)[:-2], *foreign, *list(CAPTIONS)[-2:]]
+    files = {name: folder / "pictures" / f"{row['sample_id']} {name}.png" for name in names}
     return {name: file.read_bytes() for name, file in files.items() if file.is_file()}
 
 

@@ -5,11 +5,12 @@ Each function returns a `Table`, or None where the summary has nothing to show; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console
 
 from benchmarks.quality.measures import label
+from benchmarks.quality.report import paper
 from benchmarks.quality.report.table import Table, flatten, with_interval
 from envs.degradations import PHENOMENA
 
@@ -17,20 +18,6 @@ NAMES = {"t_acc": "T-Acc", "t_f1": "T-F1", "j_acc": "J-Acc", "p_abs": "P-Abs", "
 SETS = {"set_precision": "set precision", "set_recall": "set recall", "set_f1": "set F1"}
 """Shown where several degradations may be there at once."""
 LOWER_IS_BETTER = ("p_abs", "p_rel")
-PAPER_KEYS = ("gamma", "gain", "camera", "atmospheric_light", "transmission", "sigma", "scale")
-PAPER = {
-    "paper: GPT-4o": "2.316/0.832 0.314/4.355 0.401/1.061 0.375/0.706 0.450/1.711 3.578/0.610 2.970/0.995 1.486/1.467",
-    "paper: Qwen3VL-8B": (
-        "2.756/1.000 0.076/1.011 0.439/1.001 0.606/0.966 0.416/0.993 2.972/0.802 2.954/0.996 1.460/0.967"
-    ),
-    "paper: Qwen3VL-8B-SFT": (
-        "0.486/0.172 0.009/0.107 0.054/0.078 0.057/0.093 0.082/0.210 0.839/0.174 0.000/0.000 0.218/0.119"
-    ),
-    "paper: DU-VLM": (
-        "0.468/0.166 0.008/0.102 0.057/0.080 0.044/0.069 0.082/0.202 0.644/0.118 0.000/0.000 0.186/0.105"
-    ),
-}
-"""Rows of the paper's Table 1, P-Abs/P-Rel of `PAPER_KEYS` and their mean, at 256 px on its own photographs."""
 
 
 def evaluation_tables(summary: Mapping) -> dict[str, Table]:
@@ -41,6 +28,7 @@ def evaluation_tables(summary: Mapping) -> dict[str, Table]:
         "types": by_type,
         "decoding": decoding,
         "table2": restoration,
+        "ranks": ranks,
         "table3": no_reference,
         "tolerance": tolerance,
         "bias": bias,
@@ -92,17 +80,27 @@ def understanding(summary: Mapping, keys: bool = False) -> Table:
 
 
 def penalised(summary: Mapping) -> Table:
-    """Table 1: P-Abs / P-Rel of each key and their mean over keys; ours with intervals of P-Rel, the paper's beside."""
-    columns = columns_of(summary)
-    paper = {name: dict(zip((*PAPER_KEYS, "mean"), row.split(), strict=True)) for name, row in PAPER.items()}
-    rows = [["key", "zero prediction", *columns, *paper]]
-    for key in (*summary["keys"], "mean"):
-        row = [_spaced(key), f"{summary['zero_prediction'][key]:.3f} / 1.000"]
-        for column in columns.values():
-            cell = column if key == "mean" else column["keys"][key]
-            interval = column["intervals"]["p_rel" if key == "mean" else f"{key}.p_rel"]
-            row.append(f"{cell['p_abs']:.3f} / {with_interval(cell['p_rel'], interval)}")
-        rows.append(row + [cells.get(key, "").replace("/", " / ") for cells in paper.values()])
+    """Table 1 of an evaluation; see `table1`."""
+    return table1(columns_of(summary), summary["zero_prediction"])
+
+
+def table1(columns: Mapping[str, Mapping], zero: Mapping[str, float]) -> Table:
+    """Table 1: P-Abs / P-Rel of each key and their mean, a row each of `columns` (with intervals) and of the paper's.
+
+    Args:
+        columns: {name: measures with "keys" and "intervals"}.
+        zero: {key, or "mean": P-Abs of an answer that is always wrong}.
+    """
+    keys = [key for key in zero if key != "mean"]
+    paper_rows = paper.table1(keys)
+    rows = [["answers", *map(_spaced, keys), f"mean of {len(keys)} keys"]]
+    rows.append(["zero prediction", *(f"{zero[key]:.3f} / 1.000" for key in (*keys, "mean"))])
+    for name, column in columns.items():
+        cells = [_errors(column["keys"][key], column["intervals"][f"{key}.p_rel"]) for key in keys]
+        rows.append([name, *cells, _errors(column, column["intervals"]["p_rel"])])
+    for name, row in paper_rows.items():
+        cells = ("{:.3f} / {:.3f}".format(*row[key]) if key in row else "" for key in (*keys, "mean"))
+        rows.append([f"paper: {name}", *cells])
     records = flatten({name: column["keys"] for name, column in columns.items()}, "column", "key")
     return Table.of("Table 1: P-Abs / P-Rel", rows, records)
 
@@ -125,6 +123,22 @@ def restoration(summary: Mapping) -> Table | None:
     rows = [["restored with", *(type_name(kind) for kind in means)]]
     rows += [[name, *(_quality(means[kind][name]) for kind in means)] for name in means["all"]]
     return Table.of("Restoration, PSNR (dB) and SSIM", rows, flatten(means, "type", "column"))
+
+
+def ranks(summary: Mapping) -> Table | None:
+    """Mean ranks of the methods that know no truth, and how far each is behind `after`, in pairs of samples."""
+    if not (methods := summary.get("ranks")):
+        return None
+    units = {"psnr": ("PSNR", 2), "ssim": ("SSIM", 3)}
+    heads = (head for name, _ in units.values() for head in (f"rank by {name}", f"{name}, after - it"))
+    rows = [["restored with", *heads]]
+    for name, cells in methods.items():
+        row = [name]
+        for measure, (_, digits) in units.items():
+            rank, behind = cells[measure]["rank"], cells[measure]["behind_after"]
+            row += [with_interval(rank[0], rank[1:], 2), with_interval(behind[0], behind[1:], digits, "+")]
+        rows.append(row)
+    return Table.of("Ranks among the methods that know no truth", rows, flatten(methods, "column", "measure"))
 
 
 def no_reference(summary: Mapping) -> Table | None:
@@ -230,6 +244,10 @@ def type_name(kind: str) -> str:
 
 def _spaced(key: str) -> str:
     return key.replace("_", " ")
+
+
+def _errors(cell: Mapping, interval: Sequence[float]) -> str:
+    return f"{cell['p_abs']:.3f} / {with_interval(cell['p_rel'], interval)}"
 
 
 def _quality(cell: Mapping) -> str:
