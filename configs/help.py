@@ -24,6 +24,7 @@ EXAMPLES = {
   duvlm run offline name=first policy=runs/first/sft/policy reward.actors=4
   duvlm run evaluate corpus=DIR policy=FILE.jsonl out=DIR
   duvlm run evaluate corpus=DIR endpoint=https://api.openai.com/v1 policy=gpt-4o out=DIR
+  duvlm run compare scores=runs/a/evaluate,runs/b/evaluate corpus=DIR out=DIR
   duvlm run rewards name=shared reward.actors=4 reward.max_actors=8 --address auto
   duvlm run offline name=first reward.pool=shared --address auto
   duvlm run restore image=FILE degradation='{"type": "blur", "values": {"sigma": 2.0}}' out=DIR
