@@ -40,8 +40,8 @@ JOBS = (
         "benchmarks.ablate.run:run",
         "Draw Table 4, Table 5 or Figure 7 of the paper again.",
         reads=(
-            *("study", "photos", "count", "reviews", "corpus", "split", "limit", "policy", "steps", "resume"),
-            *("trackers", "max_failures", "world", "rollout", "reward", "learner", "grpo"),
+            *("study", "photos", "enlarge", "count", "reviews", "corpus", "split", "limit", "policy", "steps"),
+            *("resume", "trackers", "max_failures", "world", "rollout", "reward", "learner", "grpo"),
         ),
         roles=_ablate_roles,
     ),

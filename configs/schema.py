@@ -126,6 +126,17 @@ class Grpo:
 
 
 @dataclass
+class Depth:
+    actors: int = _(1, "Networks that estimate depth at once, one per Ray actor.", 1, 1024)
+    cpus: float = _(1.0, "CPUs an actor reserves of the cluster.", 0, 1024)
+    gpus: float = _(0.0, "GPUs per actor, fractions allowed.", 0, 1)
+    gives: Literal["auto", "depth", "disparity"] = _(
+        "auto", "What the network's numbers are; `auto` goes by its architecture."
+    )
+    lidar: bool = _(True, "nuScenes: depth is what its LiDAR measured, where there is a sweep.")
+
+
+@dataclass
 class Config:
     name: str = _("", "Name of the run; its folder is runs/NAME.")
     out: str = _("", "Output folder, instead of runs/NAME/JOB.")
@@ -141,10 +152,14 @@ class Config:
         0, "Times a training job that broke starts again by itself, from its newest checkpoint.", 0, 1000
     )
     photos: str = _(
-        "bundled", "Folder of photographs (train/, val/ and test/ inside are honoured), or `bundled`."
+        "bundled",
+        "Folder of photographs (train/, val/ and test/ inside are honoured), celeba:DIR, bdd100k:DIR, nuscenes:DIR or "
+        "`bundled`; several with commas, each with its share of the samples after @, as in celeba:A@2,bdd100k:B@1.",
     )
+    enlarge: bool = _(False, "Pictures smaller than the corpus are enlarged to it; those of CelebA always are.")
     count: int = _(2000, "Samples in the corpus.", 1, 100_000_000)
     size: int = _(0, "Pixels a side of corpus images; 0 is world.size.", 0, 1024)
+    model: str = _("", "Network that estimates depth: a folder, or its name on the Hugging Face Hub.")
     reviews: str = _("", "File of accepted and rejected samples that the corpus build honours; several with commas.")
     corpus: str = _("", "Folder of a corpus.")
     probe: str = _("", "Folder of a corpus that an RL job is measured on and never learns from.")
@@ -170,6 +185,7 @@ class Config:
     reward: Reward = field(default_factory=Reward)
     learner: Learner = field(default_factory=Learner)
     grpo: Grpo = field(default_factory=Grpo)
+    depth: Depth = field(default_factory=Depth)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,15 @@ JOBS = (
         "corpus",
         "envs.corpus.build:run",
         "Build a corpus of degraded photographs with known physics.",
-        reads=("photos", "count", "size", "reviews", "world"),
+        reads=("photos", "enlarge", "count", "size", "reviews", "world"),
         roles=lambda config: (Role("corpus task", 1, 1.0),),
+    ),
+    Job(
+        "depth",
+        "envs.depth.estimate:run",
+        "Write depth beside photographs, for haze that follows it.",
+        reads=("photos", "model", "depth"),
+        roles=lambda config: (Role("depth estimator", config.depth.actors, config.depth.cpus, config.depth.gpus),),
     ),
     Job(
         "review",

@@ -4,7 +4,7 @@ from configs.cluster.resources import Role, learner_ranks, reward_actors, rollou
 from configs.jobs import Job
 from configs.schema import Config
 
-TRAINING = ("photos", "count", "reviews", "corpus", "policy", "steps", "resume", "trackers", "max_failures")
+TRAINING = ("photos", "enlarge", "count", "reviews", "corpus", "policy", "steps", "resume", "trackers", "max_failures")
 REINFORCEMENT = (*TRAINING, "probe", "world", "rollout", "reward", "learner", "grpo")
 
 

@@ -22,11 +22,12 @@ from configs.run_folders import locked
 from configs.schema import Config
 from envs.corpus import shards
 from envs.corpus.card import make_card, write_card
-from envs.corpus.datasets import SPLITS, Photo
+from envs.corpus.datasets import SPLITS, Photo, parse_sources
 from envs.corpus.generate import Recipe
 from envs.corpus.photos import scan_photos
 from envs.corpus.reader import read_card
 from envs.corpus.review import read_reviews
+from envs.degradations import depth
 
 LIBRARIES = ("numpy", "opencv-python-headless", "pyarrow", "torch")
 """Their versions may change bytes; a build goes on only with those it began with."""
@@ -65,13 +66,14 @@ def plan(config: Config) -> tuple[Recipe, dict[str, str]]:
         UserError: no photographs, no depth where haze follows it, too few samples, or reviews of another corpus.
     """
     size = config.size or config.world.size
-    photos, skipped = scan_photos(config.photos, config.seed, size)
+    photos, skipped = scan_photos(config.photos, config.seed, size, config.enlarge)
+    shares = _shares(config.photos, photos)
     if config.world.depth == "file":
-        photos = [_with_depth(photo) for photo in photos]
+        photos = _with_depth(photos, config.photos)
     by_split = {split: tuple(photo for photo in photos if photo.split == split) for split in SPLITS}
     by_split = {split: chosen for split, chosen in by_split.items() if chosen}
     counts = split_counts(config.count, tuple(by_split))
-    recipe = Recipe(config.seed, size, config.world, by_split, counts)
+    recipe = Recipe(config.seed, size, config.world, by_split, counts, shares=shares)
     return _reviewed(recipe, config.reviews), skipped
 
 
@@ -124,10 +126,31 @@ def is_complete(folder: Path, recipe: Recipe) -> bool:
     return card.get("recipe") == recipe.fingerprint() and whole
 
 
-def _with_depth(photo: Photo) -> Photo:
-    from envs.degradations.depth import beside
+def _shares(spec: str, photos: Sequence[Photo]) -> dict[str, int]:
+    """{origin: share} of the sources of a `photos=` setting; empty where there is one alone."""
+    sources, origins = parse_sources(spec), {photo.origin for photo in photos}
+    if len(sources) == 1:
+        return {}
+    for source in sources:
+        if source.name not in origins:
+            raise UserError(
+                f"photos={spec}: no photograph of {source.text} is of use; leave it out, or see why by naming it alone"
+            )
+    return {source.name: source.share for source in sources}
 
-    return replace(photo, depth_digest=hashlib.sha256(beside(photo.path).read_bytes()).hexdigest())
+
+def _with_depth(photos: Sequence[Photo], spec: str) -> list[Photo]:
+    """The photos with the digest of the depth beside each. Raises UserError where one has none."""
+    files = [depth.find_depth(photo.path) for photo in photos]
+    if missing := [photo.path for photo, file in zip(photos, files, strict=True) if not file]:
+        names = ", ".join(missing[0].stem + suffix for suffix in depth.SUFFIXES)
+        raise UserError(
+            f"world.depth=file: {len(missing)} of {len(photos)} photographs have no depth; the first is {missing[0]}, "
+            f"expected one of {names} beside it. `duvlm run depth photos={spec} model=NAME` writes it; or set "
+            "world.depth=procedural for depth that is drawn, world.depth=none for even haze"
+        )
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    return [replace(photo, depth_digest=digest) for photo, digest in zip(photos, digests, strict=True)]
 
 
 def _reviewed(recipe: Recipe, reviews: str) -> Recipe:

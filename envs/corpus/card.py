@@ -52,6 +52,7 @@ def make_card(recipe: Recipe, skipped: Mapping[str, str], shards: Mapping[str, d
             "licence": photo.licence,
             "author": photo.author,
             "source": photo.source,
+            **({"enlarged": round(photo.enlargement, 3)} if photo.enlargement > 1 else {}),
         }
         for split, chosen in recipe.photos.items()
         for photo in chosen
@@ -68,6 +69,11 @@ def make_card(recipe: Recipe, skipped: Mapping[str, str], shards: Mapping[str, d
     }
     if shards:
         samples = pd.DataFrame([note for record in shards.values() for note in record["samples"]])
+        if recipe.shares:
+            table = pd.crosstab(samples["split"], samples["origin"])
+            table = table.reindex(index=list(recipe.counts), columns=list(recipe.shares), fill_value=0)
+            card["shares"] = dict(recipe.shares)
+            card["sources"] = {split: row.to_dict() for split, row in table.iterrows()}
         card["parameters"] = _parameters(samples, taxonomy)
         card["verification"] = _verification(samples, recipe)
         columns = ("rows", "bytes", "sha256")
@@ -84,10 +90,13 @@ def write_card(card: dict, folder: Path) -> None:
     _review_sheet(folder)
     _plot_parameters(card["parameters"], folder / "parameters.png")
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-    licences = Counter(photo["licence"] for photo in card["photos"])
-    kinds = list(next(iter(card["types"].values())))
-    template = environment.from_string(_TEMPLATE.read_text())
-    (folder / "README.md").write_text(template.render(card=card, licences=licences, kinds=kinds, listed=_LISTED))
+    words = {
+        "licences": Counter(photo["licence"] for photo in card["photos"]),
+        "kinds": list(next(iter(card["types"].values()))),
+        "enlarged": [photo["enlarged"] for photo in card["photos"] if "enlarged" in photo],
+        "listed": _LISTED,
+    }
+    (folder / "README.md").write_text(environment.from_string(_TEMPLATE.read_text()).render(card=card, **words))
     (folder / "corpus.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -37,6 +37,9 @@ class Photo:
     Attributes:
         split: train, val or test; None until it is decided.
         scene: what belongs to one is in one split; the photo_id unless a dataset says more (a drive).
+        origin: name of the part of `photos=` it is from, where there are several.
+        known_small: its source is known for small pictures, which are enlarged where a corpus is larger.
+        enlargement: factor by which a corpus enlarges it, 1 or more.
         digest: SHA-256 of the file, once it was looked at.
         depth_digest: of the depth beside it, where that is used.
     """
@@ -50,6 +53,44 @@ class Photo:
     scene: str = ""
     digest: str = ""
     depth_digest: str = ""
+    origin: str = ""
+    known_small: bool = False
+    enlargement: float = 1.0
+
+
+@dataclass(frozen=True)
+class PhotoSource:
+    """Names one part of a `photos=` setting: `bundled`, a folder or `LAYOUT:FOLDER`.
+
+    Attributes:
+        name: of the folder, with a number where several have one name.
+        share: of a corpus that goes to it, relative to those of the other parts.
+    """
+
+    text: str
+    name: str
+    share: int = 1
+
+
+def parse_sources(spec: str) -> list[PhotoSource]:
+    """Splits a `photos=` setting into its parts, as in `celeba:A@2,bdd100k:B@1,FOLDER`; a share is 1 where none is set.
+
+    Raises:
+        UserError: a share is no whole number from 1 on.
+    """
+    if Path(spec).is_dir():
+        return [PhotoSource(spec, Path(spec).name)]
+    sources, names = [], []
+    for part in filter(None, map(str.strip, spec.split(","))):
+        text, at, share = (part, "", "1") if Path(part).is_dir() else part.rpartition("@")
+        if not at:
+            text, share = part, "1"
+        if not share.isdigit() or int(share) < 1:
+            raise UserError(f"photos={part}: expected a whole number from 1 on as the share after @, got {share!r}")
+        names.append(Path(text.rpartition(":")[2]).name)
+        number = names.count(names[-1])
+        sources.append(PhotoSource(text, names[-1] if number == 1 else f"{names[-1]}{number}", int(share)))
+    return sources
 
 
 def candidates(spec: str) -> tuple[list[Photo], dict[str, str]]:
@@ -62,36 +103,30 @@ def candidates(spec: str) -> tuple[list[Photo], dict[str, str]]:
     Raises:
         UserError: a folder is missing, or lacks a piece of its layout.
     """
-    parts = [spec] if Path(spec).is_dir() else [part.strip() for part in spec.split(",") if part.strip()]
-    found, left_out, names = [], {}, []
-    for part in parts:
-        photos, missing = _one(part)
-        name = Path(part.rpartition(":")[2]).name
-        names.append(name)
-        if len(parts) > 1:
-            prefix = name if names.count(name) == 1 else f"{name}{names.count(name)}"
-            photos = [_inside(photo, prefix) for photo in photos]
-        found += photos
+    photos, left_out, sources = [], {}, parse_sources(spec)
+    for source in sources:
+        listed, missing = _list_source(source.text)
+        photos += listed if len(sources) == 1 else [_prefixed(photo, source.name) for photo in listed]
         left_out |= missing
-    return found, left_out
+    return photos, left_out
 
 
-def _inside(photo: Photo, prefix: str) -> Photo:
-    scene = photo.scene and f"{prefix}/{photo.scene}"
-    return replace(photo, photo_id=f"{prefix}/{photo.photo_id}", scene=scene)
+def _prefixed(photo: Photo, name: str) -> Photo:
+    scene = photo.scene and f"{name}/{photo.scene}"
+    return replace(photo, photo_id=f"{name}/{photo.photo_id}", scene=scene, origin=name)
 
 
-def _one(part: str) -> tuple[list[Photo], dict[str, str]]:
-    layout, colon, folder = part.partition(":")
+def _list_source(text: str) -> tuple[list[Photo], dict[str, str]]:
+    layout, colon, folder = text.partition(":")
     readers = {"celeba": _celeba, "bdd100k": _bdd100k, "nuscenes": _nuscenes}
-    if part == "bundled":
+    if text == "bundled":
         return _bundled(), {}
-    if not colon or Path(part).is_dir():
-        return _folder(_existing(part, part)), {}
+    if not colon or Path(text).is_dir():
+        return _folder(_existing(text, text)), {}
     if layout not in readers:
         known = ", ".join(f"{name}:DIR" for name in readers)
-        raise UserError(f"photos={part}: no such folder, and {layout!r} is no layout; expected DIR, {known} or bundled")
-    return readers[layout](_existing(folder, part))
+        raise UserError(f"photos={text}: no such folder, and {layout!r} is no layout; expected DIR, {known} or bundled")
+    return readers[layout](_existing(folder, text))
 
 
 def _existing(folder: str, spec: str) -> Path:
@@ -144,7 +179,7 @@ def _attribution(file: Path) -> dict[str, dict[str, str]]:
 
 
 def _celeba(root: Path) -> tuple[list[Photo], dict[str, str]]:
-    """img_align_celeba/*.jpg, split as list_eval_partition.txt says (0 train, 1 val, 2 test; by person)."""
+    """img_align_celeba/*.jpg (178 x 218 px), split by person: list_eval_partition.txt says 0 train, 1 val, 2 test."""
     pictures, partition = root / "img_align_celeba", root / "list_eval_partition.txt"
     _need("celeba", root, pictures, partition)
     split = {}
@@ -160,7 +195,7 @@ def _celeba(root: Path) -> tuple[list[Photo], dict[str, str]]:
     photos, left_out = [], {}
     for path in sorted(pictures.glob("*.jpg")):
         if path.name in split:
-            photos.append(Photo(path.stem, path, split.pop(path.name), *rights))
+            photos.append(Photo(path.stem, path, split.pop(path.name), *rights, known_small=True))
         else:
             left_out[str(path)] = f"not listed in {partition.name}"
     if split:
@@ -189,9 +224,9 @@ def _nuscenes(root: Path) -> tuple[list[Photo], dict[str, str]]:
     _need("nuscenes", root, folder, *tables)
     scene = {}
     for version in versions:
-        names = {row["token"]: row["name"] for row in _records(version / "scene.json")}
-        scenes = {row["token"]: names[row["scene_token"]] for row in _records(version / "sample.json")}
-        for row in _records(version / "sample_data.json"):
+        names = {row["token"]: row["name"] for row in read_records(version / "scene.json")}
+        scenes = {row["token"]: names[row["scene_token"]] for row in read_records(version / "sample.json")}
+        for row in read_records(version / "sample_data.json"):
             if row["filename"].startswith("samples/CAM_FRONT/"):
                 scene[Path(row["filename"]).name] = scenes[row["sample_token"]]
     photos, left_out = [], {}
@@ -204,8 +239,12 @@ def _nuscenes(root: Path) -> tuple[list[Photo], dict[str, str]]:
     return photos, left_out
 
 
-def _records(file: Path) -> Iterator[dict]:
-    """The objects of a JSON list, one at a time: sample_data.json of the whole dataset is over a gigabyte."""
+def read_records(file: Path) -> Iterator[dict]:
+    """Reads the objects of a JSON list, one at a time: sample_data.json of all of nuScenes is over a gigabyte.
+
+    Raises:
+        UserError: the file is no such list.
+    """
     try:
         with file.open("rb") as stream:
             yield from ijson.items(stream, "item", use_float=True)

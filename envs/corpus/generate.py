@@ -10,6 +10,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,6 +20,7 @@ from cachetools import LRUCache, cached
 
 from configs.schema import World
 from envs.corpus.datasets import SPLITS, Photo
+from envs.corpus.photos import Interleaving
 from envs.corpus.verify import faults
 from envs.language import answer
 from envs.pictures import read_picture
@@ -29,6 +32,8 @@ FORMAT = "du-corpus/2"
 COLUMNS = ("sample_id", "photo_id", "split", "type", "values", "answer", "clean", "degraded", "transmission")
 IMAGES = ("clean", "degraded", "transmission")
 SCHEMA = pa.schema([(name, pa.binary() if name in IMAGES else pa.string()) for name in COLUMNS])
+FIRST_SETTINGS = ("size", "camera", "transmission_grid", "composites", "depth", "step_scale", "views", "rationale")
+"""Settings of the world that always enter a fingerprint; a later one does where it is not at its default."""
 CROP_TRIES = 12
 MIN_DETAIL = 4.0
 """Mean |dx| + |dy| of a crop's luminance, grey levels; in flatter ones nobody could read the physics."""
@@ -50,6 +55,7 @@ class Recipe:
         photos: those of each split, in order.
         counts: samples of each split.
         rejected: {sample_id: how often a person has rejected it}.
+        shares: {origin of photos: its share of the samples}; empty where all are from one source.
     """
 
     seed: int
@@ -58,13 +64,36 @@ class Recipe:
     photos: dict[str, tuple[Photo, ...]]
     counts: dict[str, int]
     rejected: Mapping[str, int] = field(default_factory=dict)
+    shares: Mapping[str, int] = field(default_factory=dict)
 
     def fingerprint(self) -> str:
         """Gives 16 hex digits that change with anything that could change a sample, but not with where photos lie."""
         photos = {split: [(p.photo_id, p.digest, p.depth_digest) for p in some] for split, some in self.photos.items()}
         taxonomy = world_taxonomy(self.world).fingerprint()
-        parts = [FORMAT, self.seed, self.size, asdict(self.world), taxonomy, photos, self.counts, dict(self.rejected)]
+        settings, default = asdict(self.world), asdict(type(self.world)())
+        world = {name: settings[name] for name in settings if name in FIRST_SETTINGS or settings[name] != default[name]}
+        parts = [FORMAT, self.seed, self.size, world, taxonomy, photos, self.counts, dict(self.rejected)]
+        if self.shares:
+            parts.append(dict(self.shares))
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+    def photo(self, split: str, turn: int, skipped: int = 0) -> Photo:
+        """Gives the photo of a turn of a split, or the one that comes so many later.
+
+        The photos of one source take turns in order; several sources are interleaved (`Interleaving`).
+        """
+        if self.shares:
+            return self._interleavings[split].photo(turn, skipped)
+        photos = self.photos[split]
+        return photos[(turn + skipped) % len(photos)]
+
+    @cached_property
+    def _interleavings(self) -> dict[str, Interleaving]:
+        return {
+            split: Interleaving(photos, self.shares, (self.seed, SPLITS.index(split)))
+            for split, photos in self.photos.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -212,9 +241,10 @@ def _attempt(
 
     taxonomy = world_taxonomy(recipe.world)
     rng = np.random.default_rng([recipe.seed, SPLITS.index(split), index, attempt])
-    photos, kinds = recipe.photos[split], turns(taxonomy)
-    photo = photos[(index // len(kinds) + attempt // ATTEMPTS_PER_PHOTO) % len(photos)]
-    kind, picture = kinds[index % len(kinds)], _read_picture(photo.path)
+    kinds = turns(taxonomy)
+    kind = kinds[index % len(kinds)]
+    photo = recipe.photo(split, index // len(kinds), attempt // ATTEMPTS_PER_PHOTO)
+    picture = _read_photo(photo.path, recipe.size)
     clean, place = crop_and_place(picture, recipe.size, rng)
     source = recipe.world.depth if kind.follows_depth else "none"
     relative = depth.relative(source, photo.path, picture.shape, place, recipe.size, rng)
@@ -226,5 +256,12 @@ def _detail(image: np.ndarray) -> float:
     return float(np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean())
 
 
-_read_picture = cached(LRUCache(_CACHED_BYTES, getsizeof=lambda picture: picture.nbytes))(read_picture)
-"""Decoded photographs, the latest used ones. One that is larger than the whole cache is read each time."""
+@cached(LRUCache(_CACHED_BYTES, getsizeof=lambda picture: picture.nbytes))
+def _read_photo(path: Path, size: int) -> np.ndarray:
+    """A photograph whose short side has `size` pixels at least; the latest used ones stay in memory."""
+    picture = read_picture(path)
+    height, width = picture.shape[:2]
+    if (side := min(height, width)) >= size:
+        return picture
+    enlarged = (round(width * size / side), round(height * size / side))
+    return cv2.resize(picture, enlarged, interpolation=cv2.INTER_CUBIC)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
+
+import numpy as np
 
 from configs import UserError
 from envs.corpus import near_duplicates
 from envs.corpus.datasets import SPLITS, SUFFIXES, Photo, candidates
 from envs.pictures import UNREADABLE, open_picture
 
+MAX_ENLARGEMENT = 4
+"""A picture that would have to be enlarged by more is of no use."""
 _THUMBNAIL = (64, 64)  # a JPEG is decoded at the least size that is no smaller
 _SHARES = {"test": 0.12, "val": 0.08}  # of the scenes that bring no split
 
@@ -28,7 +33,9 @@ def find_photos(spec: str, seed: int = 0, min_side: int = 64) -> list[Photo]:
     return scan_photos(spec, seed, min_side)[0]
 
 
-def scan_photos(spec: str, seed: int = 0, min_side: int = 64) -> tuple[list[Photo], dict[str, str]]:
+def scan_photos(
+    spec: str, seed: int = 0, min_side: int = 64, enlarge: bool = False
+) -> tuple[list[Photo], dict[str, str]]:
     """Looks at every picture once, and decides which are used and in which split.
 
     Args:
@@ -36,6 +43,8 @@ def scan_photos(spec: str, seed: int = 0, min_side: int = 64) -> tuple[list[Phot
             80 / 8 / 12 %, by a hash of (seed, scene).
         seed: decides those splits.
         min_side: the shortest side that is of use, pixels.
+        enlarge: smaller ones are of use too, down to 1 / `MAX_ENLARGEMENT` of it; those of a source that is known to
+            be small (CelebA) always are.
 
     Returns:
         The photos in order of path, and {file: why it was skipped}. Equal files count once; what looks like a
@@ -46,7 +55,7 @@ def scan_photos(spec: str, seed: int = 0, min_side: int = 64) -> tuple[list[Phot
     """
     photos, skipped = candidates(spec)
     with ThreadPoolExecutor(4) as threads:
-        looks = list(threads.map(lambda photo: _look(photo, min_side), photos))
+        looks = list(threads.map(lambda photo: _look(photo, min_side, enlarge), photos))
     refused = {str(photo.path): why for photo, why in zip(photos, looks, strict=True) if isinstance(why, str)}
     seen, copies = _without_copies(look for look in looks if not isinstance(look, str))
     if not seen:
@@ -61,7 +70,45 @@ def scan_photos(spec: str, seed: int = 0, min_side: int = 64) -> tuple[list[Phot
     return unique, skipped | refused | copies | near
 
 
-def _look(photo: Photo, min_side: int) -> _Seen | str:
+class Interleaving:
+    """Decides whose turn it is among the photos of a split, so that every source has its share of the samples.
+
+    As many turns as the sum of the shares make a round: in each, a seeded permutation says which source comes when.
+    A source shows its photos in a seeded permutation too, a new one each time it is through them.
+    """
+
+    def __init__(self, photos: Sequence[Photo], shares: Mapping[str, int], seed: tuple[int, ...]):
+        """
+        Args:
+            photos: of one split.
+            shares: {origin: share}; a source without photos in this split leaves its share to the others.
+            seed: decides the permutations.
+        """
+        self._seed, self._shares = seed, shares
+        self._photos = {origin: [photo for photo in photos if photo.origin == origin] for origin in shares}
+        self._turns = [
+            (number, origin, use)
+            for number, origin in enumerate(shares)
+            for use in range(shares[origin])
+            if self._photos[origin]
+        ]
+
+    def photo(self, turn: int, skipped: int = 0) -> Photo:
+        """Gives the photo of a turn, or the one of its source that comes so many later."""
+        cycle, place = divmod(turn, len(self._turns))
+        number, origin, use = self._turns[_permutation(self._seed, 0, cycle, len(self._turns))[place]]
+        photos = self._photos[origin]
+        epoch, position = divmod(cycle * self._shares[origin] + use, len(photos))
+        order = _permutation(self._seed, number + 1, epoch, len(photos))
+        return photos[order[(position + skipped) % len(photos)]]
+
+
+@lru_cache(maxsize=64)
+def _permutation(seed: tuple[int, ...], stream: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng([*seed, stream, epoch]).permutation(count)
+
+
+def _look(photo: Photo, min_side: int, enlarge: bool) -> _Seen | str:
     """What is remembered of a picture, or why it cannot be used. Decodes it (a JPEG at a small size)."""
     try:
         content = photo.path.read_bytes()
@@ -71,9 +118,10 @@ def _look(photo: Photo, min_side: int) -> _Seen | str:
             look = near_duplicates.look(image)
     except UNREADABLE as error:
         return f"unreadable: {str(error)[:80] or type(error).__name__}"
-    if side < min_side:
+    enlargement = max(1.0, min_side / side)
+    if enlargement > (MAX_ENLARGEMENT if enlarge or photo.known_small else 1):
         return f"too small: {side} px, at least {min_side} are needed"
-    return _Seen(replace(photo, digest=hashlib.sha256(content).hexdigest()), look)
+    return _Seen(replace(photo, digest=hashlib.sha256(content).hexdigest(), enlargement=enlargement), look)
 
 
 def _without_copies(seen: Iterable[_Seen]) -> tuple[list[_Seen], dict[str, str]]:

@@ -123,6 +123,8 @@ def _verified_row(recipe: Recipe, split: str, index: int, notes: list[dict]) -> 
         raise RuntimeError(f"{sample.sample_id} does not follow from its clean image and values {row['values']}")
     note = {
         "sample_id": sample.sample_id,
+        "split": split,
+        "origin": sample.photo.origin,
         **sample.degradation.as_dict(),
         "passed_over": sample.passed_over,
         "sound": sample.sound,

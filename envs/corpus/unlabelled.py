@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
 
 from configs import UserError
-from envs.corpus.datasets import SUFFIXES, candidates
+from envs.corpus.datasets import SUFFIXES, Photo, candidates
+from envs.corpus.photos import MAX_ENLARGEMENT
 from envs.pictures import UNREADABLE, read_picture
 from envs.types import Sample
 
@@ -20,20 +20,21 @@ from envs.types import Sample
 class Photographs(Sequence[Sample]):
     """Gives pictures of folders as they are, each the central square at `size` pixels a side."""
 
-    def __init__(self, spec: str, size: int):
+    def __init__(self, spec: str, size: int, enlarge: bool = False):
         """
         Args:
             spec: as `photos=` names folders. All their pictures count, whatever their split, and however like another:
                 the same scene under two degradations is two samples. Unreadable ones and those below `size` do not,
                 nor those that their dataset does not list: a line says how many of each.
             size: side of the samples, pixels.
+            enlarge: smaller pictures count too, as `envs.corpus.photos.scan_photos` says.
 
         Raises:
             UserError: there is no such folder, or no picture of use in it.
         """
         photos, left_out = candidates(spec)
         with ThreadPoolExecutor(4) as threads:
-            faults = list(threads.map(lambda photo: _fault(photo.path, size), photos))
+            faults = list(threads.map(lambda photo: _fault(photo, size, enlarge), photos))
         self._photos = [photo for photo, fault in zip(photos, faults, strict=True) if not fault]
         self._ids = _unique([photo.photo_id for photo in self._photos])
         self._size = size
@@ -72,10 +73,10 @@ class Blind(Sequence[Sample]):
 
 
 def central_square(picture: np.ndarray, size: int) -> np.ndarray:
-    """Cuts the largest central square and reduces it by area averaging.
+    """Cuts the largest central square and reduces it by area averaging, or enlarges it where it is smaller (bicubic).
 
-    A picture of that size stays as it is to the bit. Where one is reduced, what counts in pixels (the sigma of a
-    blur) counts in the pixels of the reduced picture.
+    A picture of that size stays as it is to the bit. Else what counts in pixels (the sigma of a blur) counts in the
+    pixels of the result.
 
     Args:
         picture: uint8 (H, W, 3).
@@ -85,7 +86,9 @@ def central_square(picture: np.ndarray, size: int) -> np.ndarray:
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     square = np.ascontiguousarray(picture[top : top + side, left : left + side])
-    return square if side == size else cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA)
+    if side == size:
+        return square
+    return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_CUBIC)
 
 
 def _unique(names: Sequence[str]) -> list[str]:
@@ -98,10 +101,11 @@ def _unique(names: Sequence[str]) -> list[str]:
     return numbered
 
 
-def _fault(path: Path, size: int) -> str:
+def _fault(photo: Photo, size: int, enlarge: bool) -> str:
     """Why a picture is of no use; empty if it is. Decodes it: a broken one shall not be found in the middle of a job.
     """
+    smallest = size / MAX_ENLARGEMENT if enlarge or photo.known_small else size
     try:
-        return "" if min(read_picture(path).shape[:2]) >= size else f"below {size} px"
+        return "" if min(read_picture(photo.path).shape[:2]) >= smallest else f"below {smallest:g} px"
     except UNREADABLE:
         return "unreadable"

@@ -111,17 +111,24 @@ def scaled(depth: np.ndarray) -> np.ndarray:
     return (depth / depth.mean(dtype=np.float64)).astype(np.float32)
 
 
+def find_depth(photo: Path) -> Path | None:
+    """Finds the depth file of a photo: NAME.depth.png, NAME.depth.npy, NAME.disparity.png or NAME.disparity.npy."""
+    return next((file for suffix in SUFFIXES if (file := photo.with_suffix(suffix)).is_file()), None)
+
+
 def beside(photo: Path) -> Path:
-    """Finds the depth file of a photo: NAME.depth.png, NAME.depth.npy, NAME.disparity.png or NAME.disparity.npy.
+    """Finds the depth file of a photo that must have one.
 
     Raises:
         UserError: it has none.
     """
-    for suffix in SUFFIXES:
-        if (file := photo.with_suffix(suffix)).is_file():
-            return file
+    if file := find_depth(photo):
+        return file
     names = ", ".join(photo.stem + suffix for suffix in SUFFIXES)
-    raise UserError(f"{photo} has no depth: expected one of {names} beside it; or set world.depth=procedural")
+    raise UserError(
+        f"{photo} has no depth: expected one of {names} beside it; `duvlm run depth photos=FOLDER model=NAME` writes"
+        " it, or set world.depth=procedural"
+    )
 
 
 @lru_cache(maxsize=2)

@@ -1,30 +1,17 @@
-"""The layouts of CelebA, BDD100K and nuScenes, as folders of that shape made of real photographs."""
+"""The layouts of CelebA, BDD100K and nuScenes, as folders of that shape, with pictures of their true sizes."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
+from layouts import PHOTOS, SIZES, make_nuscenes, place
 from PIL import Image
 
 from configs import UserError
 from configs.schema import Config
 from envs.corpus import build
 from envs.corpus.card import make_card
-from envs.corpus.datasets import BUNDLED
 from envs.corpus.photos import find_photos, scan_photos
-
-PHOTOS = sorted(BUNDLED.glob("*.jpg"))
-
-
-def place(photo: int, target: Path) -> None:
-    """A copy of a photograph; more are asked for than there are, so later rounds are mirrored."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    source, mirrored = PHOTOS[photo % len(PHOTOS)], photo // len(PHOTOS) % 2
-    if mirrored:
-        Image.open(source).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(target)
-    else:
-        shutil.copy(source, target)
 
 
 def splits(spec: str) -> dict[str, str]:
@@ -34,7 +21,7 @@ def splits(spec: str) -> dict[str, str]:
 @pytest.fixture
 def celeba(tmp_path):
     for number in range(5):
-        place(number, tmp_path / "img_align_celeba" / f"{number + 1:06d}.jpg")
+        place(number, tmp_path / "img_align_celeba" / f"{number + 1:06d}.jpg", SIZES["celeba"])
     (tmp_path / "list_eval_partition.txt").write_text("000001.jpg 0\n000002.jpg 0\n000003.jpg 1\n000004.jpg 2\n")
     return tmp_path
 
@@ -67,27 +54,14 @@ def test_a_damaged_partition_is_the_users_error(celeba):
 
 def test_bdd100k_keeps_its_splits(tmp_path):
     for number, split in enumerate(("train", "train", "val", "test")):
-        place(number, tmp_path / "bdd100k/images/100k" / split / f"{number}.jpg")
+        place(number, tmp_path / "bdd100k/images/100k" / split / f"{number}.jpg", SIZES["bdd100k"])
     found = {"train/0": "train", "train/1": "train", "val/2": "val", "test/3": "test"}
     assert splits(f"bdd100k:{tmp_path}") == found
 
 
 @pytest.fixture
 def nuscenes(tmp_path):
-    """Six scenes of two frames each, with a side camera and a sweep in the tables."""
-    scene, sample, data = [], [], []
-    for s in range(6):
-        scene.append({"token": f"s{s}", "name": f"scene-{s:04d}", "description": "rain, {sic} and a }"})
-        for frame in range(2):
-            token = f"t{s}{frame}"
-            sample.append({"token": token, "scene_token": f"s{s}", "timestamp": 1})
-            for camera in ("samples/CAM_FRONT", "samples/CAM_BACK", "sweeps/CAM_FRONT"):
-                data.append({"token": f"{token}{camera}", "sample_token": token, "filename": f"{camera}/{token}.jpg"})
-            place(2 * s + frame, tmp_path / "samples/CAM_FRONT" / f"{token}.jpg")
-    for name, rows in {"scene": scene, "sample": sample, "sample_data": data}.items():
-        (tmp_path / "v1.0-mini").mkdir(exist_ok=True)
-        (tmp_path / "v1.0-mini" / f"{name}.json").write_text(json.dumps(rows, indent=0))
-    return tmp_path
+    return make_nuscenes(tmp_path, scenes=6, frames=2)
 
 
 def test_frames_of_one_nuscenes_scene_are_in_one_split(nuscenes):
