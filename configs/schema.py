@@ -94,6 +94,9 @@ class Learner:
     trained: Literal["all", "language", "norms", "final_norm"] = _(
         "all", "Weights that are trained: all; all but the vision tower; the language model's norms; its final norm."
     )
+    decay: Literal["all", "matrices"] = _(
+        "all", "What the weight decay pulls at: every weight, or matrices alone (neither gains of norms nor biases)."
+    )
     memory: list[Literal["checkpointing", "offload"]] = _(
         [], "What saves GPU memory: activations are computed twice; the optimiser is on the host."
     )

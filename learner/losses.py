@@ -23,12 +23,12 @@ FLAT = 1e-6
 """Spread of a group's rewards, relative to the largest of them, up to which they are equal."""
 
 CAP = 2.0
-"""Of the importance weight of a token."""
+"""Largest importance weight of a token (`importance_weight`)."""
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """One judged completion. `logprobs`: of each token, from the engine, sampled at `weight_version`."""
+    """Holds one judged completion. logprobs: of each token, from the engine, nats; it sampled at `weight_version`."""
 
     example: Example
     logprobs: tuple[float, ...]
@@ -39,7 +39,7 @@ class Trajectory:
 def group_advantages(
     rewards: torch.Tensor, valid: torch.Tensor, scale_by_spread: bool = True
 ) -> torch.Tensor:
-    """How much better each completion is than its group.
+    """Compares each completion with its group: how much better its reward is than the mean.
 
     Args:
         rewards: float (..., G); what stands where `valid` is False is never looked at (it may be NaN).
@@ -60,18 +60,25 @@ def group_advantages(
 
 
 def token_logprobs(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """logits (B, T, V), tokens int64 (B, T) -> log-probabilities (B, T)."""
+    """Reads the log-probability of each token: logits (..., V), tokens int64 (...) -> (...)."""
     return logits.gather(-1, tokens[..., None]).squeeze(-1) - logits.logsumexp(-1)
 
 
 def entropy(logits: torch.Tensor) -> torch.Tensor:
-    """Entropy of each next-token distribution, nats: (B, T, V) -> (B, T)."""
+    """Computes the entropy of each next-token distribution, nats: logits (..., V) -> (...)."""
     logprobs = logits.log_softmax(-1)
     return -(logprobs.exp() * logprobs).sum(-1)
 
 
+def logprobs_and_entropy(logits: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Reads both of logits (..., V) and tokens int64 (...); no gradient flows through the entropy."""
+    with torch.no_grad():
+        uncertainty = entropy(logits)
+    return token_logprobs(logits, tokens), uncertainty
+
+
 def importance_weight(learner: torch.Tensor, rollout: torch.Tensor, how: str, cap: float) -> torch.Tensor:
-    """The weight w = exp(learner - rollout) of each token, bounded above.
+    """Computes the weight w = exp(learner - rollout) of each token, bounded above.
 
     Corrects for the engine's other arithmetic and older weights: what it samples too often counts less. A difference
     within `NOISE` is none: what rounding did to it depends on which sequences happened to share the engine's batch,
@@ -89,7 +96,7 @@ def importance_weight(learner: torch.Tensor, rollout: torch.Tensor, how: str, ca
 
 
 def ratio(logprobs: torch.Tensor, old: torch.Tensor, mask: torch.Tensor, loss: str) -> torch.Tensor:
-    """Probability under the current policy over that before this step's updates: (B, T), or (B, 1) for `gspo`."""
+    """Divides the probability under the current policy by that before the step's updates: (B, T), (B, 1) for `gspo`."""
     difference = logprobs - old
     if loss == "gspo":
         difference = ((difference * mask).sum(-1) / lengths(mask))[:, None]
@@ -99,7 +106,7 @@ def ratio(logprobs: torch.Tensor, old: torch.Tensor, mask: torch.Tensor, loss: s
 def clipped_loss(
     ratio: torch.Tensor, advantages: torch.Tensor, low: float, high: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The clipped surrogate, to be minimised, and where the clip was active.
+    """Computes the clipped surrogate, to be minimised, and where the clip was active.
 
     Args:
         ratio: (B, T) or (B, 1); it counts within 1 - low .. 1 + high.
@@ -111,7 +118,7 @@ def clipped_loss(
 
 
 def kl(logprobs: torch.Tensor, reference: torch.Tensor, estimator: str = "k3") -> torch.Tensor:
-    """Estimate of KL(policy || reference) at a sampled token, with r = reference / policy.
+    """Estimates KL(policy || reference) at a sampled token, with r = reference / policy.
 
     k1 = -log r (unbiased, may be negative), k2 = (log r)^2 / 2 (biased, its gradient is that of the divergence),
     k3 = r - 1 - log r (unbiased, never negative).
@@ -131,7 +138,7 @@ def token_losses(
     mask: torch.Tensor,
     settings: Grpo,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """The loss of each token before it is averaged, and its parts for the metrics, all (B, T).
+    """Computes the loss of each token before it is averaged, and its parts for the metrics, all (B, T).
 
     Args:
         logprobs, old, rollout, reference: (B, T) under the current policy, the learner's weights before this step's
@@ -153,7 +160,7 @@ def token_losses(
 
 
 def summed_loss(losses: torch.Tensor, mask: torch.Tensor, loss: str, max_tokens: int) -> torch.Tensor:
-    """Sum over completions of their losses; divided by the number of completions it is the batch's loss.
+    """Sums the losses of completions; divided by the number of completions it is the batch's loss.
 
     A completion's loss is the mean over its tokens, or for `dr_grpo` their sum over the constant `max_tokens`: there
     a token weighs the same in a long answer and in a short one.
@@ -163,5 +170,5 @@ def summed_loss(losses: torch.Tensor, mask: torch.Tensor, loss: str, max_tokens:
 
 
 def lengths(mask: torch.Tensor) -> torch.Tensor:
-    """Tokens of each completion, at least 1: (B, T) -> (B,)."""
+    """Counts the tokens of each completion, at least 1: (B, T) -> (B,)."""
     return mask.sum(-1).clamp(min=1)

@@ -68,7 +68,8 @@ def _train(config: Config, out: Path, corpus: Path, learner: LearnerGroup) -> No
     done, scores, errors = _resume(config, learner, out)
     ids = read_samples(corpus, "train", world_taxonomy(config.world)).sample_ids()
     patience, last = config.learner.patience, done
-    with RunLog(out, "sft", config, config.steps, done) as log:
+    saver = checkpoint.Saver(out / "checkpoints")
+    with RunLog(out, "sft", config, config.steps, done) as log, saver:
         for step in range(done, config.steps):
             if exhausted(errors, patience):
                 break
@@ -85,12 +86,13 @@ def _train(config: Config, out: Path, corpus: Path, learner: LearnerGroup) -> No
                     errors.append(scores.get("val_p_rel", math.nan))
             log.step(step + 1, metrics)  # before the checkpoint: a resumed run drops what was logged after it
             if keep:
-                draft = checkpoint.begin(out / "checkpoints", step + 1)
+                draft = saver.begin(step + 1)
                 learner.save(draft)
                 if patience and best(errors) == len(errors) - 1:
                     _replace(out / "best", draft / "policy")
-                checkpoint.finish(draft, cursor={"scores": scores, "errors": errors})
+                saver.seal(draft, {"scores": scores, "errors": list(errors)})
             last = step + 1
+        saver.wait()  # a policy stands for a whole run
         if patience:
             _replace(out / "policy", out / "best")
         else:

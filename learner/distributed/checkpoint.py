@@ -1,5 +1,7 @@
 """Checkpoints on disk: written aside, hashed, renamed; the newest sound one is found again; a few are kept.
 
+A `Saver` hashes and seals behind the next steps; files are hashed several at a time.
+
 ROOT/step-00000100/  manifest.json  policy/...  rank-0.safetensors  rank-0.json ...
 """
 
@@ -10,6 +12,8 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from configs import UserError
@@ -17,10 +21,45 @@ from configs import UserError
 _NAME = re.compile(r"step-(\d{8})")
 _MANIFEST = "manifest.json"
 KEPT = 2
+_HASHING = 8
+"""Files that are hashed at a time; hashing lets go of the interpreter."""
+
+
+class Saver:
+    """Seals one checkpoint at a time, in a thread, while the job goes on; a context manager."""
+
+    def __init__(self, root: Path):
+        self._root, self._thread = Path(root), ThreadPoolExecutor(1)
+        self._sealing: Future | None = None
+
+    def __enter__(self) -> Saver:
+        return self
+
+    def __exit__(self, error: type | None, *_) -> None:
+        try:
+            if error is None:
+                self.wait()
+        finally:
+            self._thread.shutdown()
+
+    def begin(self, step: int) -> Path:
+        """Waits until the checkpoint before is sealed; returns an empty folder to write that of `step` into."""
+        self.wait()
+        return begin(self._root, step)
+
+    def seal(self, draft: Path, cursor: dict) -> None:
+        """Begins to make a checkpoint of what was written into `draft`, see `finish`."""
+        self._sealing = self._thread.submit(finish, draft, cursor=cursor)
+
+    def wait(self) -> None:
+        """Returns when the last checkpoint is sealed; raises OSError where it could not be."""
+        if self._sealing:
+            sealing, self._sealing = self._sealing, None
+            sealing.result()
 
 
 def begin(root: Path, step: int) -> Path:
-    """An empty folder to write the checkpoint of `step` into; it becomes one only through `finish`."""
+    """Makes an empty folder to write the checkpoint of `step` into; it becomes one only through `finish`."""
     draft = Path(root) / f".draft-{step:08d}"
     for left in Path(root).glob(".draft-*"):  # by a run that was killed, or found no room
         shutil.rmtree(left)
@@ -34,7 +73,7 @@ def finish(draft: Path, keep: int = KEPT, cursor: dict | None = None) -> Path:
     Checkpoints of later steps are damaged ones that the run went back behind: they go too.
     """
     files = sorted(path for path in draft.rglob("*") if path.is_file())
-    hashes = {str(path.relative_to(draft)): _hash(path) for path in files}
+    hashes = {str(path.relative_to(draft)): digest for path, digest in zip(files, _hashes(files), strict=True)}
     (draft / _MANIFEST).write_text(json.dumps({"files": hashes, "cursor": cursor or {}}, indent=1))
     for path in (*files, draft / _MANIFEST):
         _flush(path)
@@ -63,20 +102,22 @@ def discard(root: Path, policy: str) -> None:
 
 
 def checkpoints(root: Path) -> list[Path]:
-    """Sealed checkpoints, oldest first, not verified."""
+    """Lists sealed checkpoints, oldest first, not verified."""
     return sorted(path for path in Path(root).glob("step-*") if _NAME.fullmatch(path.name))
 
 
 def step_of(checkpoint: Path) -> int:
+    """Reads the step of a checkpoint from its name."""
     return int(_NAME.fullmatch(checkpoint.name)[1])
 
 
 def cursor_of(checkpoint: Path) -> dict:
+    """Reads back the `cursor` that it was sealed with."""
     return json.loads((checkpoint / _MANIFEST).read_text())["cursor"]
 
 
 def newest(root: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint whose files are there and unchanged; a sentence for each damaged one after."""
+    """Finds the newest checkpoint whose files are there and unchanged; says in a sentence why each later one is not."""
     damage = []
     for checkpoint in reversed(checkpoints(root)):
         if not (reason := _fault(checkpoint)):
@@ -86,11 +127,11 @@ def newest(root: Path) -> tuple[Path | None, list[str]]:
 
 
 def to_continue(root: Path, resume: bool) -> Path | None:
-    """The newest sound checkpoint, if there is one and `resume`, as an absolute path; says what is used and why."""
-    found, damage = newest(root) if resume else (None, [])
-    for sentence in [*damage, *([f"continuing from {found}"] if found else [])]:
+    """Finds the newest sound checkpoint, if there is one and `resume`; prints what is used and why."""
+    checkpoint, damage = newest(root) if resume else (None, [])
+    for sentence in [*damage, *([f"continuing from {checkpoint}"] if checkpoint else [])]:
         print(sentence, flush=True)
-    return found and found.resolve()
+    return checkpoint and checkpoint.resolve()
 
 
 def _fault(checkpoint: Path) -> str:
@@ -98,12 +139,16 @@ def _fault(checkpoint: Path) -> str:
         files = json.loads((checkpoint / _MANIFEST).read_text())["files"]
     except (OSError, ValueError, KeyError) as error:
         return f"its manifest cannot be read: {error}"
-    for name, digest in files.items():
-        if not (checkpoint / name).is_file():
-            return f"{name} is missing"
-        if _hash(checkpoint / name) != digest:
-            return f"{name} has changed"
-    return ""
+    if missing := next((name for name in files if not (checkpoint / name).is_file()), ""):
+        return f"{missing} is missing"
+    digests = _hashes([checkpoint / name for name in files])
+    changed = (name for (name, digest), now in zip(files.items(), digests, strict=True) if digest != now)
+    return next((f"{name} has changed" for name in changed), "")
+
+
+def _hashes(files: Iterable[Path]) -> list[str]:
+    with ThreadPoolExecutor(_HASHING) as threads:
+        return list(threads.map(_hash, files))
 
 
 def _hash(path: Path) -> str:

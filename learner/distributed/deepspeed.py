@@ -5,19 +5,33 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from pathlib import Path
 
 import deepspeed
 import torch
 import torch.distributed as dist
+from safetensors import safe_open
+from transformers import AutoProcessor, Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from transformers.initialization import no_init_weights
 
 from configs.schema import Learner as LearnerConfig
+from learner.policy.model import check_policy
 
 GRAD_CLIP = 1.0
+WEIGHT_DECAY = 0.01
+COLLECTIVE_MINUTES = 30
+"""How long ranks wait for each other in a collective. Nothing is saved within one: a save may take longer."""
+
+
+def parameter_dtype(learner: LearnerConfig, on_gpu: bool) -> torch.dtype:
+    """Chooses the type of the weights of policy and reference: on CPUs bfloat16 is the arithmetic's type alone."""
+    return torch.bfloat16 if on_gpu and learner.dtype == "bfloat16" else torch.float32
 
 
 def settings(learner: LearnerConfig, ranks: int, parameters: int, on_gpu: bool) -> dict:
-    """The DeepSpeed configuration. Buckets are no larger than the model: ZeRO allocates them in full."""
+    """Builds the DeepSpeed configuration. Buckets are no larger than the model: ZeRO allocates them in full."""
     bucket = max(1_000_000, min(parameters + 1024, 50_000_000))
     zero = {"stage": learner.zero, "reduce_bucket_size": bucket, "overlap_comm": on_gpu}
     if learner.zero in (1, 2):
@@ -33,7 +47,8 @@ def settings(learner: LearnerConfig, ranks: int, parameters: int, on_gpu: bool) 
         "gradient_accumulation_steps": 1,  # and so are boundaries
         "gradient_clipping": GRAD_CLIP,
         "zero_optimization": zero,
-        "bf16": {"enabled": on_gpu and learner.dtype == "bfloat16"},
+        "bf16": {"enabled": parameter_dtype(learner, on_gpu) == torch.bfloat16},
+        "data_types": {"grad_accum_dtype": "fp32"},  # in bfloat16 a sum of 128 passes is wrong by 1 %
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,  # torch's AdamW steps on the host too, and needs no compiler
         "steps_per_print": 1_000_000_000,
@@ -47,7 +62,37 @@ def join(backend: str) -> None:
     a minute and with a compiler that a machine may lack.
     """
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(backend, verbose=False)
+    deepspeed.init_distributed(backend, timeout=timedelta(minutes=COLLECTIVE_MINUTES), verbose=False)
+
+
+def load_sharded(folder: Path, learner: LearnerConfig, ranks: int, on_gpu: bool, dtype: torch.dtype):
+    """Opens a policy folder under ZeRO-3, so that no rank ever holds all of it: rank 0 reads one weight after the
+    other, and every rank keeps its share.
+
+    Returns:
+        (Qwen3VLForConditionalGeneration in evaluation mode, its processor)
+
+    Raises:
+        UserError: the folder holds no policy.
+    """
+    config = Qwen3VLConfig.from_pretrained(check_policy(folder))
+    shards = deepspeed.zero.Init(config_dict_or_path=settings(learner, ranks, 0, on_gpu), dtype=dtype)
+    with no_init_weights(), shards:
+        model = Qwen3VLForConditionalGeneration._from_config(config, dtype=dtype).eval()
+    read_parameters(dict(model.named_parameters()), sorted(folder.glob("*.safetensors")))
+    return model, AutoProcessor.from_pretrained(folder)
+
+
+@torch.no_grad()
+def read_parameters(parameters: dict[str, torch.nn.Parameter], files: list[Path]) -> None:
+    """Reads parameters by name from safetensors files, one at a time. Where they are sharded, rank 0 alone reads."""
+    with ExitStack() as stack:
+        opened = [stack.enter_context(safe_open(file, "pt")) for file in files]
+        holder = {name: tensors for tensors in opened for name in tensors.keys()}  # noqa: SIM118 (no mapping)
+        for name, parameter in parameters.items():
+            with gathered([parameter], write=True):
+                if not hasattr(parameter, "ds_id") or dist.get_rank() == 0:
+                    parameter.copy_(holder[name].get_tensor(name))
 
 
 def initialize(
@@ -57,46 +102,68 @@ def initialize(
     ranks: int,
     on_gpu: bool,
 ):
-    """The DeepSpeed engine around `module`, its chatter silenced."""
+    """Builds the DeepSpeed engine around `module`, its chatter silenced."""
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    count = sum(parameter.numel() for parameter in module.parameters())
+    count = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in module.parameters())
     config = settings(learner, ranks, count, on_gpu)
     return deepspeed.initialize(model=module, optimizer=optimizer, config=config, dist_init_required=False)[0]
 
 
+def adamw(model: torch.nn.Module, learner: LearnerConfig, on_gpu: bool) -> torch.optim.AdamW:
+    """Makes the optimiser of what is trained; `learner.decay` says what the weight decay pulls at."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [{"params": trained, "weight_decay": WEIGHT_DECAY}]
+    if learner.decay == "matrices":
+        matrix = [len(getattr(parameter, "ds_shape", parameter.shape)) > 1 for parameter in trained]
+        split = {
+            WEIGHT_DECAY: [parameter for parameter, wide in zip(trained, matrix, strict=True) if wide],
+            0.0: [parameter for parameter, wide in zip(trained, matrix, strict=True) if not wide],
+        }
+        groups = [{"params": part, "weight_decay": decay} for decay, part in split.items() if part]
+    fused = on_gpu and "offload" not in learner.memory  # unfused it makes copies of all weights on the way
+    return torch.optim.AdamW(groups, lr=learner.lr, fused=fused or None)
+
+
 def base_optimizer(engine) -> torch.optim.Optimizer:
-    """The torch optimiser that holds this rank's float32 weights and moments, whatever the ZeRO stage."""
+    """Finds the torch optimiser that holds this rank's float32 weights and moments, whatever the ZeRO stage."""
     optimizer = engine.optimizer
-    while not isinstance(optimizer, torch.optim.Optimizer) or type(optimizer).__module__.startswith(
-        "deepspeed"
-    ):
+    while not isinstance(optimizer, torch.optim.Optimizer) or type(optimizer).__module__.startswith("deepspeed"):
         optimizer = optimizer.optimizer
     return optimizer
 
 
 def master_weights(engine) -> list[torch.Tensor]:
-    """This rank's float32 weights, the keys of the base optimiser's state, always in the same order."""
+    """Lists this rank's float32 weights, the keys of the base optimiser's state, always in the same order."""
     if engine.zero_optimization_stage() == 3:  # its optimiser lists them only while it steps
         return list(engine.optimizer.fp32_partitioned_groups_flat)
     return [weight for group in base_optimizer(engine).param_groups for weight in group["params"]]
 
 
+def sharded_numels(engine) -> list[list[int]]:
+    """Counts the elements of the parameters that each of `master_weights` holds a share of; only ZeRO-3 shares each
+    parameter by itself."""
+    return [[parameter.ds_numel for parameter in group] for group in engine.optimizer.fp16_groups]
+
+
 @contextmanager
 def gathered(parameters: list[torch.nn.Parameter], write: bool = False) -> Iterator[None]:
-    """Whole parameters within (ZeRO-3 keeps shards). `write`: rank 0's changes reach every rank."""
+    """Makes parameters whole within (ZeRO-3 keeps shards). write: rank 0's changes reach every rank."""
     with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0 if write else None):
         yield
 
 
 def summed(numbers: list[float], device: torch.device) -> list[float]:
-    """Each number added up over all ranks."""
+    """Adds up each number over all ranks."""
     tensor = torch.tensor(numbers, dtype=torch.float64, device=device)
     dist.all_reduce(tensor)
     return tensor.tolist()
 
 
 def learning_rate(step: int, total: int, learner: LearnerConfig) -> float:
-    """Of the step-th optimiser step, counted from 0: linear warm-up, then a cosine to 2 %."""
+    """Returns the rate of the step-th optimiser step, counted from 0: linear warm-up, then a cosine to 2 %.
+
+    Not transformers' cosine schedule: its warm-up begins with a step at rate 0.
+    """
     warm = min(1.0, (step + 1) / max(1, learner.warmup))
     progress = min(1.0, max(0.0, (step - learner.warmup) / max(1, total - learner.warmup)))
     return learner.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))

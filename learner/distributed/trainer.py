@@ -7,7 +7,7 @@ whatever the number of ranks and the size of a micro-batch.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -17,16 +17,25 @@ import torch.distributed as dist
 
 from configs.schema import Config
 from envs.world import world_taxonomy, write_world
-from learner import losses as grpo
+from learner import losses
 from learner.distributed import weights as policy_weights
-from learner.distributed.deepspeed import base_optimizer, initialize, learning_rate, summed
+from learner.distributed.deepspeed import (
+    adamw,
+    base_optimizer,
+    initialize,
+    learning_rate,
+    load_sharded,
+    parameter_dtype,
+    summed,
+)
 from learner.policy.collator import Batch, Collator, Example, token_batches
 from learner.policy.generate import greedy
 from learner.policy.model import Policy, load_policy
-from learner.policy.targets import AnswerLanguage, sft_loss
+from learner.policy.targets import AnswerLanguage, sft_loss, target_logprobs
 from rollout.weights.manifest import Manifest
 
-WEIGHT_DECAY = 0.01
+SHARD_SIZE = "5GB"
+"""Of the files of a saved policy, so that several are hashed at a time."""
 
 
 class Trainer:
@@ -46,48 +55,49 @@ class Trainer:
 
         The default process group must exist already.
         """
-        if config.learner.lora and reference not in (None, folder):
+        learner = config.learner
+        if learner.lora and reference not in (None, folder):
             raise ValueError(f"with LoRA the reference is the policy it begins with, {folder}; got {reference}")
         self.config, self.total_steps, self.steps = config, total_steps, 0
         self.rank, self.ranks = dist.get_rank(), dist.get_world_size()
-        gpu = torch.cuda.is_available() and config.learner.gpus > 0
-        self.device = torch.device("cuda" if gpu else "cpu")
-        half = config.learner.dtype == "bfloat16"
-        model, self.processor = load_policy(folder, torch.bfloat16 if half and gpu else torch.float32)
-        shape = {"autocast": half and not gpu, "linear_patches": not gpu and config.learner.zero < 3}
+        gpu = torch.cuda.is_available() and learner.gpus > 0
+        self.device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
+        dtype = parameter_dtype(learner, gpu)
+        if learner.zero == 3:
+            model, self.processor = load_sharded(folder, learner, self.ranks, gpu, dtype)
+        else:
+            model, self.processor = load_policy(folder, dtype, self.device)
+        shape = {"autocast": learner.dtype == "bfloat16" and not gpu, "linear_patches": not gpu and learner.zero < 3}
         self.collate = Collator(self.processor, model.model, config.world.views)
         taxonomy = world_taxonomy(config.world)
-        self.language = AnswerLanguage(
-            self.processor.tokenizer, taxonomy, config.world.rationale, config.learner.smooth
-        )
+        self.language = AnswerLanguage(self.processor.tokenizer, taxonomy, config.world.rationale, learner.smooth)
         self.reference, self._penalised = None, reference is not None
-        if self._penalised and not config.learner.lora:
-            self.reference = Policy(load_policy(reference)[0].to(self.device), **shape).requires_grad_(False)
-        policy_weights.choose_trained(model, config.learner.lora, config.learner.trained)
-        if "checkpointing" in config.learner.memory:
+        if self._penalised and not learner.lora:
+            frozen = load_policy(reference, dtype, self.device)[0]
+            self.reference = Policy(frozen, **shape).requires_grad_(False)
+        policy_weights.choose_trained(model, learner.lora, learner.trained)
+        if "checkpointing" in learner.memory:
             model.train().gradient_checkpointing_enable({"use_reentrant": False})  # no layer here has dropout
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=config.learner.lr, weight_decay=WEIGHT_DECAY)
-        self.engine = initialize(Policy(model, **shape), optimizer, config.learner, self.ranks, gpu)
+        self.engine = initialize(Policy(model, **shape), adamw(model, learner, gpu), learner, self.ranks, gpu)
         self.model, self.weights = model, policy_weights.weights(model)
 
     def sft_step(self, examples: Sequence[Example]) -> dict[str, float]:
-        """One optimiser step of cross-entropy on this rank's share of the global batch."""
+        """Takes one optimiser step of cross-entropy on this rank's share of the global batch; returns its metrics."""
         began = time.perf_counter()
         tokens = summed([sum(len(e.completion) for e in examples)], self.device)[0]
         loss, preparing = 0.0, 0.0
         chunks = self._chunks(examples)
-        passes = self._most(len(chunks))
+        passes = self._largest(len(chunks))
         for i in range(passes):
             chunk, counts = chunks[min(i, len(chunks) - 1)], i < len(chunks)
             start = time.perf_counter()
-            batch, targets = (
-                self.collate(chunk).to(self.device),
-                self.language.targets([e.completion for e in chunk]),
-            )
+            batch = self.collate(chunk).to(self.device)
+            targets = self.language.targets([e.completion for e in chunk])
             preparing += time.perf_counter() - start
             self.engine.set_gradient_accumulation_boundary(i == passes - 1)
-            part = sft_loss(self.engine(batch), targets) / tokens * counts
+            pieces = self._largest(self.engine.module.pieces(batch))
+            logprobs = self.engine(batch, target_logprobs, targets.ids.to(self.device), pieces=pieces)[0]
+            part = sft_loss(logprobs, targets) / tokens * counts
             self.engine.backward(part * self.ranks, scale_wrt_gas=False)  # DeepSpeed averages over ranks
             loss += part.item()
         step = self._update()
@@ -101,32 +111,40 @@ class Trainer:
             "samples_per_second": examples_seen / seconds,
         }
 
-    def grpo_step(self, trajectories: Sequence[grpo.Trajectory]) -> dict[str, float]:
-        """`config.grpo.epochs` optimiser steps on this rank's share of judged completions (at least one).
+    def grpo_step(self, trajectories: Sequence[losses.Trajectory]) -> dict[str, float]:
+        """Takes `config.grpo.epochs` optimiser steps on this rank's share of judged completions (at least one).
 
-        The loss is averaged as `config.grpo.loss` says (see learner.losses) over the completions of all ranks. Metrics
-        are means over all their tokens: KL to the reference, mismatch between learner and rollout log-probs, share
-        of clipped tokens, entropy.
+        The loss is averaged as `config.grpo.loss` says (see learner.losses) over the completions of all ranks. Where no
+        completion of any rank has an advantage, the steps are counted and not taken: what is left is rounding and the
+        KL, which Adam would blow up to steps of full size.
+
+        Returns:
+            Means over all tokens: KL to the reference, mismatch between learner and rollout log-probs, share of
+            clipped tokens, entropy; `skipped`: 1 where the steps were not taken, else 0.
         """
-        settings = self.config.grpo
         began = time.perf_counter()
+        if not summed([sum(abs(t.advantage) for t in trajectories)], self.device)[0]:
+            self.steps += self.config.grpo.epochs
+            return {"loss": 0.0, "grad_norm": 0.0, "skipped": 1.0, "seconds": time.perf_counter() - began}
         runs = token_batches([self.collate.length(t.example) for t in trajectories], self.config.learner.micro_tokens)
         batches = [self._rollout_batch(trajectories[run]) for run in runs]
-        most = self._most(len(batches))
-        while len(batches) < most:
+        passes = self._largest(len(batches))
+        while len(batches) < passes:
             batch, *rest = batches[0]
             batches.append((replace(batch, mask=torch.zeros_like(batch.mask)), *rest))
+        pieces = self._largest(max(self.engine.module.pieces(batch) for batch, *_ in batches))
         tokens, completions = summed(
             [sum(batch.mask.sum().item() for batch, *_ in batches), len(trajectories)], self.device
         )
-        references = [self._reference_logprobs(batch) if self._penalised else None for batch, *_ in batches]
-        old = [self._logprobs(self.engine, b) if settings.epochs > 1 else None for b, *_ in batches]
+        references = [self._reference_logprobs(batch, pieces) if self._penalised else None for batch, *_ in batches]
+        several = self.config.grpo.epochs > 1
+        old = [self._logprobs(self.engine, batch, pieces) if several else None for batch, *_ in batches]
         metrics: dict[str, float] = {}
-        for _ in range(settings.epochs):
+        for _ in range(self.config.grpo.epochs):
             sums: dict[str, float] = {}
             for i, (batch, rollout, advantages) in enumerate(batches):
                 self.engine.set_gradient_accumulation_boundary(i == len(batches) - 1)
-                loss, parts = self._grpo_loss(batch, rollout, advantages, old[i], references[i])
+                loss, parts = self._grpo_loss(batch, rollout, advantages, old[i], references[i], pieces)
                 self.engine.backward(loss / completions * self.ranks, scale_wrt_gas=False)
                 for name, value in parts.items():
                     sums[name] = sums.get(name, 0.0) + value
@@ -134,21 +152,24 @@ class Trainer:
             totals = dict(zip(sums, summed(list(sums.values()), self.device), strict=True))
             loss = totals.pop("loss") / completions
             metrics = {"loss": loss, **{name: total / tokens for name, total in totals.items()}, **step}
-        return metrics | {"tokens": tokens, "seconds": time.perf_counter() - began}
+        return metrics | {"tokens": tokens, "skipped": 0.0, "seconds": time.perf_counter() - began}
 
-    def _grpo_loss(self, batch: Batch, rollout, advantages, old, reference) -> tuple[torch.Tensor, dict[str, float]]:
+    def _grpo_loss(
+        self, batch: Batch, rollout, advantages, old, reference, pieces: int
+    ) -> tuple[torch.Tensor, dict[str, float]]:
         """Loss summed over completions, metrics summed over tokens."""
-        logits = self.engine(batch)
-        logprobs = grpo.token_logprobs(logits, batch.completion)
+        settings = self.config.grpo
+        logprobs, entropy = self.engine(batch, losses.logprobs_and_entropy, batch.completion, pieces=pieces)
         old = logprobs.detach() if old is None else old
-        losses, parts = grpo.token_losses(logprobs, old, rollout, reference, advantages, batch.mask, self.config.grpo)
-        loss = grpo.summed_loss(losses, batch.mask, self.config.grpo.loss, self.config.rollout.max_tokens)
+        each, parts = losses.token_losses(logprobs, old, rollout, reference, advantages, batch.mask, settings)
+        loss = losses.summed_loss(each, batch.mask, settings.loss, self.config.rollout.max_tokens)
         with torch.no_grad():
-            parts["entropy"] = grpo.entropy(logits)
+            parts["entropy"] = entropy
             sums = {name: (value * batch.mask).sum().item() for name, value in parts.items()}
         return loss, {"loss": loss.item(), **sums}
 
-    def _rollout_batch(self, chunk: Sequence[grpo.Trajectory]) -> tuple[Batch, torch.Tensor, torch.Tensor]:
+    def _rollout_batch(self, chunk: Sequence[losses.Trajectory]) -> tuple[Batch, torch.Tensor, torch.Tensor]:
+        """The batch, the engine's log-probs (B, T) and the advantages (B,) of judged completions."""
         batch = self.collate([t.example for t in chunk]).to(self.device)
         rollout = torch.zeros(batch.mask.shape, device=self.device)
         for row, trajectory in enumerate(chunk):
@@ -156,44 +177,43 @@ class Trainer:
         return batch, rollout, torch.tensor([t.advantage for t in chunk], device=self.device)
 
     @torch.no_grad()
-    def _logprobs(self, policy: Callable, batch: Batch) -> torch.Tensor:
-        return grpo.token_logprobs(policy(batch), batch.completion)
+    def _logprobs(self, policy: torch.nn.Module, batch: Batch, pieces: int) -> torch.Tensor:
+        return policy(batch, _read_logprobs, batch.completion, pieces=pieces)[0]
 
-    def _reference_logprobs(self, batch: Batch) -> torch.Tensor:
+    def _reference_logprobs(self, batch: Batch, pieces: int) -> torch.Tensor:
         with nullcontext() if self.reference else policy_weights.adapters_off(self.model):
-            return self._logprobs(self.reference or self.engine, batch)
+            return self._logprobs(self.reference or self.engine, batch, pieces)
 
     @torch.no_grad()
     def logprobs(self, examples: Sequence[Example]) -> list[list[float]]:
-        """Log-probability of each completion token under the policy as it is now."""
+        """Returns the log-probability of each completion token under the policy as it is now."""
         batch = self.collate(examples).to(self.device)
-        found = self._logprobs(self.engine, batch)
+        found = self._logprobs(self.engine, batch, self._largest(self.engine.module.pieces(batch)))
         return [row[: len(e.completion)].tolist() for row, e in zip(found, examples, strict=True)]
 
-    @torch.no_grad()
     def answers(self, images: Sequence, max_tokens: int) -> list[str]:
-        """Greedy answers to uint8 (H, W, 3) images, without end-of-turn token; equally many on each rank."""
+        """Returns greedy answers to uint8 (H, W, 3) images of one size, without end-of-turn token; equally many on each
+        rank."""
         texts: list[str] = []
         for chunk in self._chunks([Example(image, (0,) * max_tokens) for image in images]):
             shown = [example.image for example in chunk]
-            texts += greedy(
-                self.engine.module, self.collate, self.processor.tokenizer, shown, max_tokens, self.device
-            )
+            sharded = self.config.learner.zero == 3
+            texts += greedy(self.engine.module, self.collate, self.processor.tokenizer, shown, max_tokens, sharded)
         return texts
 
     def _chunks(self, examples: Sequence[Example]) -> list[Sequence[Example]]:
-        """Runs of examples, each a forward pass of at most `learner.micro_tokens` tokens."""
+        """Cuts examples into runs, each a forward pass of at most `learner.micro_tokens` tokens."""
         lengths = [self.collate.length(example) for example in examples]
         return [examples[run] for run in token_batches(lengths, self.config.learner.micro_tokens)]
 
-    def _most(self, count: int) -> int:
+    def _largest(self, count: int) -> int:
         """The largest of all ranks' counts."""
-        most = torch.tensor(count, device=self.device)
-        dist.all_reduce(most, dist.ReduceOp.MAX)
-        return int(most)
+        largest = torch.tensor(count, device=self.device)
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return int(largest)
 
     def _update(self) -> dict[str, float]:
-        """The optimiser step at this step's learning rate."""
+        """Takes the optimiser step at this step's learning rate."""
         rate = learning_rate(self.steps, self.total_steps, self.config.learner)
         for group in base_optimizer(self.engine).param_groups:
             group["lr"] = rate
@@ -202,24 +222,38 @@ class Trainer:
         return {"lr": rate, "grad_norm": float(self.engine.get_global_grad_norm() or 0.0)}
 
     def named_tensors(self, whole: bool = True) -> Iterator[tuple[str, torch.Tensor]]:
-        """Checkpoint names and whole weights, adapters merged, one after the other; called on every rank under ZeRO-3.
+        """Yields checkpoint names and whole weights, adapters merged, one after the other; on every rank under ZeRO-3.
 
         whole: False leaves out what training never changes.
         """
         return policy_weights.named_tensors([weight for weight in self.weights if whole or weight.changes])
 
     def manifest(self) -> Manifest:
-        """What `named_tensors` yields."""
+        """Announces what `named_tensors` yields."""
         return policy_weights.manifest(self.weights)
 
-    def save_policy(self, folder: Path) -> None:
-        """Rank 0 writes a Hugging Face folder that transformers and vLLM open; every rank takes part."""
+    def gather_policy(self) -> dict[str, torch.Tensor]:
+        """Gathers all whole weights in rank 0's host memory, one by one; other ranks take part, and get none."""
         whole = {}
         for name, tensor in self.named_tensors():
             if self.rank == 0:
-                whole[name] = tensor.clone()
+                whole[name] = tensor.to("cpu", copy=True)
+        return whole
+
+    def write_policy(self, folder: Path, whole: dict[str, torch.Tensor]) -> None:
+        """Writes, on rank 0, what `gather_policy` gave as a Hugging Face folder that transformers and vLLM open.
+
+        No rank waits for it in a collective: it may last longer than those may.
+        """
         if self.rank == 0:
-            self.model.save_pretrained(folder, state_dict=whole)
+            self.model.save_pretrained(folder, state_dict=whole, max_shard_size=SHARD_SIZE)
             self.processor.save_pretrained(folder)
             write_world(folder, self.config.world)
-        dist.barrier()
+
+    def save_policy(self, folder: Path) -> None:
+        """Gathers and writes the policy; every rank takes part."""
+        self.write_policy(folder, self.gather_policy())
+
+
+def _read_logprobs(logits: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor]:
+    return (losses.token_logprobs(logits, tokens),)

@@ -17,7 +17,7 @@ from learner.policy.collator import Example
 
 
 class LearnerWorker:
-    """Thin actor around a `Trainer`: it resolves references and answers calls, in the order they are made."""
+    """Wraps a `Trainer` as a Ray actor: it resolves references and answers calls, in the order they are made."""
 
     def __init__(self, rank: int, config: Config):
         import numpy
@@ -29,7 +29,7 @@ class LearnerWorker:
         self._rank, self._config, self._sender = rank, config, None
 
     def address(self) -> tuple[str, int]:
-        """A free port of this node, for the ranks to meet at."""
+        """Finds a free port of this node, for the ranks to meet at."""
         host = ray.util.get_node_ip_address()
         with socket.socket() as free:
             free.bind((host, 0))
@@ -41,22 +41,30 @@ class LearnerWorker:
         from learner.distributed.trainer import Trainer
 
         host, port = address
+        gpu = self._config.learner.gpus > 0
+        local_rank = 0
+        if gpu:
+            import torch
+
+            local_rank = gpu_index(ray.get_gpu_ids(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+            torch.cuda.set_device(local_rank)
         place = {
             "MASTER_ADDR": host,
             "MASTER_PORT": port,
             "RANK": self._rank,
             "WORLD_SIZE": self._config.learner.ranks,
+            "LOCAL_RANK": local_rank,
         }
-        os.environ.update({name: str(value) for name, value in place.items()}, LOCAL_RANK="0")
+        os.environ.update({name: str(value) for name, value in place.items()})
         if host.startswith("127."):
             os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-        join("nccl" if self._config.learner.gpus else "gloo")
+        join("nccl" if gpu else "gloo")
         self._trainer = Trainer(
             Path(folder), self._config, total_steps, Path(reference) if reference else None
         )
 
     def open_corpus(self, folder: str, split: str) -> int:
-        """Makes a corpus split this rank's source of SFT batches; its number of samples."""
+        """Makes a corpus split this rank's source of SFT batches; returns its number of samples."""
         from envs.corpus.augment import mirrors
         from envs.corpus.reader import read_samples
         from envs.world import world_taxonomy
@@ -70,6 +78,7 @@ class LearnerWorker:
         return len(samples)
 
     def sft_corpus_step(self, step: int) -> dict[str, float]:
+        """Takes a step on this rank's share of the step-th batch of the open corpus."""
         language = self._trainer.language
         examples = [Example(s.degraded, language.completion(s.degradation)) for s in self._stream(step)]
         return self._trainer.sft_step(examples)
@@ -87,7 +96,7 @@ class LearnerWorker:
         return self._trainer.logprobs(_fetched(examples))
 
     def answers(self, folder: str, split: str, indices: Sequence[int], max_tokens: int) -> list[str]:
-        """Greedy answers to samples of a corpus split, decoded here."""
+        """Returns greedy answers to samples of a corpus split, decoded here."""
         from envs.corpus.reader import read_samples
         from envs.world import world_taxonomy
 
@@ -98,17 +107,16 @@ class LearnerWorker:
         self._trainer.save_policy(Path(folder))
 
     def save(self, folder: str) -> None:
-        """This rank's part of a checkpoint; the policy itself into FOLDER/policy."""
-        from learner.distributed.state import save_rank
+        """Writes this rank's part of a checkpoint; rank 0 the policy into FOLDER/policy."""
+        from learner.distributed.state import save_checkpoint
 
-        self._trainer.save_policy(Path(folder) / "policy")
-        save_rank(self._trainer, Path(folder))
+        save_checkpoint(self._trainer, Path(folder))
 
     def load(self, folder: str) -> int:
-        """Continues from a checkpoint; optimiser steps made by then."""
-        from learner.distributed.state import load_rank
+        """Continues from a checkpoint; returns the optimiser steps made by then."""
+        from learner.distributed.state import load_checkpoint
 
-        load_rank(self._trainer, Path(folder))
+        load_checkpoint(self._trainer, Path(folder))
         return self._trainer.steps
 
     def bind_weights(self, timeout: float):
@@ -140,8 +148,24 @@ class LearnerWorker:
                 pass
 
 
+def gpu_index(assigned: Sequence[int | str], visible: str | None) -> int:
+    """Finds which of the devices that this process sees is the one that Ray assigned to it.
+
+    Ray hides the others, unless RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES tells it not to: then the index is that of
+    the node, not 0.
+
+    Args:
+        assigned: `ray.get_gpu_ids()`.
+        visible: CUDA_VISIBLE_DEVICES; None where it is not set.
+    """
+    if visible is None:
+        return int(assigned[0])
+    devices = visible.split(",")
+    return devices.index(str(assigned[0])) if str(assigned[0]) in devices else 0
+
+
 def _fetched(examples: Sequence[Example]) -> list[Example]:
-    """Examples whose image is a reference to a `Sample`, each distinct one fetched once."""
+    """Fetches the images that are references to a `Sample`, each distinct one once."""
     references = {e.image for e in examples if isinstance(e.image, ray.ObjectRef)}
     samples = dict(zip(references, ray.get(list(references)), strict=True))
     images = {reference: sample.degraded for reference, sample in samples.items()}

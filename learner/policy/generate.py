@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from transformers import PreTrainedTokenizerBase
 
 from learner.policy.collator import Collator, Example
@@ -20,31 +19,39 @@ def greedy(
     tokenizer: PreTrainedTokenizerBase,
     images: Sequence[np.ndarray],
     max_tokens: int,
-    device: torch.device,
+    sharded: bool = False,
 ) -> list[str]:
-    """The likeliest answer to each uint8 (H, W, 3) image, token by token.
+    """Decodes the likeliest answer to each image, token by token, with a cache of keys and values.
 
-    Vision runs once, the language model anew for every token: answers are short. device: of the policy.
+    Args:
+        images: uint8 (H, W, 3), all of one size, so that their prompts are equally long.
+        sharded: weights are gathered in every pass (ZeRO-3): ranks go on until the last of them has ended.
 
-    Every rank makes the same number of passes, so that sharded weights can be gathered in them.
+    Raises:
+        ValueError: the images are of several sizes.
     """
+    if len({image.shape for image in images}) > 1:
+        raise ValueError(f"expected images of one size, got {sorted({image.shape for image in images})}")
     end = tokenizer.eos_token_id
-    batch = collate([Example(image, (end,)) for image in images])
-    seen, none = policy.see(batch.to(device)), batch.pixel_values[:0]
-    found: list[list[int]] = [[] for _ in images]
-    while len(found[0]) < max_tokens and not _everywhere(all(end in row for row in found), device):
-        drafts = [[[*row, end]] for row in found]  # whatever stands last is what is asked for
-        draft = collate.batch(none, batch.image_grid_thw, batch.pictures[batch.row], drafts)
-        choice = policy.completion_logits(draft.to(device), seen)[:, -1].argmax(-1).tolist()
-        for row, token in zip(found, choice, strict=True):
-            row.append(token)
-    return [tokenizer.decode(row[: row.index(end)] if end in row else row) for row in found]
-
-
-def _everywhere(here: bool, device: torch.device) -> bool:
-    """Whether it holds on every rank; alone, whether it holds here. device: one that the ranks' group takes."""
-    if not dist.is_initialized():
-        return here
-    flag = torch.tensor(int(here), device=device)
-    dist.all_reduce(flag, dist.ReduceOp.MIN)
-    return bool(flag)
+    batch = collate([Example(image.view(), (end,)) for image in images]).to(policy.model.device)
+    prompt = batch.input_ids[:, :-1]
+    training = policy.model.training
+    policy.model.eval()  # in training mode, with activations computed twice, there is no cache
+    try:
+        with policy.precision():
+            ids = policy.model.generate(
+                input_ids=prompt,
+                attention_mask=torch.ones_like(prompt),
+                mm_token_type_ids=(prompt == policy.model.config.image_token_id).int(),
+                pixel_values=batch.pixel_values,
+                image_grid_thw=batch.image_grid_thw,
+                max_new_tokens=max_tokens,
+                do_sample=False,
+                eos_token_id=end,
+                pad_token_id=end,
+                synced_gpus=sharded,
+            )
+    finally:
+        policy.model.train(training)
+    rows = [row[prompt.shape[1] :].tolist() for row in ids]
+    return [tokenizer.decode(row[: row.index(end)] if end in row else row) for row in rows]

@@ -59,8 +59,8 @@ def _adopted(model: Path, folder: Path, config: Config) -> Path:
 def adopt(folder: Path, out: Path, world: World) -> Path:
     """Writes the Qwen3-VL of `folder`, with the answer tokens of `world`, to `out`, and returns that.
 
-    New rows of the embeddings begin as the mean of the old ones, those of values as smooth curves along their grids
-    (`order_values`); everything else stays as it is.
+    Rows of the embeddings that no token had, among them those that pad a published table, begin as the mean of the
+    rows of its tokens, those of values as smooth curves along their grids (`order_values`); all else stays as it is.
 
     Raises:
         UserError: `folder` holds no Qwen3-VL.
@@ -71,10 +71,13 @@ def adopt(folder: Path, out: Path, world: World) -> Path:
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"policy={folder}: expected a Qwen3-VL as a Hugging Face folder: {str(error)[:200]}") from None
     taxonomy = world_taxonomy(world)
+    known = len(processor.tokenizer)
     processor.tokenizer.add_tokens(answer_tokens(taxonomy))
     needed = max(len(processor.tokenizer), model.get_input_embeddings().num_embeddings)
-    with torch.no_grad():
-        model.resize_token_embeddings(needed, pad_to_multiple_of=MULTIPLE)
+    with torch.no_grad():  # transformers' own means come with a covariance of the whole width: a quarter of an hour
+        model.resize_token_embeddings(needed, pad_to_multiple_of=MULTIPLE, mean_resizing=False)
+        for table in (model.get_input_embeddings().weight, model.get_output_embeddings().weight):
+            table[known:] = table[:known].mean(0, dtype=torch.float32).to(table.dtype)
     order_values(model, processor.tokenizer, taxonomy)
     out.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(out)

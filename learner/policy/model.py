@@ -1,13 +1,15 @@
-"""The policy as the learner uses it: logits of completion tokens, vision run once per distinct picture, the prompt
-once per group."""
+"""The policy as the learner uses it: vision run once per distinct picture, the prompt once per group, and the head over
+the vocabulary on completion tokens alone, in pieces."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, AutoProcessor, Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
@@ -15,7 +17,12 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from configs import UserError
 from learner.policy.collator import Batch
 
+MAX_LOGITS = 2**25
+"""Logits that are computed at once, at most: 128 MiB in float32, and below 1 GiB with all that is made of them."""
 _FLOAT32_ATTENTION = "sdpa_float32"
+
+Read = Callable[..., tuple[torch.Tensor, ...]]
+"""Reads logits: (logits float32 (n, vocabulary), *targets (n, ...)) -> tensors (n, ...), row by row."""
 
 
 def _float32_attention(module, query, key, value, *arguments, **settings):
@@ -48,38 +55,86 @@ class Policy(nn.Module):
                 patches, convolution.weight.flatten(1), convolution.bias
             )
 
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Logits (B, T, vocabulary), float32: of each completion token given all before it."""
-        return self.completion_logits(batch, self.see(batch))
+    def forward(
+        self, batch: Batch, read: Read | None = None, *targets: torch.Tensor, pieces: int = 1
+    ) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """Reads the logits of each completion token, given all before it.
 
-    def see(self, batch: Batch):
-        """Vision features of the N pictures, and deepstack features, each N tensors (tokens, hidden)."""
-        with self._precision(batch):
-            return self.model.model.get_image_features(batch.pixel_values, batch.image_grid_thw, return_dict=True)
+        Args:
+            read: what is wanted of the logits; None: they themselves, float32 (B, T, vocabulary).
+            targets: (B, T, ...) each, what `read` gets beside them.
+            pieces: the head runs over so many pieces of the real tokens, again in the backward pass; with 1 over all
+                tokens at once, padding among them. The same number on every rank: ZeRO-3 gathers the head for each.
 
-    def completion_logits(self, batch: Batch, seen) -> torch.Tensor:
-        """`forward` from vision features already computed."""
+        Returns:
+            What `read` returns, (B, T, ...) each; 0 on padding where there are several pieces.
+        """
+        with self.precision():
+            hidden = self._hidden(batch)[batch.row[:, None], batch.before]
+            if read is None:
+                return self.model.lm_head(hidden).float()
+            return read_in_pieces(self.model.lm_head, hidden, batch.mask, read, targets, pieces)
+
+    def precision(self):
+        """The context in which the policy computes."""
+        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self._autocast)
+
+    def pieces(self, batch: Batch) -> int:
+        """Counts the pieces that `forward` needs to keep to `MAX_LOGITS`."""
+        rows = max(1, MAX_LOGITS // self.model.config.get_text_config().vocab_size)
+        return 1 if batch.mask.numel() <= rows else max(2, -(-int(batch.mask.sum()) // rows))
+
+    def _hidden(self, batch: Batch) -> torch.Tensor:
+        """Last hidden states (R, L, hidden) of the rows."""
+        seen = self.model.model.get_image_features(batch.pixel_values, batch.image_grid_thw, return_dict=True)
         order = batch.pictures.flatten().tolist()
         shown = type(seen)(
             pooler_output=[seen.pooler_output[i] for i in order],
             deepstack_features=[[level[i] for i in order] for level in seen.deepstack_features],
         )
-        with self._precision(batch):
-            hidden = self.model.model(
-                input_ids=batch.input_ids,
-                position_ids=batch.position_ids,
-                attention_mask=batch.attention,
-                mm_encoder_outputs={"image": shown},
-                use_cache=False,
-            )[0]
-            return self.model.lm_head(hidden[batch.row[:, None], batch.before]).float()
-
-    def _precision(self, batch: Batch):
-        return torch.autocast(batch.input_ids.device.type, torch.bfloat16, enabled=self._autocast)
+        return self.model.model(
+            input_ids=batch.input_ids,
+            position_ids=batch.position_ids,
+            attention_mask=batch.attention,
+            mm_encoder_outputs={"image": shown},
+            use_cache=False,
+        )[0]
 
 
-def load_policy(folder: str | Path, dtype: torch.dtype = torch.float32):
-    """Opens a policy folder.
+def read_in_pieces(
+    head: nn.Module,
+    hidden: torch.Tensor,
+    mask: torch.Tensor,
+    read: Read,
+    targets: tuple[torch.Tensor, ...],
+    pieces: int,
+) -> tuple[torch.Tensor, ...]:
+    """Applies `read` to the logits of hidden states (B, T, hidden); see `Policy.forward` for the other arguments.
+
+    mask: float32 (B, T), 1 on real tokens.
+    """
+    shape = mask.shape
+    flat, targets = hidden.flatten(0, 1), tuple(target.flatten(0, 1) for target in targets)
+
+    def piece(states: torch.Tensor, *wanted: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return read(head(states).float(), *wanted)
+
+    if pieces == 1:
+        return tuple(result.unflatten(0, shape) for result in piece(flat, *targets))
+    real = mask.flatten().nonzero().squeeze(1).to(flat.device)
+    parts = [
+        checkpoint(piece, flat[where], *(target[where] for target in targets), use_reentrant=False)
+        for where in real.tensor_split(pieces)
+    ]
+    results = [torch.cat(part) for part in zip(*parts, strict=True)]
+    blank = [result.new_zeros(mask.numel(), *result.shape[1:]) for result in results]
+    return tuple(
+        zeros.index_copy(0, real, result).unflatten(0, shape) for zeros, result in zip(blank, results, strict=True)
+    )
+
+
+def load_policy(folder: str | Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"):
+    """Opens a policy folder; the weights are read straight onto `device`.
 
     Returns:
         (Qwen3VLForConditionalGeneration in evaluation mode, its processor)
@@ -87,9 +142,17 @@ def load_policy(folder: str | Path, dtype: torch.dtype = torch.float32):
     Raises:
         UserError: the folder holds no policy.
     """
+    folder = check_policy(folder)
+    placed = {} if torch.device(device).type == "cpu" else {"device_map": {"": device}}
+    open_model = Qwen3VLForConditionalGeneration.from_pretrained
+    model = open_model(folder, dtype=dtype, use_safetensors=True, **placed).eval()
+    processor: Qwen3VLProcessor = AutoProcessor.from_pretrained(folder)
+    return model, processor
+
+
+def check_policy(folder: str | Path) -> Path:
+    """Returns the folder; raises UserError if it holds no policy."""
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} is no policy: expected a Hugging Face folder with config.json and weights")
-    model = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=dtype, use_safetensors=True).eval()
-    processor: Qwen3VLProcessor = AutoProcessor.from_pretrained(folder)
-    return model, processor
+    return folder

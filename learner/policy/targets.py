@@ -14,14 +14,14 @@ from envs.taxonomy import Degradation, Taxonomy
 
 @dataclass(frozen=True)
 class Targets:
-    """Soft targets of B completions of T tokens over K alternatives; plain cross-entropy has K = 1."""
+    """Holds soft targets of B completions of T tokens over K alternatives; plain cross-entropy has K = 1."""
 
     ids: torch.Tensor  # int64 (B, T, K)
     weights: torch.Tensor  # float32 (B, T, K), sums to 1 over K on completion tokens and to 0 on padding
 
 
 class AnswerLanguage:
-    """Answers as tokens of one tokenizer, and which value tokens are neighbours of which."""
+    """Writes answers as tokens of one tokenizer, and knows which value tokens are neighbours of which."""
 
     def __init__(
         self,
@@ -48,11 +48,12 @@ class AnswerLanguage:
         }
 
     def completion(self, degradation: Degradation) -> tuple[int, ...]:
-        """Token ids of the perfect answer, end-of-turn token last."""
+        """Returns the token ids of the perfect answer, end-of-turn token last."""
         text = write(degradation, self._taxonomy, self._rationale)
         return (*self._tokenizer(text, add_special_tokens=False)["input_ids"], self._tokenizer.eos_token_id)
 
     def targets(self, completions: Sequence[Sequence[int]]) -> Targets:
+        """Spreads the weight of each value token over its neighbours; all other tokens are their only target."""
         reach = int(3 * self._smooth + 0.999)
         width = max(len(completion) for completion in completions)
         ids = torch.zeros(len(completions), width, 2 * reach + 1, dtype=torch.int64)
@@ -75,7 +76,11 @@ class AnswerLanguage:
         return Targets(ids, weights)
 
 
-def sft_loss(logits: torch.Tensor, targets: Targets) -> torch.Tensor:
-    """Cross-entropy summed over completion tokens (divide by their number): logits (B, T, V) -> scalar."""
-    logprobs = logits.log_softmax(-1).gather(-1, targets.ids.to(logits.device))
-    return -(targets.weights.to(logits.device) * logprobs).sum()
+def target_logprobs(logits: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor]:
+    """Reads the log-probabilities of K alternatives: logits (..., V), ids int64 (..., K) -> (..., K)."""
+    return (logits.log_softmax(-1).gather(-1, ids),)
+
+
+def sft_loss(logprobs: torch.Tensor, targets: Targets) -> torch.Tensor:
+    """Sums the cross-entropy over completion tokens (divide by their number): `target_logprobs` (B, T, K) -> scalar."""
+    return -(targets.weights.to(logprobs.device) * logprobs).sum()

@@ -121,11 +121,13 @@ class Loop:
             self.weights = LearnerWeights(self.learner, config)
             self.scaling = asyncio.create_task(control.apply_requests(self.mailbox, self.rewards))
             first = await self._resume()
-            with RunLog(self.out, self.job, config, config.steps, first, SHOWN) as self.log:
+            log = RunLog(self.out, self.job, config, config.steps, first, SHOWN)
+            with log as self.log, checkpoint.Saver(self.out / "checkpoints") as self.saver:
                 self.collector = GroupCollector(
                     config, self.environment, self.rollouts, self.rewards, self.pace, self.log
                 )
                 last = await self._steps(first)
+                await asyncio.to_thread(self.saver.wait)
                 policy = self.out / "policy"
                 await asyncio.to_thread(self.learner.save_policy, policy)
                 self.log.summary({**last, "steps": config.steps, "policy": policy, "warm_start": self.policy})
@@ -203,10 +205,10 @@ class Loop:
         return {"sync": {"seconds": seconds, "waited": start - began, "bytes": sent, "version": version}}
 
     async def _save(self, step: int) -> None:
-        draft = checkpoint.begin(self.out / "checkpoints", step)
+        """Writes a checkpoint; it is hashed and sealed while the next steps are taken."""
+        draft = await asyncio.to_thread(self.saver.begin, step)
         await asyncio.to_thread(self.learner.save, draft)
-        cursor = {"recent": self.recent, "scale": self.scale.as_dict() if self.scale else {}}
-        await asyncio.to_thread(checkpoint.finish, draft, cursor=cursor)  # it reads and flushes all of it
+        self.saver.seal(draft, {"recent": self.recent, "scale": self.scale.as_dict() if self.scale else {}})
 
     async def _resume(self) -> int:
         """Loads the newest checkpoint, if there is one; returns the steps already taken.

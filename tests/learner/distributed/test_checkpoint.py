@@ -89,17 +89,33 @@ def test_the_loop_goes_on_while_a_checkpoint_is_hashed_and_flushed(tmp_path, mon
 
     async def scene():
         loop = Loop.__new__(Loop)
-        loop.out, loop.learner, loop.recent, loop.scale = tmp_path, Learner(), [0.5], None
-        saving, signs = asyncio.ensure_future(loop._save(3)), 0
-        while not saving.done():
-            await asyncio.sleep(0.01)
-            signs += 1
-        return signs
+        loop.learner, loop.recent, loop.scale = Learner(), [0.5], None
+        with checkpoint.Saver(tmp_path / "checkpoints") as loop.saver:
+            await loop._save(3)
+            sealed_at_once = checkpoint.checkpoints(tmp_path / "checkpoints")
+            loop.recent = [0.75]
+            await loop._save(4)
+        return sealed_at_once
 
     finish = checkpoint.finish
     monkeypatch.setattr(checkpoint, "finish", lambda *a, **k: (time.sleep(0.3), finish(*a, **k)))
-    assert asyncio.run(scene()) > 5
-    assert checkpoint.cursor_of(checkpoint.newest(tmp_path / "checkpoints")[0])["recent"] == [0.5]
+    assert asyncio.run(scene()) == []
+    first, second = checkpoint.checkpoints(tmp_path / "checkpoints")
+    assert checkpoint.cursor_of(first)["recent"] == [0.5]
+    assert checkpoint.cursor_of(second)["recent"] == [0.75]
+
+
+def test_a_checkpoint_that_cannot_be_sealed_ends_the_job_at_the_next_or_at_its_end(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(checkpoint, "finish", full)
+    with pytest.raises(OSError, match="No space"), checkpoint.Saver(tmp_path) as saver:
+        saver.seal(saver.begin(1), {})
+    with checkpoint.Saver(tmp_path) as saver:
+        saver.seal(saver.begin(1), {})
+        with pytest.raises(OSError, match="No space"):
+            saver.begin(2)
 
 
 def test_a_run_that_begins_anew_does_not_discard_the_policy_it_begins_with(tmp_path):

@@ -51,6 +51,19 @@ def test_what_the_model_knew_before_stays(plain, adopted):
     assert torch.equal(before.model.visual.patch_embed.proj.weight, after.model.visual.patch_embed.proj.weight)
 
 
+def test_rows_that_no_token_had_begin_as_the_mean_also_those_of_a_padded_table(plain, adopted):
+    """Tokens that landed in a table's padding kept its random rows: all type and key tokens of a published Qwen3-VL."""
+    before, after = (Qwen3VLForConditionalGeneration.from_pretrained(folder) for folder in (plain, adopted))
+    tokenizer = AutoProcessor.from_pretrained(adopted).tokenizer
+    known = len(AutoProcessor.from_pretrained(plain).tokenizer)
+    words = [token for token in answer_tokens(TAXONOMY) if not token.startswith("[V-")]
+    ids = tokenizer.convert_tokens_to_ids(words)
+    assert known <= min(ids) < before.get_input_embeddings().num_embeddings
+    for table in ("get_input_embeddings", "get_output_embeddings"):
+        mean = getattr(before, table)().weight[:known].mean(0)
+        assert torch.allclose(getattr(after, table)().weight[ids], mean.expand(len(ids), -1), atol=1e-6)
+
+
 def test_values_begin_ordered_so_that_neighbours_are_alike(adopted):
     model, processor = load_policy(adopted)
     table = model.get_input_embeddings().weight

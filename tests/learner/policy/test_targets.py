@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from envs.taxonomy import TAXONOMY
-from learner.policy.targets import AnswerLanguage, sft_loss
+from learner.policy.targets import AnswerLanguage, sft_loss, target_logprobs
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,8 @@ def test_the_plain_loss_is_cross_entropy_summed_over_completion_tokens(tokenizer
         torch.nn.functional.cross_entropy(logits[row, : len(c)], torch.tensor(c), reduction="sum")
         for row, c in enumerate(completions)
     )
-    assert sft_loss(logits, language.targets(completions)).item() == pytest.approx(expected.item(), rel=1e-5)
+    targets = language.targets(completions)
+    assert sft_loss(*target_logprobs(logits, targets.ids), targets).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_smoothing_spreads_a_value_over_neighbours_of_its_own_key(tokenizer):
