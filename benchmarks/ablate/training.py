@@ -19,7 +19,7 @@ from envs.bootstrap import mean_interval
 from envs.corpus.reader import read_samples
 from envs.metrics import measure
 from envs.world import world_taxonomy
-from learner.logging.trace import read as read_trace
+from learner.logging.trace import read_spans
 
 EVALUATED = "fast"
 """What restores by the answers of every cell, whatever restored for its reward."""
@@ -126,4 +126,4 @@ def _steps_within(seconds: float, config: Config) -> int:
 
 def _sft_seconds(training: Path) -> list[float]:
     """Wall time of each step, from the trace of an SFT."""
-    return [event["dur"] / 1e6 for event in read_trace(training / "trace.json") if event["name"] == "sft step"]
+    return [span.seconds for span in read_spans(training / "trace.json") if span.name == "sft step"]

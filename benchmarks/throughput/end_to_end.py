@@ -70,8 +70,7 @@ def _configured(config: Config, folder: str, steps: int, prompts: int, completio
 def _ours(config: Config, restorer: str, completions: int) -> dict:
     out = Path(config.out, restorer)
     run_offline(replace(config, out=str(out), reward=replace(config.reward, restorer=restorer, steps=0)))
-    spans = [event for event in trace.read(out / "trace.json") if event["ph"] == "X"]
-    began = min(span["ts"] for span in spans) / 1e6
+    began = min(span.start for span in trace.read_spans(out / "trace.json"))
     steps = read_metrics(out / "metrics.jsonl")
     row = _row(step_ends(out)[-1] - began, [step["reward"] for step in steps])
     return row | {"per_second": completions / row["seconds"], "restored": sum(s["rewards"]["restored"] for s in steps)}

@@ -62,7 +62,7 @@ def read_run(folder: Path) -> Measured:
         _seconds(syncs),
         min(1.0, restored / sum(step["completions"] for step in steps)),
     )
-    ends = [(span["ts"] + span["dur"]) / 1e6 for span in syncs]
+    ends = [span.end for span in syncs]
     return Measured(config, shape_of(config), times, lap(ends), len(ends))
 
 
@@ -87,14 +87,14 @@ def newest_run(root: Path = Path("runs")) -> Path:
     return max(found, key=lambda file: file.stat().st_mtime).parent
 
 
-def _spans(file: Path) -> dict[tuple[str, str], list[tuple[int, dict]]]:
+def _spans(file: Path) -> dict[tuple[str, str], list[tuple[int, trace.Span]]]:
     """{(process, thread): [(the number in its name, span)]}."""
     found: dict = {("rollout", "engine"): [], ("learner", "ranks"): [], ("learner", "sync"): []}
-    for event in trace.read(file):
-        if event["ph"] == "X" and (who := tuple(event["args"]["who"])) in found:
-            found[who].append((int(re.search(r"\d+", event["name"])[0]), event))
+    for span in trace.read_spans(file):
+        if (who := (span.process, span.thread)) in found:
+            found[who].append((int(re.search(r"\d+", span.name)[0]), span))
     return found
 
 
-def _seconds(spans: list[dict]) -> list[float]:
-    return np.array([span["dur"] / 1e6 for span in spans] or [0.0]).tolist()
+def _seconds(spans: list[trace.Span]) -> list[float]:
+    return np.array([span.seconds for span in spans] or [0.0]).tolist()

@@ -43,7 +43,7 @@ def throughput_page(run_folder: Path) -> str:
         Section("roles", "Who worked, and who waited for what", shares),
         Section("steps", "Step by step", figure(_curves(steps), "times, queue and rates by step", "metrics.jsonl")),
     ]
-    if (folder / "trace.json").exists() and (spans := _last_spans(trace.read(folder / "trace.json"))):
+    if (folder / "trace.json").exists() and (spans := _last_spans(trace.read_spans(folder / "trace.json"))):
         timeline = figure(_timeline(spans), "spans of the last steps by role", "trace.json, for ui.perfetto.dev")
         sections.append(Section("timeline", "The last steps", timeline))
     wall = sum(step["step_seconds"] for step in steps)
@@ -125,29 +125,36 @@ def _curves(steps: Sequence[dict]) -> str:
     return svg(drawing)
 
 
-def _last_spans(events: Sequence[dict]) -> list[dict]:
+def _last_spans(spans: Sequence[trace.Span]) -> list[trace.Span]:
     """Spans that end within the last few learner steps."""
-    spans = [event for event in events if event["ph"] == "X"]
-    learning = sorted(e["ts"] for e in spans if e["args"]["who"][0] == "learner" and e["name"].startswith("step"))
+    learning = sorted(span.start for span in spans if span.process == "learner" and span.name.startswith("step"))
     if not learning:
         return []
     since = learning[max(0, len(learning) - SHOWN_STEPS - 1)]
-    return [span for span in spans if span["ts"] + span["dur"] > since]
+    return [span for span in spans if span.end > since]
 
 
 @styled()
-def _timeline(spans: Sequence[dict]) -> str:
-    began = min(span["ts"] for span in spans)
+def _timeline(spans: Sequence[trace.Span]) -> str:
+    began = min(span.start for span in spans)
     order = {role: place for place, role in enumerate(ROLES)}
-    lanes = sorted({(order.get(s["args"]["who"][0], 9), s["args"]["who"][1], s["tid"]) for s in spans})
-    row_of = {tid: row for row, (_, _, tid) in enumerate(lanes)}
-    drawing, (axis,) = grid(1, 1, 9, 0.6 + 0.16 * max(6, len(lanes)))
-    for span in spans:
-        role = span["args"]["who"][0]
-        bar = axis.barh(row_of[span["tid"]], span["dur"] / 1e6, left=(span["ts"] - began) / 1e6, height=0.8)
-        bar[0].set(color=ROLES.get(role, GREY), edgecolor="white", linewidth=0.4)
-    middles = {role: np.mean([row_of[s["tid"]] for s in spans if s["args"]["who"][0] == role]) for role in ROLES
-               if any(s["args"]["who"][0] == role for s in spans)}  # fmt: skip
+    threads = sorted({(order.get(span.process, 9), span.process, span.thread) for span in spans})
+    rows: list[tuple[str, float]] = []  # role, and when the last bar of the row ends
+    middles: dict[str, list[int]] = {}
+    bars = []
+    for _, role, thread in threads:
+        first = len(rows)
+        for span in sorted((s for s in spans if (s.process, s.thread) == (role, thread)), key=lambda s: s.start):
+            free = (row for row in range(first, len(rows)) if rows[row][1] <= span.start + 1e-6)
+            row = next(free, len(rows))  # bars that overlap lie one above the other
+            rows[row : row + 1] = [(role, span.end)]
+            bars.append((row, span))
+        middles.setdefault(role, []).extend(range(first, len(rows)))
+    drawing, (axis,) = grid(1, 1, 9, 0.6 + 0.16 * max(6, len(rows)))
+    for row, span in bars:
+        bar = axis.barh(row, span.seconds, left=span.start - began, height=0.8)
+        bar[0].set(color=ROLES.get(span.process, GREY), edgecolor="white", linewidth=0.4)
+    middles = {role: np.mean(taken) for role, taken in middles.items() if role in ROLES}
     axis.set(yticks=list(middles.values()), yticklabels=list(middles), xlabel="seconds")
     axis.invert_yaxis()
     axis.tick_params(axis="y", length=0)

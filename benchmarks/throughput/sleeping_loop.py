@@ -99,8 +99,8 @@ def run_loop(
 
 def step_ends(out: Path) -> list[float]:
     """When the weights of each step were out, seconds since the epoch, from the trace of a run."""
-    spans = [event for event in trace.read(out / "trace.json") if event["ph"] == "X"]
-    return [(s["ts"] + s["dur"]) / 1e6 for s in spans if s["args"]["who"] == ["learner", "sync"]]
+    spans = trace.read_spans(out / "trace.json")
+    return [span.end for span in spans if (span.process, span.thread) == ("learner", "sync")]
 
 
 def _configured(config: Config, shape: Shape, steps: int, out: Path) -> Config:

@@ -50,10 +50,10 @@ def load_checkpoint(trainer: Trainer, folder: Path) -> None:
     Raises:
         UserError: the checkpoint was written under another ZeRO stage, or trained other weights.
     """
-    saved, here = json.loads((folder / "rank-0.json").read_text()), _identity(trainer)
+    saved = json.loads((folder / "rank-0.json").read_text())
     if wrong := [
         f"learner.{name} was {saved[name]} and is {value}"
-        for name, value in here.items()
+        for name, value in _identity(trainer).items()
         if saved.get(name, value) != value
     ]:
         raise UserError(

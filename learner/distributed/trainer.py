@@ -188,8 +188,8 @@ class Trainer:
     def logprobs(self, examples: Sequence[Example]) -> list[list[float]]:
         """Returns the log-probability of each completion token under the policy as it is now."""
         batch = self.collate(examples).to(self.device)
-        found = self._logprobs(self.engine, batch, self._largest(self.engine.module.pieces(batch)))
-        return [row[: len(e.completion)].tolist() for row, e in zip(found, examples, strict=True)]
+        rows = self._logprobs(self.engine, batch, self._largest(self.engine.module.pieces(batch)))
+        return [row[: len(e.completion)].tolist() for row, e in zip(rows, examples, strict=True)]
 
     def answers(self, images: Sequence, max_tokens: int) -> list[str]:
         """Returns greedy answers to uint8 (H, W, 3) images of one size, without end-of-turn token; equally many on each

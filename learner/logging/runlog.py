@@ -1,4 +1,4 @@
-"""What a run leaves (config.yaml, metrics.jsonl, TensorBoard events, trace.json, summary.json), and who is told."""
+"""What a run leaves: config.yaml, metrics.jsonl, TensorBoard events, trace.json, summary.json; and who shows it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from learner.logging.trackers import open_trackers
 
 
 class RunLog:
-    """The log of one job, a context manager.
+    """Keeps the log of one job, a context manager.
 
     Args:
         folder: created if missing.
@@ -66,7 +66,7 @@ class RunLog:
             tracker.close(failed=error is not None)
 
     def step(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """One line of metrics.jsonl (numbers, or mappings of them), and the same to all who show or keep it."""
+        """Adds a line to metrics.jsonl (numbers, or mappings of them), and shows the same wherever else it is kept."""
         self._metrics.write(json.dumps({"step": step, **_plain(metrics)}) + "\n")
         self._metrics.flush()
         numbers = dict(_flat(metrics))
@@ -79,12 +79,12 @@ class RunLog:
         self._console.show(step, numbers)
 
     def span(self, process: str, thread: str, name: str, start: float, seconds: float) -> None:
-        """A stretch of work in trace.json; see `Trace.span`."""
+        """Adds a stretch of work to trace.json; see `learner.logging.trace.Span`."""
         self._trace.span(process, thread, name, start, seconds)
 
     @contextmanager
     def timed(self, process: str, thread: str, name: str) -> Iterator[None]:
-        """A span around a block of this process."""
+        """Makes a span of a block of this process."""
         start = time.time()
         try:
             yield

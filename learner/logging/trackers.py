@@ -18,14 +18,16 @@ PROJECT = "duvlm"
 
 
 class Tracker(Protocol):
+    """Keeps the numbers of a run, and how it ended."""
+
     def step(self, step: int, numbers: Mapping[str, float]) -> None:
-        """The numbers of one step."""
+        """Keeps the numbers of one step."""
 
     def close(self, failed: bool) -> None: ...
 
 
 def open_trackers(folder: Path, job: str, config: Config) -> list[Tracker]:
-    """Those that `config.trackers` names; a run that is resumed in the same folder goes on in the same place.
+    """Opens those that `config.trackers` names; a run that is resumed in the same folder goes on in the same place.
 
     Raises:
         UserError: the package is not installed, or its server does not answer.
@@ -34,7 +36,7 @@ def open_trackers(folder: Path, job: str, config: Config) -> list[Tracker]:
 
 
 class WandB:
-    """One run of Weights & Biases; without WANDB_MODE it is kept offline, and `wandb sync` sends it."""
+    """Writes one run of Weights & Biases; without WANDB_MODE it is kept offline, and `wandb sync` sends it."""
 
     def __init__(self, folder: Path, job: str, config: Config):
         wandb = _package("wandb")
@@ -54,13 +56,13 @@ class WandB:
 
 
 class MLflow:
-    """One run of MLflow, found again by its folder."""
+    """Writes one run of MLflow, found again by its folder."""
 
     def __init__(self, folder: Path, job: str, config: Config):
         mlflow = _package("mlflow")
         if not (store := os.environ.get("MLFLOW_TRACKING_URI")):
             store = (folder / "mlruns").as_uri()
-            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # files need no database; MLflow wants to be told
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # files need no database; MLflow wants this said
         self._point = mlflow.entities.Metric
         try:
             self._client = mlflow.MlflowClient(store)
@@ -69,8 +71,8 @@ class MLflow:
             raise UserError(f"trackers: mlflow at {store} failed: {error}; see MLFLOW_TRACKING_URI") from error
 
     def _open(self, folder: Path, job: str, config: Config) -> str:
-        found = self._client.get_experiment_by_name(PROJECT)
-        experiment = found.experiment_id if found else self._client.create_experiment(PROJECT)
+        known = self._client.get_experiment_by_name(PROJECT)
+        experiment = known.experiment_id if known else self._client.create_experiment(PROJECT)
         tag = _id(folder)
         runs = self._client.search_runs([experiment], f"tags.folder_id = '{tag}'", max_results=1)
         if runs:

@@ -23,8 +23,8 @@ MULTIPLE = 64
 
 
 def initial_policy(config: Config, out: Path) -> Path:
-    """The policy that SFT begins with: config.policy, or in OUT/initial one with random weights or somebody else's
-    model with our answer tokens.
+    """Returns the folder of the policy that SFT begins with: config.policy, or in OUT/initial one with random weights
+    or somebody else's model with our answer tokens.
 
     Raises:
         UserError: config.policy is no model or of another world; or a run is to be continued that began with another.
@@ -39,12 +39,12 @@ def initial_policy(config: Config, out: Path) -> Path:
 
 
 def _adopted(model: Path, folder: Path, config: Config) -> Path:
-    """The model, adopted in `folder` once: what continues a run starts from the same."""
+    """Adopts the model in `folder`, once: what continues a run starts from the same."""
     record = folder / SOURCE
     if config.resume and record.is_file():
-        if (there := json.loads(record.read_text())["policy"]) != str(model):
+        if (first := json.loads(record.read_text())["policy"]) != str(model):
             raise UserError(
-                f"policy={model}, but the run in {folder.parent} began with {there}: set it back, write elsewhere with "
+                f"policy={model}, but the run in {folder.parent} began with {first}: set it back, write elsewhere with "
                 "name= or out=, or start anew with resume=false"
             )
         return policy_folder(str(folder), config.world)

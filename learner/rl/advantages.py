@@ -16,7 +16,7 @@ from learner.policy.collator import Example
 
 @dataclass(frozen=True)
 class JudgedGroup:
-    """A group with one verdict a completion, and when its restorations began and ended (seconds since the epoch).
+    """Holds a group with one verdict a completion, and when its restorations began and ended (seconds since the epoch).
 
     replaced: groups without spread that were sampled and dropped before it (`grpo.refill`).
     """
@@ -29,7 +29,7 @@ class JudgedGroup:
 
 
 def trajectories(judged: Sequence[JudgedGroup], loss: str) -> list[Trajectory]:
-    """What the learner takes, groups kept together; `Failed` members are masked out of their group and left out.
+    """Makes what the learner takes, groups kept together; `Failed` members are masked out of their group and left out.
 
     loss: as `grpo.loss`; `dr_grpo` does not divide by a group's spread.
     """
@@ -57,7 +57,7 @@ def _advantages(item: JudgedGroup, scale_by_spread: bool = True) -> list[float]:
 
 
 def floor_gated_rewards(rewards: Sequence[float], item: JudgedGroup) -> list[float]:
-    """The rewards, gated members one spread below the worst of those that were scored.
+    """Places gated members one spread below the worst of those that were scored; other rewards stay.
 
     A gated answer is worth -1 where restorations differ by thousandths: left at that, one of them takes all there is
     to learn from the others of its group once that is divided by its spread.
@@ -70,11 +70,11 @@ def floor_gated_rewards(rewards: Sequence[float], item: JudgedGroup) -> list[flo
 
 
 def measures(judged: Sequence[JudgedGroup], step: int) -> dict:
-    """The reward side of one step's metrics.
+    """Computes the reward side of one step's metrics.
 
     reward: mean over completions with a reward; spread: mean over groups of its standard deviation; gate_rate and
-    gated: share of completions turned away, and by reason; flat: groups that teach nothing; refilled: groups that
-    were replaced because they would not have; sample_ids: of the groups, in order.
+    gated: share of completions turned away, and by reason; flat: groups without an advantage; refilled: groups that
+    were replaced for having none; sample_ids: of the groups, in order.
     """
     verdicts = [verdict for item in judged for verdict in item.verdicts]
     count = len(verdicts)
@@ -106,7 +106,7 @@ def measures(judged: Sequence[JudgedGroup], step: int) -> dict:
 
 
 def mean_reward(judged: Sequence[JudgedGroup]) -> float:
-    """Mean over all completions that have a reward."""
+    """Averages the reward over all completions that have one; NaN where none has."""
     rewards = [v.reward for item in judged for v in item.verdicts if not isinstance(v, Failed)]
     return float(np.mean(rewards)) if rewards else float("nan")
 

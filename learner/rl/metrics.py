@@ -13,7 +13,7 @@ from rollout.pool import RolloutPool
 
 @dataclass(frozen=True)
 class Idle:
-    """Seconds in which the actors of a role did nothing, summed over them.
+    """Counts the seconds in which the actors of a role did nothing, summed over them.
 
     starved: no work had come. blocked: those after them had not caught up. restarting: they were not there.
     """
@@ -24,40 +24,47 @@ class Idle:
 
 
 def rollout_idle(wall: float, engines: int, busy: float, sampling: float, restarting: float) -> Idle:
-    """Engines starve while a step's last groups are sampled and no prompt is left for the others; before the next
-    step they are blocked: they wait for the weights, which wait for the learner.
+    """Says why engines were idle, all arguments being of one step.
 
-    sampling: seconds in which a step's prompts were being sampled. All arguments are of one step.
+    They starve while a step's last groups are sampled and no prompt is left for the others; before the next step they
+    are blocked: they wait for the weights, which wait for the learner.
+
+    sampling: seconds in which a step's prompts were being sampled.
     """
     starved = max(0.0, sampling * engines - busy - restarting)
     return Idle(starved, max(0.0, wall * engines - busy - restarting - starved), restarting)
 
 
 def reward_idle(wall: float, actors: int, busy: float, restarting: float) -> Idle:
-    """Nothing comes after a reward actor: what it does not work, it waits for queries."""
+    """Says why reward actors were idle: nothing comes after them, so they waited for queries."""
     return Idle(max(0.0, wall * actors - busy - restarting), 0.0, restarting)
 
 
 def learner_idle(wall: float, busy: float, syncing: float) -> Idle:
-    """Waits for judged groups, or for the engines to take the weights."""
+    """Says why the learner was idle: it waited for judged groups, or for the engines to take the weights."""
     blocked = min(syncing, max(0.0, wall - busy))
     return Idle(max(0.0, wall - busy - blocked), blocked)
 
 
 class StageUtilization:
-    """What the stages did between its making and `read`: work done, seconds busy and idle."""
+    """Measures what the stages did between its making and `read`: work done, seconds busy and idle."""
 
     def __init__(self, config: Config, rollouts: RolloutPool, rewards: RewardPool | SharedPool):
         self._engines, self._rollouts, self._rewards = config.rollout.actors, rollouts, rewards
         self._began, self._rollout, self._reward = time.time(), rollouts.stats(), rewards.stats()
 
     def read(self, learner_busy: float, syncing: float) -> dict:
-        """learner_busy: seconds of the learner's step. syncing: seconds it then waited for the weights to be taken."""
+        """Returns the metrics of the step.
+
+        Args:
+            learner_busy: seconds of the learner's step.
+            syncing: seconds it then waited for the weights to be taken.
+        """
         wall, rollout, reward = time.time() - self._began, self._rollouts.stats(), self._rewards.stats()
         was, before, actors = self._rollout, self._reward, max(1, reward.actors)
         sampled = rollout.busy_seconds - was.busy_seconds
         restored = sum(reward.busy.values()) - sum(before.busy.values())
-        asked, scored = reward.asked - before.asked, reward.scored - before.scored
+        queries, scored = reward.asked - before.asked, reward.scored - before.scored
         idle = {
             "rollout": rollout_idle(
                 wall,
@@ -82,9 +89,9 @@ class StageUtilization:
             "idle": {role: vars(seconds) for role, seconds in idle.items()},
             "rewards": {
                 "actors": reward.actors,
-                "asked": asked,
+                "asked": queries,
                 "restored": scored,
-                "distinct": scored / asked if asked else 0.0,
+                "distinct": scored / queries if queries else 0.0,
                 "memo_hits": reward.memo_hits - before.memo_hits,
                 "shared": reward.shared - before.shared,
                 "image_steps": reward.image_steps - before.image_steps,

@@ -16,26 +16,27 @@ WARM_UP = 1024
 
 @dataclass(frozen=True)
 class Moments:
-    """count, mean and sum of squared differences from the mean of a stream of numbers (Welford)."""
+    """Follows a stream of numbers (Welford): their count, mean and sum of squared differences from it."""
 
     count: int = 0
     mean: float = 0.0
     squares: float = 0.0
 
     def with_value(self, value: float) -> Moments:
+        """Returns the moments after one more number."""
         count, away = self.count + 1, value - self.mean
         mean = self.mean + away / count
         return Moments(count, mean, self.squares + away * (value - mean))
 
     @property
     def spread(self) -> float:
-        """Population standard deviation."""
+        """Standard deviation of the population."""
         return math.sqrt(self.squares / self.count) if self.count else 0.0
 
 
 @dataclass(frozen=True)
 class RunningScale:
-    """Mean and spread of each term over an online job's restorations, and the reward they give.
+    """Turns terms in different units into one reward, by mean and spread of each over an online job's restorations.
 
     reward = sum_k w_k tanh(z_k / 3) / sum_k w_k, with z_k = sign_k (value - mean_k) / spread_k: between -1 and 1, so a
     gated answer (-1) is never worth more than a valid one, and no single outlier rules a group.
@@ -52,17 +53,17 @@ class RunningScale:
     moments: Mapping[str, Moments] = field(default_factory=dict)
 
     def seen(self, parts: Sequence[Mapping[str, float]]) -> RunningScale:
-        """The scale after a step's restorations, in order."""
+        """Returns the scale after a step's restorations, in order."""
         moments = dict(self.moments)
-        for found in parts:
+        for values in parts:
             for term in self.terms:
                 now = moments.get(term.name, Moments())
-                if now.count < WARM_UP and math.isfinite(found[term.name]):
-                    moments[term.name] = now.with_value(found[term.name])
+                if now.count < WARM_UP and math.isfinite(values[term.name]):
+                    moments[term.name] = now.with_value(values[term.name])
         return replace(self, moments=moments)
 
     def reward(self, parts: Mapping[str, float]) -> float:
-        """The reward of one restoration by the raw values of its terms."""
+        """Computes the reward of one restoration from the raw values of its terms."""
         total = sum(term.weight for term in self.terms)
         return sum(term.weight * self._squashed(term, parts[term.name]) for term in self.terms) / total
 
@@ -73,21 +74,23 @@ class RunningScale:
         return math.tanh(term.sign * (value - moments.mean) / moments.spread / 3)
 
     def as_dict(self) -> dict:
-        """What `restored` reads back exactly, as JSON."""
+        """Writes, as JSON, what `restored` reads back exactly."""
         return {name: [m.count, m.mean, m.squares] for name, m in self.moments.items()}
 
     def restored(self, saved: Mapping[str, Sequence[float]]) -> RunningScale:
+        """Returns the scale that `as_dict` wrote."""
         return replace(self, moments={name: Moments(*numbers) for name, numbers in saved.items()})
 
 
 def rescaled(judged: Sequence[JudgedGroup], scale: RunningScale) -> tuple[list[JudgedGroup], RunningScale]:
-    """The step's groups with their restorations' rewards on the running scale, and the scale after them."""
+    """Brings the rewards of a step's restorations to the running scale; returns the groups and the scale after them."""
     scale = scale.seen([v.parts for item in judged for v in item.verdicts if isinstance(v, Scored)])
 
-    def again(item: JudgedGroup) -> JudgedGroup:
+    def on_scale(item: JudgedGroup) -> JudgedGroup:
         verdicts = (
-            replace(v, reward=scale.reward(v.parts)) if isinstance(v, Scored) else v for v in item.verdicts
+            replace(verdict, reward=scale.reward(verdict.parts)) if isinstance(verdict, Scored) else verdict
+            for verdict in item.verdicts
         )
         return replace(item, verdicts=tuple(verdicts))
 
-    return [again(item) for item in judged], scale
+    return [on_scale(item) for item in judged], scale

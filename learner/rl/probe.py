@@ -19,7 +19,7 @@ SAMPLES = 48
 
 
 class Probe:
-    """The first `SAMPLES` (or `limit`) samples of the corpus at `probe=`, of `split`; answered greedily."""
+    """Asks engines, greedily, about the first `SAMPLES` (or `limit`) samples of `split` of the corpus at `probe=`."""
 
     def __init__(self, config: Config):
         """Raises UserError if there is no such corpus, or it is of another world or size."""
@@ -31,12 +31,12 @@ class Probe:
         self._samples = [replace(sample, clean=None, degradation=None) for sample in samples]
 
     async def measure(self, rollouts: RolloutPool) -> dict[str, float]:
-        """J-Acc, T-Acc and mean P-Rel of the engines' present weights."""
+        """Measures J-Acc, T-Acc and mean P-Rel of the engines' present weights."""
         prompts = [Prompt(str(i), ray.put(sample)) for i, sample in enumerate(self._samples)]
         texts = {
             group.prompt.sample_id: group.completions[0].text
             async for group in rollouts.sample(prompts, n=1, temperature=0.0)
         }
         answers = [read_text(texts[prompt.sample_id], self._taxonomy) for prompt in prompts]
-        found = measure(self._truth, answers, self._taxonomy, resamples=0)
-        return {"j_acc": found.j_acc, "t_acc": found.t_acc, "p_rel": found.p_rel}
+        result = measure(self._truth, answers, self._taxonomy, resamples=0)
+        return {"j_acc": result.j_acc, "t_acc": result.t_acc, "p_rel": result.p_rel}

@@ -6,7 +6,7 @@ import asyncio
 
 
 def steps_ahead(step: int, max_staleness: int, steps: int) -> range:
-    """The steps whose groups are asked for when the learner is about to take `step`, of `steps` in all."""
+    """Lists the steps whose groups are asked for when the learner is about to take `step`, of `steps` in all."""
     return range(step, min(step + max_staleness + 1, steps))
 
 
@@ -16,7 +16,7 @@ def may_sample(step: int, version: int, max_staleness: int) -> bool:
 
 
 class Pace:
-    """Which weights the engines have, and whose turn it is.
+    """Keeps which weights the engines have, and whose turn it is.
 
     version: learner steps that the engines' weights have taken.
     sampling: held by whoever samples a batch or sends weights: one batch, one set of weights.
@@ -27,12 +27,12 @@ class Pace:
         self._max_staleness, self._moved = max_staleness, asyncio.Condition()
 
     async def fresh(self, step: int) -> None:
-        """Returns when the groups of `step` may be sampled (`may_sample`)."""
+        """Waits until the groups of `step` may be sampled (`may_sample`)."""
         async with self._moved:
             await self._moved.wait_for(lambda: may_sample(step, self.version, self._max_staleness))
 
     async def reach(self, version: int) -> None:
-        """The engines have weights of `version` now, or will before they sample."""
+        """Notes that the engines have weights of `version` now, or will before they sample."""
         async with self._moved:
             self.version = version
             self._moved.notify_all()

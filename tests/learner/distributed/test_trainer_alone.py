@@ -145,8 +145,9 @@ def test_a_saved_state_is_read_on_another_number_of_ranks(tmp_path):
 
     whole = torch.arange(10.0)
     for rank, part in enumerate(torch.cat([whole, torch.zeros(2)]).chunk(4)):
+        file = tmp_path / f"rank-{rank}.safetensors"
         tensors = {"weight.0": part, "exp_avg.0": part / 10, "step.0": torch.tensor(7.0)}
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, tmp_path / f"rank-{rank}.safetensors")
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
     halves = [read_share(tmp_path, 0, 5, 2, None, rank=rank, ranks=2, saved_ranks=4) for rank in range(2)]
     assert torch.equal(torch.cat([half["weight"] for half in halves]), whole)
     assert torch.equal(torch.cat([half["exp_avg"] for half in halves]), whole / 10)

@@ -63,22 +63,39 @@ def test_a_line_cut_short_by_a_kill_is_left_out(run):
 
 
 def test_the_trace_is_valid_json_with_named_processes_and_survives_a_kill(run):
+    file = run.folder / "trace.json"
     with run() as log:
         log.span("reward", "actor 0", "restore", 100.0, 0.25)
         log.span("reward", "actor 1", "restore", 100.1, 0.25)
-        killed = (run.folder / "trace.json").read_text()
-    events = json.loads((run.folder / "trace.json").read_text())
-    assert {e["args"]["name"] for e in events if e["ph"] == "M"} == {"reward", "actor 0", "actor 1"}
-    spans = [e for e in events if e["ph"] == "X"]
-    assert [(e["ts"], e["dur"]) for e in spans] == [(100_000_000, 250_000), (100_100_000, 250_000)]
-    assert spans[0]["pid"] == spans[1]["pid"]
-    assert spans[0]["tid"] != spans[1]["tid"]
-    (run.folder / "trace.json").write_text(killed + ',\n{"name": "half')
-    assert len(trace.read(run.folder / "trace.json")) == len(events)
+        killed = file.read_text()
+    events = json.loads(file.read_text())
+    assert [e["args"]["name"] for e in events if e["ph"] == "M"] == ["reward"]
+    ends = [(e["ts"], e["id"], e["cat"]) for e in events if e["ph"] in ("b", "e")]
+    assert ends == [
+        (100_000_000, 1, "actor 0"),
+        (100_250_000, 1, "actor 0"),
+        (100_100_000, 2, "actor 1"),
+        (100_350_000, 2, "actor 1"),
+    ]
+    file.write_text(killed + ',\n{"name": "half')
+    assert len(trace.read_spans(file)) == 2
     with run(resumed=1) as log:
         log.span("rollout", "actor 0", "sample", 101.0, 1.0)
-    continued = json.loads((run.folder / "trace.json").read_text())
-    assert [e["name"] for e in continued if e["ph"] == "X"] == ["restore", "restore", "sample"]
+    json.loads(file.read_text())
+    assert trace.read_spans(file) == [
+        trace.Span("reward", "actor 0", "restore", 100.0, 0.25),
+        trace.Span("reward", "actor 1", "restore", 100.1, 0.25),
+        trace.Span("rollout", "actor 0", "sample", 101.0, 1.0),
+    ]
+
+
+def test_the_trace_of_an_earlier_version_is_read_and_continued(run):
+    run.folder.mkdir()
+    old = {"name": "step 1", "ph": "X", "pid": 1, "tid": 2, "args": {"who": ["learner", "ranks"]}, "ts": 5, "dur": 7}
+    (run.folder / "trace.json").write_text(f"[\n{json.dumps(old)}\n]\n")
+    with run(resumed=1):
+        pass
+    assert trace.read_spans(run.folder / "trace.json") == [trace.Span("learner", "ranks", "step 1", 5e-6, 7e-6)]
 
 
 def test_settings_summary_and_tensorboard_lie_beside(run):
@@ -96,13 +113,3 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     with pytest.raises(TypeError):
         write_atomically(file, 3)
     assert file.read_text() == "old"
-
-
-def test_spans_that_overlap_on_a_thread_get_lanes_of_their_own(run):
-    with run() as log:
-        for start, seconds in ((100.0, 1.0), (100.5, 1.0), (101.2, 0.5), (101.6, 0.2)):
-            log.span("reward", "pool", "group", start, seconds)
-    events = json.loads((run.folder / "trace.json").read_text())
-    lanes = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
-    found = [lanes[event["tid"]] for event in events if event["ph"] == "X"]
-    assert found == ["pool", "pool (2)", "pool", "pool (2)"]
