@@ -95,32 +95,31 @@ def test_greedy_answers_are_those_of_generate(loaded, collate, examples):
 
     model, processor = loaded
     images = [example.image for example in examples[:3]]
-    found = greedy(Policy(model), collate, processor.tokenizer, images, 6, torch.device("cpu"))
+    found = greedy(Policy(model), collate, processor.tokenizer, images, 6)
     for text, image in zip(found, images, strict=True):
         inputs = plain_inputs(processor, image)
         ids = model.generate(**inputs, max_new_tokens=6, do_sample=False)[0, inputs["input_ids"].shape[1] :]
         assert text == processor.tokenizer.decode(ids).removesuffix("<|im_end|>")
 
 
-def test_greedy_decoding_takes_place_on_the_device_of_the_policy(loaded, collate, examples, monkeypatch):
-    from learner.policy import generate as decoding
+def test_greedy_decoding_goes_on_where_activations_are_computed_twice(policy_folder, collate, examples):
+    from learner.policy.generate import greedy
 
-    device, seen, ended = torch.device("meta"), [], []
+    model, processor = load_policy(policy_folder)
+    images = [examples[0].image, examples[0].image]  # one and the same, too
+    plain = greedy(Policy(model), collate, processor.tokenizer, images, 4)
+    model.train().gradient_checkpointing_enable({"use_reentrant": False})
+    assert greedy(Policy(model), collate, processor.tokenizer, images, 4) == plain
+    assert plain[0] == plain[1]
+    assert model.training
 
-    class OnDevice:
-        def see(self, batch):
-            seen.extend([batch.pixel_values.device, batch.input_ids.device])
 
-        def completion_logits(self, draft, _):
-            seen.extend([draft.input_ids.device, draft.position_ids.device, draft.before.device])
-            return torch.zeros(1, draft.completion.shape[1], 8)
+def test_images_of_several_sizes_are_not_decoded_together(loaded, collate, examples, photo):
+    from learner.policy.generate import greedy
 
-    monkeypatch.setattr(decoding.dist, "is_initialized", lambda: True)
-    monkeypatch.setattr(decoding.dist, "all_reduce", lambda flag, _: ended.append(flag.device))
-    monkeypatch.setattr(decoding, "bool", lambda flag: False, raising=False)  # a tensor without a value has none
-    decoding.greedy(OnDevice(), collate, loaded[1].tokenizer, [examples[0].image], 2, device)
-    assert seen == [device] * 8
-    assert ended == [device] * 2
+    images = [examples[0].image, np.ascontiguousarray(photo[:64, :128])]
+    with pytest.raises(ValueError, match="one size"):
+        greedy(Policy(loaded[0]), collate, loaded[1].tokenizer, images, 2)
 
 
 def test_autocast_changes_logits_little(policy_folder, collate, examples):
