@@ -1,4 +1,4 @@
-# make setup | quickstart | test | test-slow | test-chaos | fuzz | lint      (EXTRA=cuda for GPUs; else as installed, or cpu)
+# make setup | quickstart | test | test-slow | test-chaos | fuzz | lint | docs      (EXTRA=cuda for GPUs; else as installed, or cpu)
 INSTALLED := $(patsubst .venv/.ready-%,%,$(wildcard .venv/.ready-*))
 EXTRA ?= $(firstword $(INSTALLED) cpu)
 BIN := .venv/bin
@@ -6,7 +6,7 @@ RUN := $(BIN)/python duvlm.py run
 Q := runs/quickstart
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup quickstart test test-slow test-chaos fuzz lint
+.PHONY: help setup quickstart test test-slow test-chaos fuzz lint docs
 
 help:
 	@head -1 Makefile
@@ -38,6 +38,9 @@ test-chaos: setup
 
 fuzz: setup
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest tests/fuzz --timeout=3600
+
+docs: setup
+	$(BIN)/mkdocs build --strict --quiet
 
 lint: setup
 	$(BIN)/ruff check .
