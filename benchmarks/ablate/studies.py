@@ -17,7 +17,7 @@ WIDTH = 2.0
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of a table.
+    """Describes one row of a table.
 
     training: `none` (config.policy as it is), `offline`, `continue` (SFT from config.policy for the wall time of the
     `structured` cell of the same seed) or `scratch` (SFT from random weights).
@@ -34,7 +34,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Study:
-    """The variants in the order in which they are trained; against: those that the others are compared with.
+    """Lists the variants in the order in which they are trained; against: those that the others are compared with.
 
     measures: what its plot shows. paper: the paper's rows of trainings that no variant repeats, {title: measures}.
     """
@@ -47,18 +47,19 @@ class Study:
     paper: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def variant(self, name: str) -> Variant:
+        """Returns the variant of a name."""
         return next(variant for variant in self.variants if variant.name == name)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One training and its evaluation. seed: None where nothing is trained."""
+    """Names one training and its evaluation. seed: None where nothing is trained."""
 
     variant: str
     seed: int | None
 
     def folder(self, out: Path) -> Path:
-        """OUT/VARIANT/seed-S; it holds train/ and evaluate/."""
+        """Returns OUT/VARIANT/seed-S; it holds train/ and evaluate/."""
         return out / self.variant if self.seed is None else out / self.variant / f"seed-{self.seed}"
 
 
@@ -121,12 +122,12 @@ STUDIES = {study.name: study for study in (TABLE4, TABLE5, FIGURE7)}
 
 
 def cells(study: Study, seeds: Sequence[int]) -> list[Cell]:
-    """All cells, seed by seed, so that the first seed of every variant is there before the second of any."""
+    """Lists all cells, seed by seed, so that the first seed of every variant is there before the second of any."""
     once = [Cell(variant.name, None) for variant in study.variants if variant.training == "none"]
     trained = [variant.name for variant in study.variants if variant.training != "none"]
     return once + [Cell(name, seed) for seed in seeds for name in trained]
 
 
 def settings(config: Config, variant: Variant | None = None, **changes: object) -> Config:
-    """A copy of the study's settings with those of the variant, and with `changes` of top-level ones."""
+    """Copies the study's settings with those of the variant, and with `changes` of top-level ones."""
     return changed(config, {**(variant.settings if variant else {}), **changes}, "ablate")

@@ -13,7 +13,7 @@ PICTURED = 3
 
 @dataclass(frozen=True)
 class Task:
-    """How one sample is restored, and what is wanted of the result.
+    """Says how one sample is restored, and what is wanted of the result.
 
     method: `diffusion` (the restorer and prior of the config), `classical` (same parameters, no prior), `blind` (the
     type alone: `degradation.type`), `given` (a picture of the method called `source`), `clean` (the truth itself, for

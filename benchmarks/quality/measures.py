@@ -22,7 +22,7 @@ LOWER = ("lpips", "niqe_local", "spectrum", "contrast", "brisque", "piqe", "niqe
 
 @dataclass(frozen=True)
 class Quality:
-    """The measures of one picture against its clean one.
+    """Holds the measures of one picture against its clean one.
 
     psnr in dB, ssim in 0 .. 1; None where there is no clean picture. scores: lpips and the no-reference scores, those
     that were asked for and exist.

@@ -84,7 +84,7 @@ def summarise(groups: Sequence[str], answers: Sequence[Answered], qualities: Map
 
 
 def table(summary: Mapping) -> Table:
-    """The scores of each folder before and after, and the types that were read."""
+    """Shows the scores of each folder before and after, and the types that were read."""
     folders = summary["folders"]
     names = list(dict.fromkeys(name for cell in folders.values() for name in cell["scores"]))
     rows = [["photographs", "samples", "read as", *(f"{label(name)}, before -> after" for name in names)]]

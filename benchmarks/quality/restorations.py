@@ -30,7 +30,7 @@ from reward_actors.restoration.running_batch import to_uint8
 
 @dataclass(frozen=True)
 class RestorationQuery(RewardQuery):
-    """One restoration to make and measure.
+    """Asks for one restoration and its measures.
 
     weights: of scores, see `judge`. given: the picture of another method, uint8 (H, W, 3), for the task `given`.
     """
@@ -51,6 +51,7 @@ class RestorationActor(RewardActor):
     """
 
     async def score(self, query: RestorationQuery) -> Scored:
+        """Restores and measures one query; raises what `RewardActor.score` does."""
         restoring = query.task.method == "diffusion"
         picture = (await super().score(query)).picture if restoring else None
         sample = await self._samples.fetch(query)

@@ -18,12 +18,15 @@ FACTORS = (0.6, 0.75, 0.9, 1.0, 1.1, 1.25, 1.6)
 
 
 def per_type(samples: int, types: int) -> int:
-    """How many samples of a type are looked at: a fifth, within 3 .. 12."""
+    """Returns how many samples of a type are looked at: a fifth, within 3 .. 12."""
     return max(3, min(12, samples // max(1, types) // 5))
 
 
 def tasks(truths: Sequence[Degradation], chosen: Sequence[int], taxonomy: Taxonomy) -> dict[tuple, tuple[int, Task]]:
-    """{(index of the sample, key, factor): (index, task)}; factors that leave the key's range are left out."""
+    """Lists what is to be restored, {(index of the sample, key, factor): (index, task)}.
+
+    Factors that leave the key's range are left out.
+    """
     wanted = {}
     for number in chosen:
         for key, _ in truths[number].values:
@@ -34,26 +37,26 @@ def tasks(truths: Sequence[Degradation], chosen: Sequence[int], taxonomy: Taxono
 
 
 def scaled(truth: Degradation, key: str, factor: float, taxonomy: Taxonomy) -> Degradation | None:
-    """The truth with one key multiplied and snapped; None out of range, or where a factor changes nothing."""
+    """Returns the truth with one key multiplied and snapped; None out of range, or where a factor changes nothing."""
     values = dict(truth.values)
     moved = _times(values[key], factor)
     try:
-        found = taxonomy.degradation(truth.type, values | {key: moved})
+        degradation = taxonomy.degradation(truth.type, values | {key: moved})
     except ValueError:
         return None
-    return None if factor != 1 and found == truth else found
+    return None if factor != 1 and degradation == truth else degradation
 
 
-def rows(found: Mapping[tuple, Quality]) -> list[dict]:
-    """One row a (sample, key, factor): {"sample", "key", "factor", "psnr", score: number}."""
+def rows(qualities: Mapping[tuple, Quality]) -> list[dict]:
+    """Lists one row a (sample, key, factor): {"sample", "key", "factor", "psnr", score: number}."""
     return [
         {"sample": number, "key": key, "factor": factor, "psnr": quality.psnr, **quality.scores}
-        for (number, key, factor), quality in found.items()
+        for (number, key, factor), quality in qualities.items()
     ]
 
 
 def summarise(table: Sequence[Mapping]) -> dict:
-    """{score: {key: {"optimum", "prefers_truth", "curve", "samples"}}}.
+    """Computes {score: {key: {"optimum", "prefers_truth", "curve", "samples"}}}.
 
     optimum: the factor whose standardised score is best on average. prefers_truth: share of the (sample, factor)
     pairs, factor not 1, in which the truth scores better; .5 is a coin. curve: {factor: mean standardised score},

@@ -28,14 +28,14 @@ LEAST = 1e-12
 
 @dataclass(frozen=True)
 class Numbers:
-    """The numbers of one key over all samples that have it, each (n,).
+    """Holds the numbers of one key over all samples that have it, each (n,).
 
-    said: 0 where type or keys are wrong or a value is invalid (Section 5.1); right: where none of that holds.
+    answered: 0 where type or keys are wrong or a value is invalid (Section 5.1); right: where none of that holds.
     densities: what the policy believed of each, on the key's grid; None where it is not known.
     """
 
     true: np.ndarray
-    said: np.ndarray
+    answered: np.ndarray
     right: np.ndarray
     densities: tuple[np.ndarray | None, ...]
 
@@ -46,28 +46,28 @@ def measure_bounds(
     posteriors: Sequence[Sequence[Posterior]],
     taxonomy: Taxonomy,
 ) -> dict:
-    """{"classification", "regression", "likelihood"}: see `classification`, `regression` and `likelihood`."""
+    """Computes {"classification", "regression", "likelihood"}: see `classification`, `regression` and `likelihood`."""
     wrong = [not (r.type == t.type and r.keys_right) for t, r in zip(truths, readings, strict=True)]
     error = float(np.mean(wrong))
     structure = _entropy(error)
-    found = {"classification": {}, "regression": {}, "likelihood": {}}
+    bounds = {"classification": {}, "regression": {}, "likelihood": {}}
     for delta in DELTAS:
         name, risks = f"{delta:g}", []
-        found["regression"][name], found["likelihood"][name] = {}, {}
+        bounds["regression"][name], bounds["likelihood"][name] = {}, {}
         for key in taxonomy.keys.values():
             numbers = _numbers(truths, readings, posteriors, key)
             if not len(numbers.true):
                 continue
             value = likelihood(key, numbers, delta_of(key, delta))
             risks.append(structure + (value["exact"] if value["measured"] is None else value["measured"]))
-            found["likelihood"][name][key.name] = value
-            found["regression"][name][key.name] = regression(key, numbers, delta_of(key, delta), risks[-1])
-        found["classification"][name] = classification(error, structure, max(risks))
-    return found
+            bounds["likelihood"][name][key.name] = value
+            bounds["regression"][name][key.name] = regression(key, numbers, delta_of(key, delta), risks[-1])
+        bounds["classification"][name] = classification(error, structure, max(risks))
+    return bounds
 
 
 def classification(error: float, structure: float, risk: float) -> dict:
-    """Equation 5: R_cls <= sqrt(2 eps). structure: eps of type and keys alone; risk: that of a whole triple."""
+    """Computes Equation 5: R_cls <= sqrt(2 eps). structure: eps of type and keys; risk: that of a whole triple."""
     return {
         "error": error,
         "excess_risk_structure": structure,
@@ -78,12 +78,12 @@ def classification(error: float, structure: float, risk: float) -> dict:
 
 
 def regression(key: Key, numbers: Numbers, delta: float, risk: float) -> dict:
-    """Equation 6: R_reg <= Delta^2/4 + D^2 sqrt(2 eps), numbers in the key's unit squared.
+    """Computes Equation 6: R_reg <= Delta^2/4 + D^2 sqrt(2 eps), numbers in the key's unit squared.
 
     A wrong structure is a zero prediction (Section 5.1), so D spans the key's range and 0. `bound_bins` is the step
     of the proof before sqrt(2 eps) takes the place of the share of wrong bins: Delta^2/4 + D^2 P(wrong bin).
     """
-    true, centre = numbers.true, to_grid(numbers.said, key, delta)
+    true, centre = numbers.true, to_grid(numbers.answered, key, delta)
     diameter = max(key.high, 0) - min(key.low, 0)
     wrong_bin = float(np.mean(np.abs(to_grid(true, key, delta) - centre) > delta / 2))
     return {
@@ -99,24 +99,24 @@ def regression(key: Key, numbers: Numbers, delta: float, risk: float) -> dict:
 
 
 def likelihood(key: Key, numbers: Numbers, delta: float) -> dict:
-    """Equation 4 for one key, over answers of the right type; nats per number.
+    """Computes Equation 4 for one key, over answers of the right type; nats per number.
 
     measured: -log of the density's mass in the true bin, None without densities. exact: the same for a Gaussian
     around the answer, as wide as the residuals (`spread`). loss: the regression loss plus C, its fine-grid limit.
     gap = loss - exact is 0 for a fine grid (assumption ii); excess_kurtosis is 0 for Gaussian residuals
     (assumption i). All 0 where every answer is exact.
     """
-    residual = (numbers.true - numbers.said)[numbers.right]
+    residual = (numbers.true - numbers.answered)[numbers.right]
     spread = float(np.sqrt(np.mean(residual**2))) if len(residual) else 0.0
-    found = {"samples": len(residual), "spread": spread, "measured": _measured(key, numbers, delta)}
+    cell = {"samples": len(residual), "spread": spread, "measured": _measured(key, numbers, delta)}
     if spread < 1e-9:
-        return found | {"exact": 0.0, "loss": 0.0, "gap": 0.0, "excess_kurtosis": 0.0}
+        return cell | {"exact": 0.0, "loss": 0.0, "gap": 0.0, "excess_kurtosis": 0.0}
     exact = -float(np.mean(_log_mass((residual - delta / 2) / spread, (residual + delta / 2) / spread)))
     loss = 0.5 + 0.5 * math.log(2 * math.pi * spread**2) - math.log(delta)  # mean squared error / (2 spread^2) is 1/2
     centred = residual - residual.mean()
     variance = float(np.mean(centred**2))
     kurtosis = float(np.mean(centred**4)) / variance**2 - 3 if variance > 1e-18 else 0.0
-    return found | {"exact": exact, "loss": loss, "gap": loss - exact, "excess_kurtosis": kurtosis}
+    return cell | {"exact": exact, "loss": loss, "gap": loss - exact, "excess_kurtosis": kurtosis}
 
 
 def _measured(key: Key, numbers: Numbers, delta: float) -> float | None:
@@ -128,18 +128,18 @@ def _measured(key: Key, numbers: Numbers, delta: float) -> float | None:
 
 
 def delta_of(key: Key, delta: float) -> float:
-    """The bin width of a key on the grid called Delta."""
+    """Returns the bin width of a key on the grid called Delta."""
     return key.step * delta / FINEST if key.step < 1 else key.step
 
 
 def to_grid(values: np.ndarray, key: Key, delta: float) -> np.ndarray:
-    """Centres of the bins that values fall into; bins are counted from the key's low end, 0 stays 0."""
+    """Returns the centres of the bins that values fall into; bins are counted from the key's low end, 0 stays 0."""
     centres = key.low + np.round((values - key.low) / delta) * delta
     return np.where(values == 0, 0.0, centres)
 
 
 def _numbers(truths, readings, posteriors, key: Key) -> Numbers:
-    true, said, right, densities = [], [], [], []
+    true, answered, right, densities = [], [], [], []
     for truth, reading, beliefs in zip(truths, readings, posteriors, strict=True):
         if key.name not in dict(truth.values):
             continue
@@ -147,10 +147,10 @@ def _numbers(truths, readings, posteriors, key: Key) -> Numbers:
         valid = reading.degradation is not None and reading.degradation.type == truth.type
         believed = {belief.index: belief.density for belief in beliefs if belief.key == key.name}
         true += target.tolist()
-        said += np.ravel(reading.degradation[key.name]).tolist() if valid else [0.0] * target.size
+        answered += np.ravel(reading.degradation[key.name]).tolist() if valid else [0.0] * target.size
         right += [valid] * target.size
         densities += [believed.get(index) for index in range(target.size)]
-    return Numbers(np.array(true), np.array(said, float), np.array(right, bool), tuple(densities))
+    return Numbers(np.array(true), np.array(answered, float), np.array(right, bool), tuple(densities))
 
 
 def _entropy(p: float) -> float:

@@ -68,7 +68,7 @@ def compare(
     methods: Mapping[str, Sequence[float]],
     restorers: Mapping[str, Sequence[float]],
 ) -> dict:
-    """PSNR of one type's samples under each method and restorer, a number a sample, in pairs.
+    """Compares the PSNR of one type's samples under each method and restorer, a number a sample, in pairs.
 
     Returns {"degraded": dB, "classical": {name: dB}, "best_classical": name, "restorers": {name: {"psnr", "gain":
     [mean, low, high] over the best classical method}}, "best_restorer": name, "meets_bar"}.

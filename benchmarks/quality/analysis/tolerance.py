@@ -20,7 +20,7 @@ FEWEST = 5
 
 
 def points(truths: Sequence[Degradation], readings: Sequence[Reading], qualities: Mapping[str, Sequence]) -> list[dict]:
-    """One row a (sample, key) whose answer was valid and of the right type: what Figures 6, 10 and 11 draw.
+    """Lists one row a (sample, key) whose answer was valid and of the right type: what Figures 6, 10 and 11 draw.
 
     {"sample", "type", "key", "error" (mean |error| in the key's unit), "relative", psnr, ssim, lpips, and
     "psnr_change" and so on: against the restoration at true parameters}.
@@ -40,7 +40,7 @@ def points(truths: Sequence[Degradation], readings: Sequence[Reading], qualities
 
 
 def correlations(rows: Sequence[Mapping]) -> dict:
-    """{key: {measure: {"pearson", "spearman": [r, low, high] or None, "samples"}}}, measures also as changes.
+    """Computes {key: {measure: {"pearson", "spearman": [r, low, high] or None, "samples"}}}, measures also as changes.
 
     Intervals are 95 %: Fisher's for Pearson, Bonett and Wright's for Spearman. None where there are too few points
     or an axis has no spread.
@@ -55,7 +55,7 @@ def correlations(rows: Sequence[Mapping]) -> dict:
 
 
 def correlate(x: Sequence[float], y: Sequence[float]) -> dict:
-    """Pearson's and Spearman's correlation with 95 % intervals."""
+    """Computes Pearson's and Spearman's correlation with 95 % intervals."""
     x, y = np.asarray(x, float), np.asarray(y, float)
     if len(x) < FEWEST or np.ptp(x) < 1e-12 or np.ptp(y) < 1e-12:
         return {"samples": len(x), "pearson": None, "spearman": None}
@@ -74,5 +74,5 @@ def _interval(r: float, variance: float) -> tuple[float, float]:
 
 
 def _measures(quality) -> dict[str, float]:
-    found = {"psnr": quality.psnr, "ssim": quality.ssim}
-    return found | ({"lpips": quality.scores["lpips"]} if "lpips" in quality.scores else {})
+    measures = {"psnr": quality.psnr, "ssim": quality.ssim}
+    return measures | ({"lpips": quality.scores["lpips"]} if "lpips" in quality.scores else {})

@@ -18,7 +18,7 @@ UNITS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS"}
 
 @style.styled()
 def tolerance(points: Sequence[Mapping], measure: str, taxonomy: Taxonomy) -> Figure:
-    """Two rows of plots, one a key: |error| against the measure, and against what the error changed.
+    """Draws two rows of plots, one a key: |error| against the measure, and against what the error changed.
 
     The titles say Pearson's r (the paper's) and Spearman's rho; the line is the least-squares fit.
     """
@@ -27,7 +27,7 @@ def tolerance(points: Sequence[Mapping], measure: str, taxonomy: Taxonomy) -> Fi
         2, len(names), figsize=(2.35 * len(names), 4.6), squeeze=False, layout="constrained"
     )
     everything = [point[measure] for point in points]
-    room = 0.05 * (max(everything) - min(everything)) or 1
+    margin = 0.05 * (max(everything) - min(everything)) or 1
     for column, name in zip(axes.T, names, strict=True):
         mine = [point for point in points if point["key"] == name]
         errors = [point["error"] for point in mine]
@@ -35,17 +35,17 @@ def tolerance(points: Sequence[Mapping], measure: str, taxonomy: Taxonomy) -> Fi
             numbers = [point[quantity] for point in mine]
             axis.plot(errors, numbers, "o", color=style.BLUE, markersize=3.5, alpha=0.5, markeredgewidth=0,
                       rasterized=len(mine) > 500)  # fmt: skip
-            found = correlate(errors, numbers)
-            if found["pearson"]:
+            correlation = correlate(errors, numbers)
+            if correlation["pearson"]:
                 slope, start = np.polyfit(errors, numbers, 1)
                 ends = np.array([min(errors), max(errors)])
                 axis.plot(ends, start + slope * ends, color=style.RED, linewidth=1.3)
-                axis.set_title(f"r = {found['pearson'][0]:.2f}, ρ = {found['spearman'][0]:.2f}")
+                axis.set_title(f"r = {correlation['pearson'][0]:.2f}, ρ = {correlation['spearman'][0]:.2f}")
             else:
                 axis.set_title("no spread")
             axis.set_xlim(left=0, right=None if max(errors) > 0 else 1)
             axis.xaxis.set_major_locator(MaxNLocator(3))
-        column[0].set_ylim(min(everything) - room, max(everything) + room)  # one scale, as in the paper
+        column[0].set_ylim(min(everything) - margin, max(everything) + margin)  # one scale, as in the paper
         column[1].set_xlabel(style.label(taxonomy.keys[name], "|error| of "))
     axes[0, 0].set_ylabel(UNITS[measure])
     axes[1, 0].set_ylabel(f"{UNITS[measure]}, change\nagainst true parameters")
@@ -55,7 +55,7 @@ def tolerance(points: Sequence[Mapping], measure: str, taxonomy: Taxonomy) -> Fi
 
 @style.styled()
 def bias(summary: Mapping[str, Mapping[str, Mapping]]) -> Figure:
-    """A row a score, a column a key: the standardised score (up is better) over the factor of the parameter."""
+    """Draws a row a score, a column a key: the standardised score (up is better) over the factor of the parameter."""
     names, keys = list(summary), list(next(iter(summary.values())))
     figure, axes = style.plt.subplots(
         len(names), len(keys), figsize=(1.9 * len(keys), 1.6 * len(names) + 0.4),

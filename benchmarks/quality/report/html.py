@@ -15,7 +15,7 @@ from benchmarks.quality.report.table import Table
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page under its own heading. name: its anchor. body: HTML."""
+    """Holds a part of the page under its own heading. name: its anchor. body: HTML."""
 
     name: str
     title: str

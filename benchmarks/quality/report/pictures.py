@@ -29,8 +29,10 @@ DRAWN = {"not restored": "degraded", "after": "restored as answered", "clean": "
 
 @dataclass(frozen=True)
 class Strip:
-    """The pictures of one sample. before, after: PNGs, degraded and restored. pictures: (PNG, caption) of each column.
-    words: what is true and what was answered."""
+    """Holds the pictures of one sample.
+
+    before, after: PNGs, degraded and restored. pictures: (PNG, caption) of each column. words: truth and answers.
+    """
 
     before: bytes
     after: bytes

@@ -61,7 +61,7 @@ def columns_of(summary: Mapping) -> dict[str, Mapping]:
 
 
 def understanding(summary: Mapping, keys: bool = False) -> Table:
-    """The measures, a row each (with `keys` those of each key too); with before and gain where there is a before."""
+    """Shows the measures, a row each (with `keys` those of each key too), and the gain where there is a before."""
     columns = columns_of(summary)
     two = len(columns) == 2
     rows = [["measure", *(["before", "after", "after - before"] if two else ["value"])]]
@@ -80,12 +80,12 @@ def understanding(summary: Mapping, keys: bool = False) -> Table:
 
 
 def penalised(summary: Mapping) -> Table:
-    """Table 1 of an evaluation; see `table1`."""
+    """Makes Table 1 of an evaluation; see `table1`."""
     return table1(columns_of(summary), summary["zero_prediction"])
 
 
 def table1(columns: Mapping[str, Mapping], zero: Mapping[str, float]) -> Table:
-    """Table 1: P-Abs / P-Rel of each key and their mean, a row each of `columns` (with intervals) and of the paper's.
+    """Makes Table 1: P-Abs / P-Rel of each key and their mean, rows of ours and the paper's.
 
     Args:
         columns: {name: measures with "keys" and "intervals"}.
@@ -106,7 +106,7 @@ def table1(columns: Mapping[str, Mapping], zero: Mapping[str, float]) -> Table:
 
 
 def by_type(summary: Mapping) -> Table:
-    """The numbers of Figure 4."""
+    """Shows the numbers of Figure 4."""
     columns = {name: column["types"] for name, column in columns_of(summary).items()}
     heads = [f"{title} {name}" for title in ("T-Acc", "T-F1", "J-Acc") for name in columns]
     rows = [["type", *heads, "samples"]]
@@ -117,7 +117,7 @@ def by_type(summary: Mapping) -> Table:
 
 
 def restoration(summary: Mapping) -> Table | None:
-    """Table 2: PSNR, SSIM (and LPIPS) by type, a row a column of restorations."""
+    """Makes Table 2: PSNR, SSIM (and LPIPS) by type, a row a column of restorations."""
     if not (means := summary.get("restoration")):
         return None
     rows = [["restored with", *(type_name(kind) for kind in means)]]
@@ -126,7 +126,7 @@ def restoration(summary: Mapping) -> Table | None:
 
 
 def ranks(summary: Mapping) -> Table | None:
-    """Mean ranks of the methods that know no truth, and how far each is behind `after`, in pairs of samples."""
+    """Shows mean ranks of the methods that know no truth, and how far each is behind `after`, in pairs of samples."""
     if not (methods := summary.get("ranks")):
         return None
     units = {"psnr": ("PSNR", 2), "ssim": ("SSIM", 3)}
@@ -142,7 +142,7 @@ def ranks(summary: Mapping) -> Table | None:
 
 
 def no_reference(summary: Mapping) -> Table | None:
-    """Table 3: no-reference scores of each column of restorations, over all types; the clean pictures are last."""
+    """Makes Table 3: no-reference scores of each column of restorations, over all types; clean pictures are last."""
     if not (means := summary.get("no_reference")):
         return None
     names = [n for n in means["all"]["not restored"] if n != "samples" and not n.endswith("_interval")]
@@ -154,7 +154,7 @@ def no_reference(summary: Mapping) -> Table | None:
 
 
 def tolerance(summary: Mapping) -> Table | None:
-    """Section 5.4: correlation of |error| with each measure, as in the paper and against true parameters."""
+    """Shows Section 5.4: the correlation of |error| with each measure, as in the paper and against true parameters."""
     if not (keys := summary.get("tolerance")):
         return None
     names = list(next(iter(keys.values())))
@@ -165,7 +165,7 @@ def tolerance(summary: Mapping) -> Table | None:
 
 
 def decoding(summary: Mapping) -> Table | None:
-    """P-Rel of each way to choose a number, per key, with the coverage and width of the 90 % intervals."""
+    """Shows P-Rel of each way to choose a number, per key, with the coverage and width of the 90 % intervals."""
     if not (decoded := summary.get("decoding")):
         return None
     ways = list(decoded["p_rel"])
@@ -179,7 +179,7 @@ def decoding(summary: Mapping) -> Table | None:
 
 
 def bias(summary: Mapping) -> Table | None:
-    """Per score and key: the factor it likes best, and how often it prefers the truth."""
+    """Shows per score and key the factor it likes best, and how often it prefers the truth."""
     if not (scores := summary.get("bias")):
         return None
     rows = [["score", *(_spaced(key) for key in next(iter(scores.values())))]]
@@ -189,7 +189,7 @@ def bias(summary: Mapping) -> Table | None:
 
 
 def classification_bounds(summary: Mapping) -> Table:
-    """Equation 5."""
+    """Shows Equation 5."""
     deltas = summary["bounds"]["classification"]
     rows = [["Δ", "measured error", "bound √(2ε), ε of type and keys", "bound √(2ε), ε of the whole answer", "ε"]]
     for delta, cell in deltas.items():
@@ -198,7 +198,7 @@ def classification_bounds(summary: Mapping) -> Table:
 
 
 def regression_bounds(summary: Mapping) -> Table:
-    """Equation 6."""
+    """Shows Equation 6."""
     deltas = summary["bounds"]["regression"]
     rows = [["Δ", "key", "bin", "measured MSE", "Δ²/4", "wrong bins", "Δ²/4 + D² P(wrong bin)", "bound (Eq. 6)", "D²"]]
     for delta, cells in deltas.items():
@@ -210,7 +210,7 @@ def regression_bounds(summary: Mapping) -> Table:
 
 
 def likelihoods(summary: Mapping) -> Table:
-    """Equation 4."""
+    """Shows Equation 4."""
     deltas = summary["bounds"]["likelihood"]
     losses = ("policy's -log P", "Gaussian -log P", "squared error + C", "gap")
     rows = [["Δ", "key", *losses, "excess kurtosis", "residual"]]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer of an endpoint. request: hash of all that was asked. refused: the model or a filter declined."""
+    """Holds one answer of an endpoint. request: hash of the whole request. refused: the model or a filter declined."""
 
     request: str
     sample_id: str
@@ -22,7 +22,7 @@ class Reply:
 
 
 class AnswerCache:
-    """The replies in a file. A line cut off by a crash is dropped, and asked again."""
+    """Keeps the replies in a file. A line cut off by a crash is dropped, and requested again."""
 
     def __init__(self, file: Path, fresh: bool = False):
         """fresh: forget what is there."""
@@ -41,6 +41,7 @@ class AnswerCache:
         return len(self._replies)
 
     def get(self, request: str) -> Reply | None:
+        """Returns the reply to a request, None if there is none yet."""
         return self._replies.get(request)
 
     def add(self, reply: Reply) -> None:

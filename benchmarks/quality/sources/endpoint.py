@@ -46,7 +46,7 @@ FAILURES = 8
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of every picture. trained: of a policy of ours. limit: tokens of the longest answer."""
+    """Holds what is asked of every picture. trained: of a policy of ours. limit: tokens of the longest answer."""
 
     text: str
     trained: bool
@@ -54,7 +54,7 @@ class Question:
 
     @classmethod
     def of(cls, config: Config, taxonomy: Taxonomy) -> Question:
-        """Raises UserError without a model, or if it is a policy of another taxonomy."""
+        """Makes the question; raises UserError without a model, or if it is a policy of another taxonomy."""
         if config.policy == Config.policy:
             raise UserError("policy: expected the name of a model of the endpoint, as in policy=gpt-4o")
         if config.before:
@@ -70,7 +70,7 @@ class Question:
 
 
 def ask(config: Config, samples: CorpusSplit, taxonomy: Taxonomy, folder: Path) -> tuple[dict[str, Answered], dict]:
-    """({sample_id: answer}, usage), asking only what FOLDER/replies.jsonl does not know (unless `resume=false`).
+    """Asks for what FOLDER/replies.jsonl does not know (unless `resume=false`): ({sample_id: answer}, usage).
 
     usage: {"requests", "refused", "truncated", "retries", "prompt_tokens", "completion_tokens"}, of all answers but for
     `requests`, the answers asked for now. The cost is prompt_tokens and completion_tokens times their prices.
@@ -106,8 +106,8 @@ def _request(config: Config, question: Question, sample: Sample) -> tuple[str, l
         for view in views(sample.degraded, config.world.views)
     ]
     messages = [{"role": "user", "content": [*content, {"type": "text", "text": question.text}]}]
-    asked = json.dumps([config.endpoint, config.policy, question.limit, messages])
-    return hashlib.sha256(asked.encode()).hexdigest()[:32], messages
+    request = json.dumps([config.endpoint, config.policy, question.limit, messages])
+    return hashlib.sha256(request.encode()).hexdigest()[:32], messages
 
 
 class _Endpoint:
@@ -123,7 +123,7 @@ class _Endpoint:
         self._failures: list[str] = []
 
     async def all(self, samples: CorpusSplit) -> list[Reply]:
-        """One reply a sample, in their order."""
+        """Returns one reply a sample, in their order."""
         url, stream = self._config.endpoint, iter(samples)
         if not re.fullmatch(r"https?://(\[[\da-fA-F:.]+\](:\d+)?|[^/\s\[\]]+)(/\S*)?", url):
             raise UserError(f"endpoint={url}: expected an address as in http://HOST/v1")
@@ -155,9 +155,9 @@ class _Endpoint:
         except openai.APITimeoutError:
             pass
         except openai.APIConnectionError as error:
-            raise UserError(f"endpoint={self._config.endpoint}: cannot be reached: {self._said(error)}") from None
+            raise UserError(f"endpoint={self._config.endpoint}: cannot be reached: {self._describe(error)}") from None
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-            raise self._unfit(error) from None
+            raise self._user_error(error) from None
         except openai.APIError:
             pass  # an endpoint need not list its models
 
@@ -188,19 +188,19 @@ class _Endpoint:
             )
             return _reply(request, sample_id, raw.parse(), raw.retries_taken)
         except (openai.RateLimitError, openai.InternalServerError, openai.APIConnectionError) as error:
-            self._failures.append(self._said(error))
+            self._failures.append(self._describe(error))
             return None
         except (_MalformedError, openai.APIResponseValidationError, json.JSONDecodeError) as error:
-            self._failures.append(f"no chat completion in the response ({self._said(error)})")
+            self._failures.append(f"no chat completion in the response ({self._describe(error)})")
             return None
         except openai.BadRequestError as error:
             if "content" in str(error.code) or "content_filter" in str(error.body):
                 return Reply(request, sample_id, error.message, refused=True, finish="content_filter")
             if not self._without(error, sent):
-                raise self._unfit(error) from None
+                raise self._user_error(error) from None
             return await self._reply(client, request, sample_id, messages)
         except openai.APIStatusError as error:
-            raise self._unfit(error) from None
+            raise self._user_error(error) from None
 
     def _without(self, error: openai.BadRequestError, sent: Mapping) -> bool:
         """Leaves out what the server will not have of the parameters sent, if it names one, from now on; reasoning
@@ -212,12 +212,13 @@ class _Endpoint:
                 self._options["max_tokens"] = value
         return bool(named)
 
-    def _unfit(self, error: openai.APIStatusError) -> UserError:
+    def _user_error(self, error: openai.APIStatusError) -> UserError:
         hints = {401: "set OPENAI_API_KEY", 403: "set OPENAI_API_KEY", 404: "check endpoint= and policy="}
         hint = hints.get(error.status_code, "check policy=")
-        return UserError(f"endpoint={self._config.endpoint} policy={self._config.policy}: {self._said(error)}; {hint}")
+        model = f"endpoint={self._config.endpoint} policy={self._config.policy}"
+        return UserError(f"{model}: {self._describe(error)}; {hint}")
 
-    def _said(self, error: Exception) -> str:
+    def _describe(self, error: Exception) -> str:
         cause = f": {error.__cause__}" if isinstance(error, openai.APIConnectionError) and error.__cause__ else ""
         return f"{error}{cause}".replace(self._key, "***")[:300]
 

@@ -15,7 +15,7 @@ from envs.taxonomy import Degradation, Taxonomy
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `duvlm run evaluate` left in a folder: a truth, an answer and a PSNR (dB; None if not restored) a sample."""
+    """Holds a finished evaluation: a truth, an answer and a PSNR (dB; None if not restored) a sample."""
 
     name: str
     summary: Mapping

@@ -21,38 +21,39 @@ from envs.types import Completion, Prompt
 
 @dataclass(frozen=True)
 class Source:
-    """A policy's folder. trained: it is ours and answers in tokens; any other gets the zero-shot question."""
+    """Names a policy's folder. trained: it is ours and answers in tokens; any other gets the zero-shot question."""
 
     folder: Path
     trained: bool
 
 
 def find(policy: str, config: Config) -> Source:
-    """The policy of a `policy` setting.
+    """Finds the policy of a `policy` setting.
 
     Raises:
         UserError: no policy there, or one of ours that was trained in another world.
     """
     folder = policy_world.SHIPPED if policy == "shipped" else Path(policy).resolve()
-    if policy_world.is_foreign(folder) and not _speaks(folder, config):
+    if policy_world.is_foreign(folder) and not _has_answer_tokens(folder, config):
         return Source(folder, trained=False)
     policy_world.check_world(folder, config.world)
     return Source(folder, trained=True)
 
 
 def ask(config: Config, source: Source, samples: CorpusSplit, taxonomy: Taxonomy) -> dict[str, Answered]:
-    """{sample_id: an answer}: the likeliest, as `rollout.decoding` and `rollout.grammar` say, or one draw.
+    """Asks for {sample_id: an answer}: the likeliest, as `rollout.decoding` and `rollout.grammar` say, or one draw.
 
     A trained policy's answers come with the posteriors of their numbers.
     """
     read = read_text if source.trained else read_free_text
-    found = asyncio.run(_sample(config, source, samples))
+    completions = asyncio.run(_sample(config, source, samples))
     return {
-        sample_id: Answered(made.text, read(made.text, taxonomy), made.posteriors) for sample_id, made in found.items()
+        sample_id: Answered(completion.text, read(completion.text, taxonomy), completion.posteriors)
+        for sample_id, completion in completions.items()
     }
 
 
-def _speaks(folder: Path, config: Config) -> bool:
+def _has_answer_tokens(folder: Path, config: Config) -> bool:
     """Whether the tokenizer has the answer tokens."""
     from transformers import AutoProcessor
 
@@ -79,15 +80,15 @@ async def _sample(config: Config, source: Source, samples: CorpusSplit) -> dict[
         "posteriors": source.trained,
         "grammar": config.rollout.grammar,
     }
-    found = {}
+    completions = {}
     with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
         task = progress.add_task(f"answers of {source.folder.name}", total=len(samples))
         try:
             await pool.start()
             prompts = (Prompt(sample.sample_id, sample) for sample in samples)
             async for group in pool.sample(prompts, **options):
-                found[group.prompt.sample_id] = group.completions[0]
+                completions[group.prompt.sample_id] = group.completions[0]
                 progress.advance(task)
         finally:
             await pool.close()
-    return found
+    return completions

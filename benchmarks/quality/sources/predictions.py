@@ -16,7 +16,7 @@ from envs.taxonomy import Taxonomy
 
 @dataclass(frozen=True)
 class Answered:
-    """An answer as given (a text, an object, or None) and as read, with the posteriors of its numbers if known."""
+    """Holds an answer as given (a text, an object, or None) and as read, and the posteriors of its numbers if known."""
 
     given: object
     reading: Reading
@@ -24,7 +24,7 @@ class Answered:
 
 
 def read_predictions(file: Path, sample_ids: Sequence[str], taxonomy: Taxonomy) -> dict[str, Answered]:
-    """{sample_id: answer} of JSON lines, `{"sample_id", "text"}` or `{"sample_id", "degradation"}` each.
+    """Reads {sample_id: answer} from JSON lines, `{"sample_id", "text"}` or `{"sample_id", "degradation"}` each.
 
     Samples without a line are missing from the result.
 
@@ -63,11 +63,11 @@ def _read_line(line: bytes, where: str, taxonomy: Taxonomy) -> tuple[str, Answer
 
 
 def in_order(answers: dict[str, Answered], sample_ids: Sequence[str]) -> list[Answered]:
-    """One answer a sample; those missing are no answer."""
+    """Returns one answer a sample; those missing are no answer."""
     missing = Answered(None, Reading(reason="missing"))
     return [answers.get(sample_id, missing) for sample_id in sample_ids]
 
 
 def reasons(answers: Sequence[Answered]) -> dict[str, int]:
-    """How many answers were invalid, by reason."""
+    """Counts how many answers were invalid, by reason."""
     return dict(Counter(answer.reading.reason for answer in answers if answer.reading.reason).most_common())
