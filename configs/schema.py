@@ -147,6 +147,7 @@ class Config:
     steps: int = _(
         0, "Optimiser steps of a training job; 0 is the track's number for the job.", 0, 100_000_000
     )
+    epochs: float = _(0.0, "Passes of SFT over the corpus, where steps is 0.", 0, 100_000)
     resume: bool = _(True, "Continue from the newest checkpoint in the run's folder, if there is one.")
     trackers: list[Literal["wandb", "mlflow"]] = _(
         [], "Trackers beside metrics.jsonl and TensorBoard, as in [wandb,mlflow]."

@@ -43,6 +43,17 @@ def check_rl(config: Config, job: str) -> None:
         raise UserError("mix: only an online job mixes; expected 0 for offline, where every prompt has its truth")
 
 
+def notes(config: Config) -> list[str]:
+    """Says what is allowed and yet hardly meant; printed when a job starts, and by --dry-run."""
+    scenes = [name for name in ("bdd100k:", "nuscenes:") if name in config.photos]
+    if "celeba" in config.reward.prior and scenes:
+        return [
+            f"note: reward.prior={config.reward.prior} knows faces, photos={config.photos} has driving scenes; "
+            "a prior of scenes restores them better (docs/priors.md)"
+        ]
+    return []
+
+
 def _check_rollouts(config: Config, job: str) -> None:
     rollout, learner = config.rollout, config.learner
     if rollout.temperature != 1:

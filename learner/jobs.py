@@ -24,7 +24,7 @@ JOBS = (
         "sft",
         "learner.sft:run",
         "Teach the policy the answers of a corpus (the warm start).",
-        reads=(*TRAINING, "world", "learner", "rollout.max_tokens", "rollout.timeout"),
+        reads=(*TRAINING, "epochs", "world", "learner", "rollout.max_tokens", "rollout.timeout"),
         roles=lambda config: (learner_ranks(config),),
     ),
     Job(

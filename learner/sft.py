@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from configs import UserError, run_folder
@@ -40,9 +41,13 @@ def run(config: Config) -> None:
     """
     check_sft(config)
     out = run_folder(config, "sft")
-    if finished(out, config):
+    if config.steps and finished(out, config):
         return
     corpus = training_corpus(config, out, of_this_seed=True)
+    if not config.steps:
+        config = replace(config, steps=steps_of(config, read_card(corpus)["counts"]["train"]))
+        if finished(out, config):
+            return
     read_samples(corpus, "train", world_taxonomy(config.world), limit=1)  # the wrong corpus: said at once
     if config.learner.patience and not validation_count(config, corpus):
         raise UserError(
@@ -104,12 +109,17 @@ def _train(config: Config, out: Path, corpus: Path, learner: LearnerGroup) -> No
 def check_sft(config: Config) -> None:
     """Raises UserError where the settings of `sft` contradict each other."""
     check_learner(config)
-    if config.steps < 1:
-        raise UserError("steps: expected at least 1 optimiser step; set steps=3000 or so")
+    if config.steps < 1 and not config.epochs:
+        raise UserError("steps: expected at least 1 optimiser step, or epochs; set steps=3000 or so")
     if config.learner.batch % config.learner.ranks:
         raise UserError(
             f"learner.batch={config.learner.batch} does not divide over learner.ranks={config.learner.ranks}"
         )
+
+
+def steps_of(config: Config, samples: int) -> int:
+    """Counts the optimiser steps of `epochs` passes over so many training samples."""
+    return max(1, math.ceil(config.epochs * samples / config.learner.batch))
 
 
 def validate(config: Config, learner: LearnerGroup, corpus: Path) -> dict[str, float]:

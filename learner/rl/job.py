@@ -24,7 +24,7 @@ from configs.cluster.connect import prepare
 from configs.run_folders import locked
 from configs.schema import Config
 from envs.world import policy_folder
-from learner.checks import check_rl
+from learner.checks import check_rl, notes
 from learner.distributed import checkpoint
 from learner.distributed.group import LearnerGroup
 from learner.distributed.weight_source import LearnerWeights
@@ -66,6 +66,8 @@ def _run(config: Config, job: str) -> None:
     environment = open_environment(config, job, out)
     with locked(out):
         prepare(config, job)
+        for note in notes(config):
+            print(note, flush=True)
         if not config.resume:
             checkpoint.discard(out / "checkpoints", config.policy)
         run_with_restarts(config, lambda config: asyncio.run(Loop(config, job, policy, environment, probe).run()))

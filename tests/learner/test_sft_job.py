@@ -14,7 +14,8 @@ from envs.corpus import build, generate
 from envs.corpus.card import make_card
 from envs.corpus.generate import SCHEMA
 from learner import sft
-from learner.sft import exhausted, validate
+from learner.checks import notes
+from learner.sft import check_sft, exhausted, steps_of, validate
 
 
 def config(out, *changes):
@@ -139,3 +140,20 @@ def test_norms_have_no_adapters(tmp_path, trained):
 def test_a_run_without_steps_is_refused(tmp_path):
     with pytest.raises(UserError, match="steps"):
         sft.run(config(tmp_path, "steps=0"))
+
+
+def test_epochs_are_passes_over_the_corpus_and_steps_come_first():
+    config = load("sft", ["track=qwen3vl_8b"])
+    assert (config.steps, config.epochs, config.learner.batch) == (0, 10, 32)
+    assert steps_of(config, 103_000) == 32_188
+    assert steps_of(load("sft", ["steps=0", "epochs=0.5", "learner.batch=8"]), 41) == 3
+    check_sft(config)
+    with pytest.raises(UserError, match="or epochs"):
+        check_sft(load("sft", ["steps=0"]))
+
+
+def test_a_prior_of_faces_before_driving_scenes_is_told():
+    driving = load("offline", ["track=qwen3vl_8b", "photos=bdd100k:A,nuscenes:B"])
+    assert "knows faces" in notes(driving)[0]
+    assert notes(load("offline", ["track=qwen3vl_8b", "photos=celeba:A"])) == []
+    assert driving.learner.lr < load("sft", ["track=qwen3vl_8b"]).learner.lr
