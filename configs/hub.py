@@ -28,7 +28,8 @@ def model_folder(name: str, setting: str) -> Path:
         UserError: it is no folder, and the Hub has no such model or cannot be asked.
     """
     folder = Path(name).expanduser()
-    if folder.exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
+    is_file = folder.suffix in (".pt", ".pth", ".jsonl")
+    if folder.exists() or is_file or not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
         return folder
     import httpx
     from huggingface_hub import snapshot_download

@@ -14,7 +14,10 @@ from envs.taxonomy import Degradation
 
 @dataclass(frozen=True)
 class Sample:
-    """Holds one row of a corpus. Images are uint8 (H, W, 3); clean and degradation are None where nobody knows them."""
+    """Holds one row of a corpus. Images are uint8 (H, W, 3); clean and degradation are None where nobody knows them.
+
+    transmission: the true map of haze, float32 (H, W) in 0 .. 1, where it was asked for and haze follows depth.
+    """
 
     sample_id: str
     photo_id: str
@@ -22,6 +25,7 @@ class Sample:
     degraded: np.ndarray
     clean: np.ndarray | None = None
     degradation: Degradation | None = None
+    transmission: np.ndarray | None = None
 
     def content(self) -> str:
         """Returns 16 hex digits that change with either picture: what a score depends on beside its query."""

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from configs import UserError
+from configs.hub import model_folder
 from configs.schema import World
 from envs.language.answer import SEVERITY_WORDS
 from envs.observation import QUESTION
@@ -19,7 +20,7 @@ SHIPPED = Path(__file__).parent.parent / "learner" / "weights" / "policy"
 
 def policy_folder(policy: str, world: World) -> Path:
     """Finds the folder of a policy, `shipped` or a path. Raises UserError unless it is a policy of this world."""
-    folder = SHIPPED if policy == "shipped" else Path(policy).resolve()
+    folder = SHIPPED if policy == "shipped" else model_folder(policy, "policy").resolve()
     check_world(folder, world)
     return folder
 

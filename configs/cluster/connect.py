@@ -17,6 +17,8 @@ from contextlib import contextmanager
 
 from configs.cluster.resources import Node, ResourcePlan, check, missing, plan, table
 from configs.errors import UserError
+from configs.hub import model_folder
+from configs.jobs import jobs
 from configs.schema import Config
 
 DEADLINE = 10.0
@@ -129,6 +131,8 @@ def prepare(config: Config, job: str) -> ResourcePlan:
         if importlib.util.find_spec(name) is None:
             raise UserError(f"trackers: {name} is not installed here: `pip install {name}`, or leave it out")
     if wanted.roles:
+        if any(setting.key == "reward.prior" for setting in jobs()[job].settings()):
+            model_folder(config.reward.prior, "reward.prior")  # before the actors start, which ask no hub
         connect()
         if find():
             await_room(wanted)

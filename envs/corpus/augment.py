@@ -25,8 +25,9 @@ def augmented(sample: Sample, seed: int, epoch: int, index: int) -> Sample:
     """
     if np.random.default_rng([seed, epoch, index]).random() < 0.5:
         return sample
-    clean = None if sample.clean is None else np.ascontiguousarray(sample.clean[:, ::-1])
-    return replace(sample, degraded=np.ascontiguousarray(sample.degraded[:, ::-1]), clean=clean)
+    pictures = {"degraded": sample.degraded, "clean": sample.clean, "transmission": sample.transmission}
+    mirrored = {name: None if each is None else np.ascontiguousarray(each[:, ::-1]) for name, each in pictures.items()}
+    return replace(sample, **mirrored)
 
 
 def refreshed(
@@ -40,16 +41,22 @@ def refreshed(
         sample: a sample with its clean image and its truth.
         taxonomy: the grid that new values lie on.
         seed, epoch, index: decide everything that is drawn.
-        draws_depth: haze follows a depth drawn anew; else it is even.
+        draws_depth: haze follows a depth drawn anew; else it is even. Where the sample has its map of transmission,
+            it follows the depth that made the map: what was measured stays.
     """
     rng = np.random.default_rng([seed, epoch, index, 1])
-    clean = augmented(sample, seed, epoch, index).clean
+    shown = augmented(sample, seed, epoch, index)
+    clean = shown.clean
     if not any(part.alters_exposure for part in sample.degradation.phenomena):
         clean = varied(clean, rng)
-    follows = draws_depth and sample.degradation.follows_depth
-    relative = depth.procedural(rng, *clean.shape[:2]) if follows else None
+    relative = None
+    if sample.degradation.follows_depth and shown.transmission is not None:
+        relative = depth.from_transmission(shown.transmission)
+    elif sample.degradation.follows_depth and draws_depth:
+        relative = depth.procedural(rng, *clean.shape[:2])
     degradation, transmission = depth.sample(taxonomy, sample.degradation.type, rng, clean.shape[0], relative)
-    return replace(sample, clean=clean, degraded=degrade(clean, degradation, transmission), degradation=degradation)
+    degraded = degrade(clean, degradation, transmission)
+    return replace(sample, clean=clean, degraded=degraded, degradation=degradation, transmission=transmission)
 
 
 def varied(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -169,8 +169,8 @@ def reproduces(row: Mapping, taxonomy: Taxonomy) -> bool:
 
 
 def check_sample(sample: Sample) -> bool:
-    """Tells the same of a sample that was read, of a world without depth (a `Sample` has no transmission map)."""
-    return np.array_equal(degrade(sample.clean, sample.degradation), sample.degraded)
+    """Tells the same of a sample that was read, with its transmission map where haze follows depth."""
+    return np.array_equal(degrade(sample.clean, sample.degradation, sample.transmission), sample.degraded)
 
 
 def crop(photo: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:

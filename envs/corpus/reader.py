@@ -15,6 +15,7 @@ from cachetools import LRUCache, cachedmethod
 from configs import UserError
 from configs.schema import World
 from envs.corpus.generate import decode
+from envs.degradations.depth import decode_map
 from envs.taxonomy import Degradation, Taxonomy
 from envs.types import Sample
 
@@ -29,7 +30,13 @@ class CorpusSplit(Sequence[Sample]):
     """
 
     def __init__(
-        self, images: RowGroups, table: pa.Table, taxonomy: Taxonomy, rows: np.ndarray | None = None, clean: bool = True
+        self,
+        images: RowGroups,
+        table: pa.Table,
+        taxonomy: Taxonomy,
+        rows: np.ndarray | None = None,
+        clean: bool = True,
+        transmission: bool = False,
     ):
         """
         Args:
@@ -38,8 +45,10 @@ class CorpusSplit(Sequence[Sample]):
             taxonomy: the grid that values lie on.
             rows: the numbers of the chosen rows in `images`; all of them if not given.
             clean: read clean images; else they are None.
+            transmission: read true maps of haze; else they are None.
         """
-        self._images, self._table, self._taxonomy, self._clean = images, table, taxonomy, clean
+        self._images, self._table, self._taxonomy = images, table, taxonomy
+        self._clean, self._transmission = clean, transmission
         self._rows = np.arange(table.num_rows) if rows is None else rows
 
     def __len__(self) -> int:
@@ -48,14 +57,14 @@ class CorpusSplit(Sequence[Sample]):
     def __getitem__(self, index: int | slice) -> Sample | CorpusSplit:
         if isinstance(index, slice):
             chosen = np.arange(len(self))[index]
-            return CorpusSplit(
-                self._images, self._table.take(chosen), self._taxonomy, self._rows[chosen], self._clean
-            )
+            table, rows = self._table.take(chosen), self._rows[chosen]
+            return CorpusSplit(self._images, table, self._taxonomy, rows, self._clean, self._transmission)
         if not -len(self) <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         index = int(index) % len(self)
         cells = {name: self._table[name][index].as_py() for name in _SMALL}
         row = int(self._rows[index])
+        encoded = self._images.cell(row, "transmission") if self._transmission else None
         return Sample(
             sample_id=cells["sample_id"],
             photo_id=cells["photo_id"],
@@ -63,6 +72,7 @@ class CorpusSplit(Sequence[Sample]):
             degraded=decode(self._images.cell(row, "degraded")),
             clean=decode(self._images.cell(row, "clean")) if self._clean else None,
             degradation=self._taxonomy.degradation(cells["type"], json.loads(cells["values"])),
+            transmission=decode_map(encoded) if encoded else None,
         )
 
     def degradations(self) -> list[Degradation]:
@@ -100,11 +110,12 @@ class RowGroups:
         return pa.concat_tables([file.read(columns=_SMALL) for file in self._files]).combine_chunks()
 
     def cell(self, row: int, column: str) -> memoryview:
-        """Gives the bytes in one row; any thread may ask."""
+        """Gives the bytes in one row, none for a cell that is null; any thread may ask."""
         group = int(np.searchsorted(self._starts, row, side="right")) - 1
         with self._lock:
             cells = self._read(group, column)
-        return memoryview(cells[row - int(self._starts[group])].as_buffer())
+        cell = cells[row - int(self._starts[group])]
+        return memoryview(cell.as_buffer()) if cell.is_valid else memoryview(b"")
 
     @cachedmethod(lambda self: self._cache)
     def _read(self, group: int, column: str) -> pa.Array:
@@ -133,7 +144,9 @@ def check_size(folder: Path, world: World) -> None:
         )
 
 
-def read_samples(folder: Path, split: str, taxonomy: Taxonomy, limit: int = 0, clean: bool = True) -> CorpusSplit:
+def read_samples(
+    folder: Path, split: str, taxonomy: Taxonomy, limit: int = 0, clean: bool = True, transmission: bool = False
+) -> CorpusSplit:
     """Opens one split of a corpus.
 
     Args:
@@ -142,6 +155,7 @@ def read_samples(folder: Path, split: str, taxonomy: Taxonomy, limit: int = 0, c
         taxonomy: what its answers are in.
         limit: its first so many samples; 0 is all.
         clean: read clean images too; else they are None.
+        transmission: read the true maps of haze too.
 
     Raises:
         UserError: no corpus there, another taxonomy, an empty split, or shards that are missing.
@@ -160,5 +174,5 @@ def read_samples(folder: Path, split: str, taxonomy: Taxonomy, limit: int = 0, c
             f"the corpus in {folder} has {images.rows} {split} samples, its corpus.json says"
             f" {card['counts'][split]}: a shard is missing; copy it again, or build the corpus again"
         )
-    whole = CorpusSplit(images, images.small_columns(), taxonomy, clean=clean)
+    whole = CorpusSplit(images, images.small_columns(), taxonomy, clean=clean, transmission=transmission)
     return whole[:limit] if limit else whole

@@ -111,6 +111,14 @@ def scaled(depth: np.ndarray) -> np.ndarray:
     return (depth / depth.mean(dtype=np.float64)).astype(np.float32)
 
 
+def from_transmission(t: np.ndarray) -> np.ndarray:
+    """Recovers the relative depth that made a map of transmission (float32 (H, W)): d = -log t / beta, mean 1.
+
+    What was so far that t was `THINNEST` is all at one distance.
+    """
+    return scaled(-np.log(np.maximum(t, THINNEST)))
+
+
 def find_depth(photo: Path) -> Path | None:
     """Finds the depth file of a photo: NAME.depth.png, NAME.depth.npy, NAME.disparity.png or NAME.disparity.npy."""
     return next((file for suffix in SUFFIXES if (file := photo.with_suffix(suffix)).is_file()), None)

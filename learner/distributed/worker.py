@@ -66,12 +66,14 @@ class LearnerWorker:
     def open_corpus(self, folder: str, split: str) -> int:
         """Makes a corpus split this rank's source of SFT batches; returns its number of samples."""
         from envs.corpus.augment import mirrors
-        from envs.corpus.reader import read_samples
+        from envs.corpus.reader import read_card, read_samples
         from envs.world import world_taxonomy
         from learner.distributed.sampler import Stream
 
         taxonomy = world_taxonomy(self._config.world)
-        samples = read_samples(Path(folder), split, taxonomy, clean=self._config.learner.refresh)
+        measured = self._config.learner.refresh and read_card(Path(folder))["world"].get("depth") == "file"
+        clean = self._config.learner.refresh
+        samples = read_samples(Path(folder), split, taxonomy, clean=clean, transmission=measured)
         batch, seed, ranks = self._config.learner.batch, self._config.seed, self._config.learner.ranks
         refresh, deep = taxonomy if self._config.learner.refresh else None, self._config.world.depth != "none"
         self._stream = Stream(samples, batch, seed, self._rank, ranks, mirrors(taxonomy), refresh, deep)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from configs import UserError
+from configs.hub import model_folder
 from envs.degradations.common import dct2, idct2, photo_power
 from reward_actors.priors.unet import UNetPrior
 from reward_actors.restoration.alphas import BETAS, TIMESTEPS, linear_alphas
@@ -77,7 +78,7 @@ def _load_network(spec: str, dtype: torch.dtype) -> UNet2DModel:
         from reward_actors.priors.adm_files import load_adm
 
         return load_adm(Path(spec).expanduser(), dtype)
-    folder = SHIPPED if spec == "shipped" else Path(spec).expanduser()
+    folder = SHIPPED if spec == "shipped" else model_folder(spec, "reward.prior")
     if (folder / "unet" / "config.json").exists():
         folder = folder / "unet"
     if not (folder / "config.json").exists():
