@@ -20,7 +20,7 @@ FULL = ("No space left on device", "Disk quota exceeded", "File too large")
 
 
 def run_with_restarts(config: Config, work: Callable[[Config], None]) -> None:
-    """`work(config)`; after a curable failure again, `config.max_failures` times at most, resuming what was saved.
+    """Runs `work(config)`; after a curable failure again, `config.max_failures` times at most, resuming what was saved.
 
     `work` clears away its actors before it raises.
 

@@ -32,7 +32,7 @@ START_SECONDS, HANG_SECONDS, LOOK_SECONDS = 300.0, 60.0, 10.0
 
 
 class LearnerError(RuntimeError):
-    """A worker failed or its process ended; the message carries the cause."""
+    """Says that a worker failed or its process ended; the message carries the cause."""
 
 
 class LearnerGroup:

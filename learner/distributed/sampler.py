@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from envs.types import Sample
 
 
 def step_indices(step: int, batch: int, count: int, seed: int) -> list[tuple[int, int]]:
-    """(epoch, index) of the samples of one global batch.
+    """Lists the (epoch, index) of the samples of one global batch.
 
     The data are an endless stream, every epoch a new permutation of the `count` samples by (seed, epoch);
     step s takes the s-th slice of `batch`, across the end of an epoch where it falls so.
@@ -27,28 +28,30 @@ def step_indices(step: int, batch: int, count: int, seed: int) -> list[tuple[int
     return stream[start : start + batch]
 
 
+@dataclass(frozen=True)
 class Stream:
-    """The share of one rank: `stream(step)` -> its samples of that step, decoded here and nowhere else."""
+    """Gives one rank its share of each step's samples, decoded here and nowhere else.
 
-    def __init__(
-        self,
-        samples: Sequence[Sample],
-        batch: int,
-        seed: int,
-        rank: int,
-        ranks: int,
-        mirror: bool,
-        refresh: Taxonomy | None = None,
-        depth: bool = False,
-    ):
-        """refresh: the taxonomy to draw new values from each time (see `refreshed`, for `depth` too); None shows the
-        corpus as it is."""
-        self._samples, self._batch, self._seed, self._refresh, self._depth = samples, batch, seed, refresh, depth
-        self._rank, self._ranks, self._mirror = rank, ranks, mirror
+    Args:
+        batch: samples of a step, over all `ranks`.
+        mirror: half of the pictures are mirrored (see `augmented`).
+        refresh: the taxonomy to draw new values from each time (see `refreshed`, for `depth` too); None shows the
+            corpus as it is.
+    """
+
+    samples: Sequence[Sample]
+    batch: int
+    seed: int
+    rank: int
+    ranks: int
+    mirror: bool
+    refresh: Taxonomy | None = None
+    depth: bool = False
 
     def __call__(self, step: int) -> list[Sample]:
-        mine = step_indices(step, self._batch, len(self._samples), self._seed)[self._rank :: self._ranks]
-        picked = [(epoch, index, self._samples[index]) for epoch, index in mine]
-        if self._refresh:
-            return [refreshed(s, self._refresh, self._seed, e, i, self._depth) for e, i, s in picked]
-        return [augmented(s, self._seed, e, i) if self._mirror else s for e, i, s in picked]
+        """Returns this rank's samples of `step`."""
+        mine = step_indices(step, self.batch, len(self.samples), self.seed)[self.rank :: self.ranks]
+        picked = [(epoch, index, self.samples[index]) for epoch, index in mine]
+        if self.refresh:
+            return [refreshed(s, self.refresh, self.seed, e, i, self.depth) for e, i, s in picked]
+        return [augmented(s, self.seed, e, i) if self.mirror else s for e, i, s in picked]

@@ -50,7 +50,7 @@ def load_checkpoint(trainer: Trainer, folder: Path) -> None:
     Raises:
         UserError: the checkpoint was written under another ZeRO stage, or trained other weights.
     """
-    saved = json.loads((folder / "rank-0.json").read_text())
+    saved = {"decay": "all", **json.loads((folder / "rank-0.json").read_text())}  # earlier ones do not say
     if wrong := [
         f"learner.{name} was {saved[name]} and is {value}"
         for name, value in _identity(trainer).items()

@@ -26,7 +26,9 @@ class LearnerWorker:
         torch.set_num_threads(max(1, int(config.learner.cpus)))
         for seed in (random.seed, numpy.random.seed, torch.manual_seed):
             seed(config.seed)
-        self._rank, self._config, self._sender = rank, config, None
+        self._rank = rank
+        self._config = config
+        self._sender = None
 
     def address(self) -> tuple[str, int]:
         """Finds a free port of this node, for the ranks to meet at."""
@@ -71,12 +73,19 @@ class LearnerWorker:
         from learner.distributed.sampler import Stream
 
         taxonomy = world_taxonomy(self._config.world)
-        measured = self._config.learner.refresh and read_card(Path(folder))["world"].get("depth") == "file"
-        clean = self._config.learner.refresh
-        samples = read_samples(Path(folder), split, taxonomy, clean=clean, transmission=measured)
-        batch, seed, ranks = self._config.learner.batch, self._config.seed, self._config.learner.ranks
-        refresh, deep = taxonomy if self._config.learner.refresh else None, self._config.world.depth != "none"
-        self._stream = Stream(samples, batch, seed, self._rank, ranks, mirrors(taxonomy), refresh, deep)
+        learner = self._config.learner
+        measured = learner.refresh and read_card(Path(folder))["world"].get("depth") == "file"
+        samples = read_samples(Path(folder), split, taxonomy, clean=learner.refresh, transmission=measured)
+        self._stream = Stream(
+            samples,
+            learner.batch,
+            self._config.seed,
+            self._rank,
+            learner.ranks,
+            mirror=mirrors(taxonomy),
+            refresh=taxonomy if learner.refresh else None,
+            depth=self._config.world.depth != "none",
+        )
         return len(samples)
 
     def sft_corpus_step(self, step: int) -> dict[str, float]:
@@ -86,15 +95,18 @@ class LearnerWorker:
         return self._trainer.sft_step(examples)
 
     def sft_step(self, examples: Sequence[Example]) -> dict[str, float]:
+        """Takes a step on this rank's share of the examples."""
         return self._trainer.sft_step(_fetched(examples))
 
     def grpo_step(self, trajectories: Sequence[Trajectory]) -> dict[str, float]:
+        """Takes a step on this rank's share of the judged completions."""
         examples = _fetched([t.example for t in trajectories])
         return self._trainer.grpo_step(
             [replace(t, example=e) for t, e in zip(trajectories, examples, strict=True)]
         )
 
     def logprobs(self, examples: Sequence[Example]) -> list[list[float]]:
+        """Returns the log-probabilities of the tokens of this rank's share of the examples."""
         return self._trainer.logprobs(_fetched(examples))
 
     def answers(self, folder: str, split: str, indices: Sequence[int], max_tokens: int) -> list[str]:
@@ -106,6 +118,7 @@ class LearnerWorker:
         return self._trainer.answers([samples[i].degraded for i in indices], max_tokens)
 
     def save_policy(self, folder: str) -> None:
+        """Takes part in writing the policy, which rank 0 does."""
         self._trainer.save_policy(Path(folder))
 
     def save(self, folder: str) -> None:
@@ -132,16 +145,18 @@ class LearnerWorker:
         return self._sender.bind(ray.util.get_node_ip_address())
 
     def open_weights(self, world_size: int) -> None:
-        """Returns when all engines have joined."""
+        """Waits until all engines have joined."""
         self._sender.open(world_size)
 
     def weight_manifest(self):
-        """Names, dtypes and shapes of the policy's tensors, in order, and which of them training never changes."""
+        """Announces names, dtypes and shapes of the policy's tensors, in order, and which of them never change."""
         return self._trainer.manifest()
 
     def send_weights(self, whole: bool) -> int:
-        """Rank 0 broadcasts the policy, or what training changes of it, to the engines; bytes sent. All ranks are
-        called: ZeRO-3 gathers. Raises TransferError where an engine went away; the rank is as before."""
+        """Broadcasts, on rank 0, the policy or what training changes of it to the engines; returns the bytes sent.
+
+        All ranks are called, as ZeRO-3 gathers. Raises TransferError where an engine went away; the rank is as before.
+        """
         tensors, manifest = self._trainer.named_tensors(whole), self._trainer.manifest()
         try:
             return 0 if self._rank else self._sender.send(manifest if whole else manifest.changing(), tensors, whole)

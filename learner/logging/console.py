@@ -32,13 +32,16 @@ class Console:
         self._live = Live(get_renderable=self._view, console=rich_console.Console(), refresh_per_second=2)
 
     def start(self) -> None:
+        """Begins to redraw, in a terminal."""
         if sys.stdout.isatty():
             self._live.start()
 
     def stop(self) -> None:
+        """Leaves the last view where it is."""
         self._live.stop()
 
     def show(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Shows the numbers of a step, by their flat names."""
         self._step, self._numbers = step, numbers
         now = time.monotonic()
         if not self._live.is_started and (now - self._last_line > QUIET_SECONDS or step == self._total):
@@ -52,13 +55,13 @@ class Console:
 
 
 def line(name: str, step: int, total: int, numbers: Mapping[str, float], shown: Sequence[str]) -> str:
-    """One step in one line."""
+    """Writes one step in one line."""
     values = "  ".join(f"{key} {numbers[key]:.4g}" for key in shown if key in numbers)
     return f"{name} {step}/{total}  {values}"
 
 
 def time_left(passed: float, done: int, left: int) -> float | None:
-    """Seconds the `left` steps will take if they go on as the `done` ones, which took `passed` seconds."""
+    """Estimates the seconds that `left` steps take at the pace of the `done` ones, which took `passed` seconds."""
     return passed / done * left if done else None
 
 
@@ -71,7 +74,7 @@ def view(
     numbers: Mapping[str, float],
     shown: Sequence[str],
 ) -> RenderableType:
-    """Progress and time; the shown metrics; the queue before the reward actors; how busy each role is."""
+    """Draws progress and time; the shown metrics; the queue before the reward actors; how busy each role is."""
     head, rows = Table.grid(padding=(0, 2)), Table.grid(padding=(0, 3))
     to_go = f"{clock(left)} left" if left is not None else "first step"
     head.add_row(Text(name, "bold"), ProgressBar(total, step, width=30), f"{step}/{total}", f"{clock(passed)}, {to_go}")
@@ -90,7 +93,7 @@ def view(
 
 
 def clock(seconds: float) -> str:
-    """h:mm:ss, without leading zeros."""
+    """Writes seconds as h:mm:ss, without leading zeros."""
     minutes, second = divmod(int(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

@@ -29,7 +29,7 @@ COUNTERS = {
 
 
 class PrometheusSink:
-    """Sets them all from a step's numbers. Made in a process that is connected to Ray."""
+    """Sets all gauges and counters from a step's numbers, in a process that is connected to Ray."""
 
     def __init__(self, run: str):
         from ray.util.metrics import Counter, Gauge
@@ -39,6 +39,7 @@ class PrometheusSink:
         self._counters = {name: Counter(name, text, ("run", "role")) for name, (text, _) in COUNTERS.items()}
 
     def set(self, numbers: Mapping[str, float]) -> None:
+        """numbers: the metrics of a step, by their flat names."""
         for name, (_, metrics) in GAUGES.items():
             for role, metric in metrics.items():
                 if metric in numbers:

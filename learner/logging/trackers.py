@@ -23,7 +23,8 @@ class Tracker(Protocol):
     def step(self, step: int, numbers: Mapping[str, float]) -> None:
         """Keeps the numbers of one step."""
 
-    def close(self, failed: bool) -> None: ...
+    def close(self, failed: bool) -> None:
+        """Ends the run, as failed or finished."""
 
 
 def open_trackers(folder: Path, job: str, config: Config) -> list[Tracker]:

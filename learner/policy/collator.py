@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # seconds of imports, which the driver of a job can do withou
 
 @dataclass(frozen=True)
 class Example:
-    """A degraded image, uint8 (H, W, 3), and the token ids of its answer, end-of-turn token included.
+    """Holds a degraded image, uint8 (H, W, 3), and the token ids of its answer, end-of-turn token included.
 
     For calls of `learner.distributed.group.LearnerGroup`, `image` may be a Ray reference to a `Sample` instead.
     """
@@ -36,7 +36,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """B completions in R rows of at most L tokens, padded on the right, over N pictures (views) of U unique images."""
+    """Holds B completions in R rows of at most L tokens, padded on the right, over N pictures (views) of images."""
 
     input_ids: torch.Tensor  # int64 (R, L)
     position_ids: torch.Tensor  # int64 (3, R, L): time, height and width of multimodal RoPE
@@ -73,8 +73,12 @@ def token_batches(lengths: Sequence[Length], budget: int) -> Iterator[slice]:
         grown = length.completion + (row if joins else length.prompt)
         if i > start and (rows + (not joins)) * max(longest, grown) > budget:
             yield slice(start, i)
-            start, rows, longest, joins, grown = i, 0, 0, False, length.prompt + length.completion
-        rows, row, longest = rows + (not joins), grown, max(longest, grown)
+            start, rows, longest = i, 0, 0
+            joins = False
+            grown = length.prompt + length.completion
+        rows += not joins
+        row = grown
+        longest = max(longest, grown)
     if start < len(lengths):
         yield slice(start, len(lengths))
 
@@ -90,7 +94,7 @@ class Collator:
         self._prompt_lengths: dict[tuple[int, int], int] = {}  # tokens, by the size of an image
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
-        """Completions of one and the same image array share its pictures, neighbours among them a row."""
+        """Makes a batch; completions of one and the same image array share its pictures, neighbours a row."""
         images = {id(example.image): example.image for example in examples}
         place = {key: i for i, key in enumerate(images)}
         pictures = [_channels_first(view) for image in images.values() for view in views(image, self._views)]

@@ -76,7 +76,7 @@ class Policy(nn.Module):
             return read_in_pieces(self.model.lm_head, hidden, batch.mask, read, targets, pieces)
 
     def precision(self):
-        """The context in which the policy computes."""
+        """Returns the context in which the policy computes."""
         return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self._autocast)
 
     def pieces(self, batch: Batch) -> int:

@@ -62,7 +62,7 @@ def build_tiny_policy(folder: Path, taxonomy: Taxonomy, size: int = 128, seed: i
 
 
 def build_tokenizer(taxonomy: Taxonomy) -> PreTrainedTokenizerFast:
-    """Byte-level BPE whose merges cover the words of question and rationales, plus one token per answer token."""
+    """Builds byte-level BPE whose merges cover the words of question and rationales, plus the answer tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -81,6 +81,7 @@ def build_tokenizer(taxonomy: Taxonomy) -> PreTrainedTokenizerFast:
 
 
 def build_processor(taxonomy: Taxonomy, size: int) -> Qwen3VLProcessor:
+    """Builds the processor of views of `size` pixels a side, with the tokenizer of `taxonomy`."""
     pixels = {"shortest_edge": size * size, "longest_edge": size * size}
     common = {
         "patch_size": PATCH,
@@ -98,6 +99,7 @@ def build_processor(taxonomy: Taxonomy, size: int) -> Qwen3VLProcessor:
 
 
 def build_config(tokenizer: PreTrainedTokenizerFast, size: int) -> Qwen3VLConfig:
+    """Builds the configuration: a few million parameters, the published classes and chat format."""
     token = tokenizer.convert_tokens_to_ids
     vocabulary = math.ceil(len(tokenizer) / 64) * 64
     text = {

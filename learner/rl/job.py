@@ -97,12 +97,18 @@ class Loop:
         probe: Probe | None,
         stages: Stages = STAGES,
     ):
-        self.config, self.environment, self.probe = config, environment, probe
-        self.job, self.out, self.online = job, run_folder(config, job), job == "online"
-        self.policy, self.pace = policy, Pace(config.grpo.max_staleness)
+        self.config = config
+        self.environment = environment
+        self.probe = probe
+        self.job = job
+        self.online = job == "online"
+        self.out = run_folder(config, job)
+        self.policy = policy
+        self.pace = Pace(config.grpo.max_staleness)
         self.recent: list[float] = []  # mean rewards of the last steps
         self.scale = RunningScale(terms(config.reward.scorer)) if self.online else None
-        self.stages, self.rollouts = stages, stages.rollouts(config, self.policy)
+        self.stages = stages
+        self.rollouts = stages.rollouts(config, self.policy)
         self.rewards = stages.rewards(config, environment.rules)
         self.learner: LearnerGroup | None = None
         self.weights: LearnerWeights | None = None

@@ -50,8 +50,12 @@ class StageUtilization:
     """Measures what the stages did between its making and `read`: work done, seconds busy and idle."""
 
     def __init__(self, config: Config, rollouts: RolloutPool, rewards: RewardPool | SharedPool):
-        self._engines, self._rollouts, self._rewards = config.rollout.actors, rollouts, rewards
-        self._began, self._rollout, self._reward = time.time(), rollouts.stats(), rewards.stats()
+        self._engines = config.rollout.actors
+        self._rollouts = rollouts
+        self._rewards = rewards
+        self._began = time.time()
+        self._rollout_before = rollouts.stats()
+        self._reward_before = rewards.stats()
 
     def read(self, learner_busy: float, syncing: float) -> dict:
         """Returns the metrics of the step.
@@ -60,11 +64,14 @@ class StageUtilization:
             learner_busy: seconds of the learner's step.
             syncing: seconds it then waited for the weights to be taken.
         """
-        wall, rollout, reward = time.time() - self._began, self._rollouts.stats(), self._rewards.stats()
-        was, before, actors = self._rollout, self._reward, max(1, reward.actors)
+        wall = time.time() - self._began
+        rollout, was = self._rollouts.stats(), self._rollout_before
+        reward, before = self._rewards.stats(), self._reward_before
+        actors = max(1, reward.actors)
         sampled = rollout.busy_seconds - was.busy_seconds
         restored = sum(reward.busy.values()) - sum(before.busy.values())
-        queries, scored = reward.asked - before.asked, reward.scored - before.scored
+        queries = reward.asked - before.asked
+        scored = reward.scored - before.scored
         idle = {
             "rollout": rollout_idle(
                 wall,

@@ -1,7 +1,5 @@
 """What a trainer owes whoever trains at full scale, on a process group of one rank in this process."""
 
-import os
-import socket
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,21 +10,7 @@ import torch.distributed as dist
 from configs.schema import Config
 from learner.losses import Trajectory
 
-
-@pytest.fixture(scope="module", autouse=True)
-def group():
-    from learner.distributed.deepspeed import join
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    alone = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**alone, "DS_ACCELERATOR": "cpu", "GLOO_SOCKET_IFNAME": "lo"}.items():
-            patch.setitem(os.environ, name, str(value))
-        join("gloo")
-        yield
-        dist.destroy_process_group()
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 def settings(**changes) -> Config:
