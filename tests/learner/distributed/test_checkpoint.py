@@ -67,9 +67,9 @@ def test_after_damage_the_run_goes_on_from_an_older_checkpoint_and_says_so(tmp_p
     good, bad = write(tmp_path, 1), write(tmp_path, 2)
     (bad / "policy" / "model.safetensors").unlink()
     assert checkpoint.to_continue(tmp_path, resume=True) == good
-    told = capsys.readouterr().out
-    assert f"{bad} is damaged" in told
-    assert f"continuing from {good}" in told
+    printed = capsys.readouterr().out
+    assert f"{bad} is damaged" in printed
+    assert f"continuing from {good}" in printed
 
 
 def test_nothing_is_continued_where_a_run_is_to_begin_anew(tmp_path):
