@@ -106,8 +106,8 @@ class Ingress:
 
     async def _read(self, upload: Upload) -> dict:
         answer = await self.service.read(upload.picture)
-        found = answer.degradation and to_photo(answer.degradation, upload.ratio).as_dict()
-        return {"degradation": found, "text": answer.text, "size": upload.size, "ratio": self._pixels(upload)}
+        degradation = answer.degradation and to_photo(answer.degradation, upload.ratio).as_dict()
+        return {"degradation": degradation, "text": answer.text, "size": upload.size, "ratio": self._pixels(upload)}
 
     async def _restore(self, degradation: str, upload: Upload) -> Response:
         if degradation:

@@ -92,29 +92,28 @@ class Reader:
         if self._foreign:
             return self._foreign.read(view, ratio)
         with torch.inference_mode():
-            asked = _Asked(self._policy, self._collate, view, self._tokenizer.eos_token_id, self._device)
-            written = self._decode(asked)
+            network = PictureLogits(self._policy, self._collate, view, self._tokenizer.eos_token_id, self._device)
+            written = self._decode(network)
             text = self._tokenizer.decode(written)
             reading = read_text(text, self._taxonomy)
             if reading.degradation is None:
                 return Reading(None, text, reading.reason)
-            intervals, confidence = self._posterior(asked, written)
-        found = reading.degradation
+            intervals, confidence = self._posterior(network, written)
         for key in intervals.keys() & IN_PIXELS.keys():
             intervals[key] = tuple(_times(end, ratio) for end in intervals[key])
-        return Reading(to_photo(found, ratio), text, intervals=intervals, confidence=confidence)
+        return Reading(to_photo(reading.degradation, ratio), text, intervals=intervals, confidence=confidence)
 
     def batch(self, images: Sequence) -> list[Reading]:
         """Reads several photographs, one after the other."""
         return [self(image) for image in images]
 
-    def _decode(self, asked: _Asked) -> list[int]:
+    def _decode(self, network: PictureLogits) -> list[int]:
         """The token ids of the answer, without the end-of-turn token."""
         rollout, written = self._config.rollout, []
         generator = torch.Generator().manual_seed(self._config.seed)
         layouts = self._layouts() if rollout.grammar else []
         while len(written) < max(rollout.max_tokens, *map(len, layouts), 0):
-            logits = asked.next_logits([written])[0]
+            logits = network.next_logits([written])[0]
             if layouts:
                 logits = _only(logits, {token for layout in layouts for token in layout[len(written)]})
             if rollout.decoding == "sample":
@@ -122,7 +121,7 @@ class Reader:
                 token = int(torch.multinomial(chances, 1, generator=generator))
             else:
                 token = self._greedy(written, logits)
-            if token == asked.end:
+            if token == network.end:
                 break
             written.append(token)
             layouts = [layout for layout in layouts if token in layout[len(written) - 1]]
@@ -146,18 +145,18 @@ class Reader:
             return words[_median(logits[words].double().softmax(-1).numpy())]
         return best
 
-    def _posterior(self, asked: _Asked, written: list[int]) -> tuple[dict, float]:
+    def _posterior(self, network: PictureLogits, written: list[int]) -> tuple[dict, float]:
         """90 % intervals of each number, and the probability of the type; the severity in words is summed over."""
         length = self._tokens.opening(written)
         openings = [(1.0, tuple(written[:length]))]
         if length:
-            first = asked.next_logits([[]])[0].double().softmax(-1)
+            first = network.next_logits([[]])[0].double().softmax(-1)
             chances = np.array([float(first[word[0]]) for word in self._tokens.severities])
             chances[chances < NEGLIGIBLE * chances.max()] = 0
             pairs = zip(chances / chances.sum(), self._tokens.severities, strict=True)
             openings = [(float(chance), word) for chance, word in pairs if chance]
         drafts = [[*word, *written[length:]] for _, word in openings]
-        logits = asked.all_logits(drafts)
+        logits = network.all_logits(drafts)
         intervals: dict[str, list[tuple[float, float]]] = {}
         for place in self._tokens.places(written):
             grid, key = list(self._tokens.values[place.key]), self._taxonomy.keys[place.key]
@@ -215,18 +214,18 @@ class Foreign:
         question = question_for(self._processor, self._config)
         pictures = views(view, self._config.world.views)
         prompt = prompt_text(self._processor, len(pictures), question)
-        asked = self._processor(text=[prompt], images=pictures, return_tensors="pt").to(self._device)
+        inputs = self._processor(text=[prompt], images=pictures, return_tensors="pt").to(self._device)
         drawn, limit = self._config.rollout.decoding == "sample", answer_limit(self._config, trained=False)
         with torch.inference_mode():
-            answered = self._model.generate(**asked, do_sample=drawn, max_new_tokens=limit)
-        written = answered[0, asked["input_ids"].shape[1] :]
+            answered = self._model.generate(**inputs, do_sample=drawn, max_new_tokens=limit)
+        written = answered[0, inputs["input_ids"].shape[1] :]
         text = self._processor.tokenizer.decode(written, skip_special_tokens=True)
         reading = read_free_text(text, self._taxonomy)
         return Reading(reading.degradation and to_photo(reading.degradation, ratio), text, reading.reason)
 
 
-class _Asked:
-    """Holds one picture whose vision features are computed, to be asked for logits."""
+class PictureLogits:
+    """Computes logits for one picture, whose vision features it holds."""
 
     def __init__(self, policy: Policy, collate: Collator, view: np.ndarray, end: int, device: torch.device):
         self._policy, self._collate, self._device, self.end = policy, collate, device, end
@@ -245,7 +244,7 @@ class _Asked:
         batch, rows = self._batch, [[[*draft, self.end] for draft in drafts]]
         none = batch.pixel_values[:0]
         draft = self._collate.batch(none, batch.image_grid_thw, batch.pictures, rows)
-        return self._policy.completion_logits(draft.to(self._device), self._seen).cpu()
+        return self._policy(draft.to(self._device), seen=self._seen).cpu()
 
 
 def as_picture(image) -> np.ndarray:

@@ -171,8 +171,8 @@ def _restored_one(config: Config, reader: Reader | None, file: Path, result: Pat
     }
     result.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
     rationale = reading.text.partition("[")[0].strip()
-    said = json.dumps(answer) if answer else f"no valid answer ({reading.text[:80]!r}), left as it is"
-    print(f"{result}: {f'{rationale} ' if answer and rationale else ''}{said}")
+    words = json.dumps(answer) if answer else f"no valid answer ({reading.text[:80]!r}), left as it is"
+    print(f"{result}: {f'{rationale} ' if answer and rationale else ''}{words}")
 
 
 def _read(file: Path) -> np.ndarray:

@@ -56,7 +56,7 @@ class Policy(nn.Module):
             )
 
     def forward(
-        self, batch: Batch, read: Read | None = None, *targets: torch.Tensor, pieces: int = 1
+        self, batch: Batch, read: Read | None = None, *targets: torch.Tensor, pieces: int = 1, seen=None
     ) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Reads the logits of each completion token, given all before it.
 
@@ -65,12 +65,13 @@ class Policy(nn.Module):
             targets: (B, T, ...) each, what `read` gets beside them.
             pieces: the head runs over so many pieces of the real tokens, again in the backward pass; with 1 over all
                 tokens at once, padding among them. The same number on every rank: ZeRO-3 gathers the head for each.
+            seen: what `see` returned for the batch's pictures; computed here by default.
 
         Returns:
             What `read` returns, (B, T, ...) each; 0 on padding where there are several pieces.
         """
         with self.precision():
-            hidden = self._hidden(batch)[batch.row[:, None], batch.before]
+            hidden = self._hidden(batch, seen or self.see(batch))[batch.row[:, None], batch.before]
             if read is None:
                 return self.model.lm_head(hidden).float()
             return read_in_pieces(self.model.lm_head, hidden, batch.mask, read, targets, pieces)
@@ -84,9 +85,13 @@ class Policy(nn.Module):
         rows = max(1, MAX_LOGITS // self.model.config.get_text_config().vocab_size)
         return 1 if batch.mask.numel() <= rows else max(2, -(-int(batch.mask.sum()) // rows))
 
-    def _hidden(self, batch: Batch) -> torch.Tensor:
+    def see(self, batch: Batch):
+        """Computes the vision features of the N pictures, and deepstack features, each N tensors (tokens, hidden)."""
+        with self.precision():
+            return self.model.model.get_image_features(batch.pixel_values, batch.image_grid_thw, return_dict=True)
+
+    def _hidden(self, batch: Batch, seen) -> torch.Tensor:
         """Last hidden states (R, L, hidden) of the rows."""
-        seen = self.model.model.get_image_features(batch.pixel_values, batch.image_grid_thw, return_dict=True)
         order = batch.pictures.flatten().tolist()
         shown = type(seen)(
             pooler_output=[seen.pooler_output[i] for i in order],
