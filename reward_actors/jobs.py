@@ -12,7 +12,7 @@ JOBS = (
     ),
     Job(
         "fit-iqa",
-        "reward_actors.scoring.fit_iqa:run",
+        "reward_actors.scoring.train_rank_iqa:run",
         "Fit no-reference scores to photographs; with steps=N train `rank_iqa` too.",
         reads=("photos", "size", "steps", "resume", "trackers", "learner.lr", "world"),
     ),

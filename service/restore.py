@@ -72,7 +72,7 @@ def restore(
 
     from reward_actors.restoration.presets import restorer as preset
     from reward_actors.restoration.running_batch import restore_batch, to_uint8
-    from service.tiles import TiledPrior
+    from reward_actors.restoration.tiles import prior_for_size
 
     config, photo = config or load("restore"), as_picture(image)
     degradation = Reader(config=config)(photo) if reading is None else reading
@@ -85,7 +85,7 @@ def restore(
         return Restored(photo, "left", "invalid")
     check_prior(prior)
     torch.set_num_threads(os.cpu_count() or 1)  # one photograph in one process: nobody else computes
-    network = TiledPrior.around(_prior(prior, config.world.size), *photo.shape[:2])
+    network = prior_for_size(_prior(prior, config.world.size), *photo.shape[:2])
     (result,) = restore_batch(network, preset(restorer, steps), [photo], [degradation], [content_name(photo)])
     picture = to_uint8(result)
     if (photo == photo[..., :1]).all():
@@ -189,6 +189,6 @@ def _read(file: Path) -> np.ndarray:
 @lru_cache(maxsize=2)
 def _prior(spec: str, size: int):
     """Opens a prior once for all photographs of a process."""
-    from reward_actors.priors.base import load_prior
+    from reward_actors.priors.load import load_prior
 
     return load_prior(spec, size)

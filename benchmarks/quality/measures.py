@@ -62,18 +62,18 @@ def judge(
 def no_reference_names() -> tuple[str, ...]:
     """Lists the no-reference scores that can be computed here."""
     from reward_actors.scoring import no_reference
-    from reward_actors.scoring.terms import BESIDE_GIVEN
+    from reward_actors.scoring.terms import BESIDE_DEGRADED
 
-    return (*no_reference.available(), *BESIDE_GIVEN)
+    return (*no_reference.available(), *BESIDE_DEGRADED)
 
 
 def no_reference_score(name: str, picture: np.ndarray, given: np.ndarray, weights: str = "", device="cpu") -> float:
     """Scores a picture, uint8 (H, W, 3). given: what it was restored from, which some scores look at too."""
     from reward_actors.scoring import no_reference
-    from reward_actors.scoring.terms import BESIDE_GIVEN
+    from reward_actors.scoring.terms import BESIDE_DEGRADED
 
-    if name in BESIDE_GIVEN:
-        return float(BESIDE_GIVEN[name](_batch(picture, device), _batch(given, device), weights)[0])
+    if name in BESIDE_DEGRADED:
+        return float(BESIDE_DEGRADED[name](_batch(picture, device), _batch(given, device), weights)[0])
     return float(no_reference.score_batch(name, _batch(picture, device), weights)[0])
 
 
@@ -99,7 +99,7 @@ def named_weights(reward: Reward) -> dict[str, str]:
     """Returns {score: file} of the reward's `lpips:WEIGHT@FILE` and of its no-reference terms of pyiqa."""
     from reward_actors.scoring import no_reference, terms
 
-    ours = (*terms.WITH_TRUTH, *terms.WITHOUT_TRUTH, *terms.BESIDE_GIVEN, terms.AGREEMENT, *no_reference.OURS)
+    ours = (*terms.WITH_TRUTH, *terms.WITHOUT_TRUTH, *terms.BESIDE_DEGRADED, terms.AGREEMENT, *no_reference.OURS)
     named = [term for term in terms.terms(reward.scorer) if term.name not in ours]
     return {term.name: term.file for term in named if term.name == "lpips" or not term.needs_truth}
 

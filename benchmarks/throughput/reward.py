@@ -35,8 +35,10 @@ from envs.taxonomy import Degradation
 from envs.types import Completion, Prompt, RewardQuery, Scored
 from envs.world import world_taxonomy
 from reward_actors.pool.pool import RewardPool
-from reward_actors.priors.base import Prior, load_prior
-from reward_actors.restoration.presets import RESTORERS, Restorer, noise, step
+from reward_actors.priors.base import Prior
+from reward_actors.priors.load import load_prior
+from reward_actors.restoration.presets import RESTORERS, Restorer
+from reward_actors.restoration.sampler import noise, step
 from reward_actors.scoring.scorer import mse
 
 SHORT = {"times_fewer_seconds": 25.0, "spearman": 0.99}

@@ -27,7 +27,7 @@ from envs.observation import QUESTION, views
 from envs.types import Completion, Prompt, RewardQuery, Sample
 from envs.world import policy_folder
 from learner.distributed.deepspeed import GRAD_CLIP, WEIGHT_DECAY
-from reward_actors.priors.base import load_prior
+from reward_actors.priors.load import load_prior
 from reward_actors.restoration.presets import RESTORERS
 from reward_actors.scoring.scorer import mse
 

@@ -20,7 +20,7 @@ from envs.taxonomy import TAXONOMY, taxonomy
 from envs.types import RewardQuery, Sample, Scored
 from reward_actors.pool.batches import BatchedWorker, RejectedQueryError
 from reward_actors.pool.stats import IDLE, Ready, Report
-from reward_actors.priors.base import load_prior
+from reward_actors.priors.load import load_prior
 from reward_actors.restoration.memory_budget import budget, measure, rows_within
 from reward_actors.restoration.presets import restorer
 from reward_actors.restoration.running_batch import RunningBatch, to_uint8
@@ -98,13 +98,13 @@ class RewardActor(BatchedWorker):
         self._restorer = restorer(settings.restorer, settings.steps)
         footprint = measure(self._prior, self._size)
         images = rows_within(budget(settings), footprint)
-        if images < self._restorer.draws:
+        if images < self._restorer.num_samples:
             raise UserError(
                 f"reward.restorer={settings.restorer}: one restoration at {self._size} px needs "
-                f"{self._restorer.draws} images in the denoiser, the memory holds {images} ({footprint}); "
+                f"{self._restorer.num_samples} images in the denoiser, the memory holds {images} ({footprint}); "
                 "set fewer reward.actors, or more reward.gpus each"
             )
-        self._rows = min(settings.batch, images // self._restorer.draws)
+        self._rows = min(settings.batch, images // self._restorer.num_samples)
         self._batch = self._new_batch()
         shapes = f"{self._restorer.fingerprint(self._prior)}/{fingerprint(settings.scorer)}"
         return Ready(shapes, os.getpid(), self._rows)
@@ -142,7 +142,7 @@ class RewardActor(BatchedWorker):
             started = time.perf_counter()
             denoiser, image_steps = self._batch.denoiser_seconds, self._batch.image_steps
             try:
-                while self._inbox and self._batch.room:
+                while self._inbox and self._batch.slots:
                     self._admit(self._inbox.pop(0))
                 finished = await loop.run_in_executor(self._thread, self._step)
             except Exception as error:  # whatever broke the batch is told to everybody who waits for it

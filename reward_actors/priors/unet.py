@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from configs import UserError
-from reward_actors.restoration.alphas import linear_alphas
+from reward_actors.priors.base import linear_alphas
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
@@ -22,10 +22,13 @@ _LOG = logging.getLogger(__name__)
 
 
 class UNetPrior:
-    """A diffusers `UNet2DModel`, or a network that answers like one, that predicts noise.
+    """Predicts noise with a diffusers `UNet2DModel`.
 
     A network with 3 p^2 input channels sees pixels packed p x p (pixel-unshuffle): p is derived, not stored.
     Sides that the network cannot halve often enough are extended by reflection and cropped again.
+
+    Raises:
+        UserError: the network's input channels are not 3 p^2.
     """
 
     def __init__(self, network: UNet2DModel, device: str = "cpu"):
@@ -44,7 +47,8 @@ class UNetPrior:
         self._network = network.eval().requires_grad_(False).to(self.device, memory_format=self._layout)
         for weights in self._network.parameters():  # mapped from a file they are not aligned: other rounding
             weights.data = weights.data.clone()
-        self._run, self._powers_of_two = self._network, False
+        self._run = self._network
+        self._powers_of_two = False
 
     def compile_if_faster(self, size: int, rows: int = 8) -> str:
         """Runs the network compiled, as CUDA graphs, from now on if that is faster for `rows` pictures of `size` px.
@@ -55,26 +59,28 @@ class UNetPrior:
         if self.device.type != "cuda":
             chosen = "prior: not compiled, there is no GPU"
         else:
-            side = size + -size % self._multiple
-            shape = (rows, self._channels, side // self.pack, side // self.pack)
-            x = torch.zeros(shape, dtype=self._network.dtype, device=self.device).contiguous(memory_format=self._layout)
-            inputs = (x, torch.zeros(rows, dtype=torch.int64, device=self.device))
+            side = (size + -size % self._multiple) // self.pack
+            x = torch.zeros(rows, self._channels, side, side, dtype=self._network.dtype, device=self.device)
+            t = torch.zeros(rows, dtype=torch.int64, device=self.device)
+            inputs = (x.contiguous(memory_format=self._layout), t)
             compiled = torch.compile(self._network, mode="reduce-overhead", dynamic=False)
             with torch.inference_mode():
                 plain, fast = (seconds_per_call(network, inputs) for network in (self._network, compiled))
             if fast < plain:
                 self._run = compiled
-                self.fill_up()
+                self.pad_rows()
             chosen = f"prior: compiled {1e3 * fast:.2f} ms, plain {1e3 * plain:.2f} ms for {rows} pictures of {size} px"
         _LOG.info(chosen)
         return chosen
 
-    def fill_up(self) -> None:
-        """From now on calls have 1, 2, 4, 8, ... rows: a graph is captured per number of rows, so let them be few."""
-        self._powers_of_two, self._rows_per_call = True, None
+    def pad_rows(self) -> None:
+        """Pads calls to 1, 2, 4, 8, ... rows from now on: a graph is captured per number of rows."""
+        self._powers_of_two = True
+        self._rows_per_call = None
 
     @torch.inference_mode()
     def eps(self, x: Tensor, t: Tensor) -> Tensor:
+        """Predicts the noise; shapes as in `Prior.eps`."""
         height, width = x.shape[-2:]
         right, below = -width % self._multiple, -height % self._multiple
         padded = F.pad(x, (0, right, 0, below), mode="reflect") if right or below else x
@@ -83,7 +89,8 @@ class UNetPrior:
         t = t.to(self.device)
         if self._powers_of_two:
             wanted = torch.arange(1 << (len(x) - 1).bit_length(), device=self.device).clamp_max(len(x) - 1)
-            packed, t = packed[wanted].contiguous(memory_format=self._layout), t[wanted]
+            packed = packed[wanted].contiguous(memory_format=self._layout)
+            t = t[wanted]
         rows = self._rows_per_call or len(packed)
         calls = [self._run(*part).sample for part in zip(packed.split(rows), t.split(rows), strict=True)]
         noise = torch.cat(calls)[: len(x), : self._channels].float()  # a learned sigma is left out
@@ -91,7 +98,7 @@ class UNetPrior:
 
 
 def seconds_per_call(network: Callable, inputs: tuple[Tensor, ...], calls: int = 5) -> float:
-    """Median seconds of a call after two to warm up (compiling, choosing kernels), the device waited for."""
+    """Measures the median seconds of a call after two to warm up (compiling, choosing kernels), on the device."""
     seconds = []
     for _ in range(calls + 2):
         started = time.perf_counter()
@@ -103,8 +110,8 @@ def seconds_per_call(network: Callable, inputs: tuple[Tensor, ...], calls: int =
 
 
 def _hash_weights(network: UNet2DModel) -> str:
-    told = getattr(network, "settings", "")  # of an ADM: what its weights do not show
-    digest = hashlib.sha256(f"{network.dtype}{told}".encode())
+    heads = getattr(network.config, "heads", "")  # of a converted ADM network: its weights do not show it
+    digest = hashlib.sha256(f"{network.dtype}{heads}".encode())
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())  # without a copy

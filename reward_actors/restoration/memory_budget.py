@@ -1,4 +1,4 @@
-"""How many pictures the memory holds in the denoiser at once, measured before the first restoration."""
+"""Measures how many pictures the memory holds in the denoiser at once, before the first restoration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FEW, MORE = 1, 4
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes that a denoiser call takes beside the weights: `fixed`, and `per_row` for each picture."""
+    """Gives the bytes that a denoiser call takes beside the weights: `fixed`, and `per_row` for each picture."""
 
     fixed: int
     per_row: int
@@ -30,12 +30,12 @@ class Footprint:
 
 
 def rows_within(budget: int, footprint: Footprint) -> int:
-    """Pictures that fit into `budget` bytes; 0 where not even one does."""
+    """Counts the pictures that fit into `budget` bytes; 0 where not even one does."""
     return max(0, (budget - footprint.fixed) // footprint.per_row)
 
 
 def budget(settings: Reward) -> int:
-    """Bytes one reward actor may fill: its share of the GPU, or an equal part of the free memory of this machine."""
+    """Computes the bytes one reward actor may fill: its share of the GPU, or of the free memory of this machine."""
     if settings.gpus:
         free, total = torch.cuda.mem_get_info()
         return int(SHARE * min(free, settings.gpus * total))
@@ -44,7 +44,7 @@ def budget(settings: Reward) -> int:
 
 @torch.inference_mode()
 def measure(prior: Prior, size: int) -> Footprint:
-    """The footprint of `prior` at `size` px a side, from one call of 1 and one of 4 rows."""
+    """Measures the footprint of `prior` at `size` px a side, from one call of 1 and one of 4 rows."""
     peak = _gpu_peak if prior.device.type == "cuda" else _cpu_peak
     few, more = (peak(prior, rows, size) for rows in (FEW, MORE))
     row = 3 * size * size * 4  # a row is at least a picture, its noise and its data
@@ -66,13 +66,14 @@ def _gpu_peak(prior: Prior, rows: int, size: int) -> int:
 
 
 def _cpu_peak(prior: Prior, rows: int, size: int) -> int:
-    """Growth of resident memory, looked at every few milliseconds while the call runs."""
+    """Measures the growth of resident memory, read every few milliseconds while the call runs."""
     process, done = psutil.Process(os.getpid()), threading.Event()
-    before, seen = process.memory_info().rss, []
+    before = process.memory_info().rss
+    readings = []
 
     def watch() -> None:
         while not done.is_set():
-            seen.append(process.memory_info().rss)
+            readings.append(process.memory_info().rss)
             time.sleep(3e-3)
 
     watcher = threading.Thread(target=watch, daemon=True)
@@ -80,4 +81,4 @@ def _cpu_peak(prior: Prior, rows: int, size: int) -> int:
     _call(prior, rows, size)
     done.set()
     watcher.join()
-    return max(0, max(seen, default=before) - before)
+    return max(0, max(readings, default=before) - before)

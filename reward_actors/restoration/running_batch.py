@@ -1,4 +1,4 @@
-"""Continuous batching of diffusion: rows at different timesteps share every denoiser call."""
+"""Continuous batching of diffusion: restorations at different timesteps share every denoiser call."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from torch import Tensor
 from envs.degradations import closed_form
 from envs.taxonomy import Degradation
 from reward_actors.priors.base import Prior
-from reward_actors.restoration.presets import Restorer, noise, schedule, step
+from reward_actors.restoration.presets import Restorer
+from reward_actors.restoration.sampler import noise, schedule, step
 
 
 @dataclass
 class Row:
-    """One restoration under way. y: (3, H, W) on [0, 1]; x: (draws, 3, H, W) on [-1, 1], None until it has begun.
+    """Holds one restoration under way.
 
-    Without a degradation there is nothing to undo: x is y, and the row is finished from the start.
+    y: float32 (3, H, W) on [0, 1], the degraded picture.
+    x: float32 (num_samples, 3, H, W) on [-1, 1]; None until the first step. Without a degradation there is nothing to
+        undo: x is y, and the row is finished from the start.
+    position: index of the next timestep.
     """
 
     key: Hashable
@@ -33,25 +37,40 @@ class Row:
     position: int = 0
 
     @property
-    def draws(self) -> int:
-        return self.restorer.draws if self.timesteps else 1
-
-    def noise(self, index: int) -> Tensor:
-        return noise(self.sample_id, index, (self.draws, *self.y.shape), self.y.device)
+    def num_samples(self) -> int:
+        return self.restorer.num_samples if self.timesteps else 1
 
     @property
     def finished(self) -> bool:
         return self.x is not None and self.position == len(self.timesteps)
 
+    def noise(self, index: int) -> Tensor:
+        return noise(self.sample_id, index, (self.num_samples, *self.y.shape), self.y.device)
+
+    def step_noise(self) -> Tensor:
+        """Draws the fresh noise of this step; zeros where none of it is used."""
+        now, *following = self.timesteps[self.position : self.position + 2]
+        if not following or (self.restorer.eta == 0 and following[0] < now):
+            return torch.zeros_like(self.x)
+        return self.noise(self.position + 1)
+
+    def picture(self) -> np.ndarray:
+        """Averages the samples: float32 (H, W, 3) in [0, 1]."""
+        return ((self.x.mean(0) + 1) / 2).clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+
 
 class RunningBatch:
-    """The rows one actor restores at once. They enter by `add`; each leaves from the `step` that finishes it.
+    """Restores the pictures of one actor together. They enter by `add`; each leaves from the `step` that finishes it.
 
-    What a row becomes depends on its picture, degradation and restorer only, not on its neighbours.
+    What becomes of a picture depends on it, its degradation and its restorer only, not on its neighbours.
+
+    denoiser_seconds, image_steps: time spent in the prior, and pictures that went through it, since the start.
     """
 
     def __init__(self, prior: Prior, restorer: Restorer, capacity: int):
-        self._prior, self._restorer, self.capacity = prior, restorer, capacity
+        self._prior = prior
+        self._restorer = restorer
+        self.capacity = capacity
         self._rows: list[Row] = []
         self.denoiser_seconds = 0.0
         self.image_steps = 0
@@ -60,7 +79,8 @@ class RunningBatch:
         return len(self._rows)
 
     @property
-    def room(self) -> int:
+    def slots(self) -> int:
+        """How many more pictures may enter."""
         return self.capacity - len(self._rows)
 
     def add(
@@ -71,17 +91,25 @@ class RunningBatch:
         degradation: Degradation | None,
         restorer: Restorer | None = None,
     ) -> None:
-        """Takes in one picture, uint8 (H, W, 3). `restorer` overrides the batch's own for this row.
+        """Takes in one picture.
+
+        Args:
+            key: what `step` returns the picture under.
+            sample_id: whose noise is used.
+            degraded: uint8 (H, W, 3).
+            degradation: what is to be undone; None leaves the picture as it is.
+            restorer: overrides the batch's own for this picture.
 
         Raises:
-            RuntimeError: there is no room.
+            RuntimeError: there is no free slot.
         """
-        if self.room <= 0:
+        if self.slots <= 0:
             raise RuntimeError(f"the running batch holds its {self.capacity} rows already")
         restorer = restorer or self._restorer
         y = torch.tensor(degraded, device=self._prior.device).permute(2, 0, 1).contiguous().float() / 255
-        timesteps, begun = (schedule(restorer, degradation), None) if degradation else ((), 2 * y[None] - 1)
-        self._rows.append(Row(key, sample_id, degradation, restorer, y, timesteps, begun))
+        timesteps = schedule(restorer, degradation) if degradation else ()
+        x = None if degradation else 2 * y[None] - 1
+        self._rows.append(Row(key, sample_id, degradation, restorer, y, timesteps, x))
 
     @torch.inference_mode()
     def step(self) -> list[tuple[Hashable, np.ndarray]]:
@@ -96,24 +124,24 @@ class RunningBatch:
             self._advance(rows)
         done = [row for row in self._rows if row.finished]
         self._rows = [row for row in self._rows if not row.finished]
-        return [(row.key, _picture(row.x)) for row in done]
+        return [(row.key, row.picture()) for row in done]
 
     def _begin(self, rows: list[Row]) -> None:
-        """Pure noise, or the closed form with the noise of the first timestep (none if no step follows)."""
+        """Starts from pure noise, or from the closed form with the noise of the first timestep (none if no step
+        follows)."""
         warm = [row for row in rows if row.restorer.warm or not row.timesteps]
         if warm:
             estimates = closed_form(torch.stack([row.y for row in warm]), [row.degradation for row in warm])
             for row, estimate in zip(warm, 2 * estimates - 1, strict=True):
                 row.x = estimate[None]
         for row in rows:
-            if not row.timesteps:
-                continue
-            z = row.noise(0)
-            a = float(self._prior.alphas_cumprod[row.timesteps[0]])
-            row.x = z if row.x is None else a**0.5 * row.x + (1 - a) ** 0.5 * z
+            if row.timesteps:
+                z = row.noise(0)
+                a = float(self._prior.alphas_cumprod[row.timesteps[0]])
+                row.x = z if row.x is None else a**0.5 * row.x + (1 - a) ** 0.5 * z
 
     def _advance(self, rows: list[Row]) -> None:
-        walks = [row for row in rows for _ in range(row.draws)]
+        walks = [row for row in rows for _ in range(row.num_samples)]
         x, y = torch.cat([row.x for row in rows]), torch.stack([row.y for row in walks])
         t = torch.tensor([row.timesteps[row.position] for row in walks])
         started = time.perf_counter()
@@ -121,14 +149,13 @@ class RunningBatch:
         if x.is_cuda:
             torch.cuda.synchronize()
         self.denoiser_seconds += time.perf_counter() - started
+        self.image_steps += len(walks)
         a = self._prior.alphas_cumprod[t]
         a_next = torch.stack([self._next_alpha(row) for row in walks])
-        x = step(
-            x, eps, y, [row.degradation for row in walks], [row.restorer for row in walks],
-            a.float().to(x.device), a_next.float().to(x.device), torch.cat([_fresh(row) for row in rows]),
-        )  # fmt: skip
-        self.image_steps += len(walks)
-        for row, moved in zip(rows, x.split([row.draws for row in rows]), strict=True):
+        z = torch.cat([row.step_noise() for row in rows])
+        degradations, restorers = [row.degradation for row in walks], [row.restorer for row in walks]
+        x = step(x, eps, y, degradations, restorers, a.float().to(x.device), a_next.float().to(x.device), z)
+        for row, moved in zip(rows, x.split([row.num_samples for row in rows]), strict=True):
             row.x = moved
             row.position += 1
 
@@ -147,19 +174,27 @@ def restore_batch(
     sample_ids: Sequence[str],
     capacity: int = 16,
 ) -> list[np.ndarray]:
-    """Restores pictures here, without Ray: uint8 (H, W, 3) each -> float32 (H, W, 3) in [0, 1], in order."""
+    """Restores pictures in this process, without Ray.
+
+    Args:
+        degraded: uint8 (H, W, 3) each; degradations, sample_ids: one a picture.
+        capacity: pictures that step together.
+
+    Returns:
+        float32 (H, W, 3) in [0, 1] each, in order.
+    """
     batch = RunningBatch(prior, restorer, capacity)
     waiting = list(zip(range(len(degraded)), sample_ids, degraded, degradations, strict=True))[::-1]
     restored: dict[Hashable, np.ndarray] = {}
     while waiting or len(batch):
-        while waiting and batch.room:
+        while waiting and batch.slots:
             batch.add(*waiting.pop())
         restored.update(batch.step())
     return [restored[i] for i in range(len(degraded))]
 
 
 def to_uint8(picture: np.ndarray) -> np.ndarray:
-    """float (H, W, 3) in [0, 1] -> uint8."""
+    """Rounds float (H, W, 3) in [0, 1] to uint8."""
     return (np.clip(picture, 0, 1) * 255).round().astype(np.uint8)
 
 
@@ -168,15 +203,3 @@ def _by_size(rows: list[Row]) -> list[list[Row]]:
     for row in rows:
         sizes.setdefault(tuple(row.y.shape), []).append(row)
     return list(sizes.values())
-
-
-def _fresh(row: Row) -> Tensor:
-    """The noise of this step; drawn only where some of it is used."""
-    now, *following = row.timesteps[row.position : row.position + 2]
-    if not following or (row.restorer.eta == 0 and following[0] < now):
-        return torch.zeros_like(row.x)
-    return row.noise(row.position + 1)
-
-
-def _picture(x: Tensor) -> np.ndarray:
-    return ((x.mean(0) + 1) / 2).clamp(0, 1).permute(1, 2, 0).cpu().numpy()

@@ -28,29 +28,31 @@ _DARKEST, _TINY = 1 / 255, 1e-6
 
 
 class RankNet(nn.Module):
-    """Restoration and given picture each go through four convolutions of their own; what is read off is the mean and
-    the spread of every channel at every level, those of the input among them.
+    """Predicts how many dB a restoration lies from the truth.
+
+    Restoration and degraded picture each go through four convolutions of their own; the head sees the mean and the
+    spread of every channel at every level, those of the input among them.
     """
 
     def __init__(self):
         super().__init__()
         self.restored, self.given = _convolutions(), _convolutions()
-        found = 2 * 2 * (CHANNELS + sum(WIDTHS))
-        self.norm = nn.BatchNorm1d(found, momentum=0.02, affine=False)
-        self.head = nn.Sequential(nn.Linear(found, 128), nn.GELU(), nn.Linear(128, 64), nn.GELU(), nn.Linear(64, 1))
+        features = 2 * 2 * (CHANNELS + sum(WIDTHS))
+        self.norm = nn.BatchNorm1d(features, momentum=0.02, affine=False)
+        self.head = nn.Sequential(nn.Linear(features, 128), nn.GELU(), nn.Linear(128, 64), nn.GELU(), nn.Linear(64, 1))
 
-    def forward(self, restored: Tensor, given: Tensor) -> Tensor:
-        """(B, K, 3, H, W) restorations of (B, 3, H, W), all in [0, 1], even sides -> (B, K) dB; higher is nearer."""
+    def forward(self, restored: Tensor, degraded: Tensor) -> Tensor:
+        """Ranks (B, K, 3, H, W) restorations of (B, 3, H, W), in [0, 1], even sides: (B, K) dB; higher is nearer."""
         pictures, guesses = restored.shape[:2]
-        mine = _found(self.restored, restored.flatten(0, 1))
-        theirs = _found(self.given, given).repeat_interleave(guesses, 0)
-        return self.head(self.norm(torch.cat([mine, theirs], 1))).view(pictures, guesses)
+        restored_features = _features(self.restored, restored.flatten(0, 1))
+        degraded_features = _features(self.given, degraded).repeat_interleave(guesses, 0)
+        return self.head(self.norm(torch.cat([restored_features, degraded_features], 1))).view(pictures, guesses)
 
 
-def rank(restored: Tensor, given: Tensor, file: str = "") -> Tensor:
-    """How near the truth each restoration looks, dB: float64 (B,) on the pictures' device; higher is better.
+def rank(restored: Tensor, degraded: Tensor, file: str = "") -> Tensor:
+    """Ranks restorations by how near the truth they look, dB: float64 (B,) on the pictures' device; higher is better.
 
-    restored, given: (B, 3, H, W) in [0, 1], sides of at least 32 px; of an odd side the last pixels are not seen.
+    restored, degraded: (B, 3, H, W) in [0, 1], sides of at least 32 px; of an odd side the last pixels are not seen.
 
     Raises:
         UserError: pictures too small, or no weights in `file`.
@@ -63,13 +65,13 @@ def rank(restored: Tensor, given: Tensor, file: str = "") -> Tensor:
     restored = (255 * restored[even].float()).round() / 255  # as it learnt
     rows = 1 if restored.device.type == "cpu" else len(restored)  # on a CPU rounding depends on the batch
     with torch.inference_mode():
-        parts = zip(restored.split(rows), given[even].float().split(rows), strict=True)
-        return torch.cat([network(some[:, None], theirs)[:, 0] for some, theirs in parts]).double()
+        parts = zip(restored.split(rows), degraded[even].float().split(rows), strict=True)
+        return torch.cat([network(some[:, None], others)[:, 0] for some, others in parts]).double()
 
 
-def loss(said: Tensor, decibel: Tensor) -> Tensor:
-    """Huber loss (beyond 3 dB linear) between two tables, (pictures, restorations), each less its row's mean."""
-    off = said - said.mean(1, keepdim=True) - (decibel - decibel.mean(1, keepdim=True))
+def loss(predicted: Tensor, decibel: Tensor) -> Tensor:
+    """Computes the Huber loss (linear beyond 3 dB) between (pictures, restorations) tables, less their row means."""
+    off = predicted - predicted.mean(1, keepdim=True) - (decibel - decibel.mean(1, keepdim=True))
     return F.smooth_l1_loss(off, torch.zeros_like(off), beta=3.0)
 
 
@@ -81,7 +83,7 @@ def save(network: RankNet, path: Path, about: dict) -> None:
 
 @lru_cache(4)
 def load(file: str = "", device: str = "cpu") -> RankNet:
-    """The shipped network, or that of a file that `duvlm run fit-iqa` wrote.
+    """Reads the shipped network, or that of a file that `duvlm run fit-iqa` wrote.
 
     Raises:
         UserError: no such file, or not such a file.
@@ -102,19 +104,19 @@ def _convolutions() -> nn.ModuleList:
     )
 
 
-def _found(convolutions: nn.ModuleList, pictures: Tensor) -> Tensor:
-    """Means and log spreads of all channels at all levels: (B, 2 x channels)."""
+def _features(convolutions: nn.ModuleList, pictures: Tensor) -> Tensor:
+    """Computes means and log spreads of all channels at all levels: (B, 2 x channels)."""
     level = _channels(pictures)
-    found = [_pooled(level)]
+    features = [_pooled(level)]
     level = F.pixel_unshuffle(level, 2)
     for convolution in convolutions:
         level = F.gelu(convolution(level))
-        found.append(_pooled(level))
-    return torch.cat(found, 1)
+        features.append(_pooled(level))
+    return torch.cat(features, 1)
 
 
 def _channels(pictures: Tensor) -> Tensor:
-    """Values; their logarithms (light is lost by factors); fine detail; detail over local contrast: (B, 8, H, W)."""
+    """Stacks values, their logarithms (light is lost by factors), detail, detail over local contrast: (B, 8, H, W)."""
     luma = (pictures * pictures.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
     local = _box(luma, 7)
     contrast = (_box(luma * luma, 7) - local * local).clamp_min(0).sqrt()

@@ -20,7 +20,7 @@ from reward_actors.scoring import no_reference, third_party
 from reward_actors.scoring.full_reference import consistency, decibel, mse, psnr, ssim, unit
 from reward_actors.scoring.terms import (
     AGREEMENT,
-    BESIDE_GIVEN,
+    BESIDE_DEGRADED,
     WITH_TRUTH,
     WITHOUT_TRUTH,
     Spec,
@@ -37,7 +37,7 @@ __all__ = [
 
 
 def score(scorer: Spec, restored: np.ndarray, sample: Sample, degradation: Degradation) -> tuple[float, dict]:
-    """The reward of one restoration and its parts; see `score_batch`."""
+    """Computes the reward of one restoration and its parts; see `score_batch`."""
     return score_batch(scorer, [restored], [sample], [degradation])[0]
 
 
@@ -48,7 +48,7 @@ def score_batch(
     degradations: Sequence[Degradation],
     device: torch.device | str = "cpu",
 ) -> list[tuple[float, dict[str, float]]]:
-    """The rewards of restorations. None depends on what else is in the list.
+    """Computes the rewards of restorations. None depends on what else is in the list.
 
     Args:
         scorer: a term or a list of them; `mse` alone is the reward of Eq. 28, -MSE against the truth.
@@ -68,11 +68,11 @@ def score_batch(
     chosen = [term for term in terms(scorer) if term.name != AGREEMENT]
     parts: list[dict[str, float]] = [_errors(*pair) for pair in zip(restored, samples, strict=True)]
     for term in chosen:
-        for found, value in zip(parts, _raw(term, restored, samples, degradations, device), strict=True):
+        for values, value in zip(parts, _raw(term, restored, samples, degradations, device), strict=True):
             if not math.isfinite(value):
-                raise ArithmeticError(f"{term.name} is {value} for this picture: no reward can be told")
-            found[term.name] = value
-    return [(sum(t.weight * t.sign * found[t.name] for t in chosen), found) for found in parts]
+                raise ArithmeticError(f"{term.name} is {value} for this picture: it has no reward")
+            values[term.name] = value
+    return [(sum(t.weight * t.sign * values[t.name] for t in chosen), values) for values in parts]
 
 
 def check(scorer: Spec, sample: Sample) -> None:
@@ -86,8 +86,7 @@ def check(scorer: Spec, sample: Sample) -> None:
 
 
 def prepare(scorer: Spec, size: int, device: torch.device | str = "cpu") -> None:
-    """Loads what the terms need and tries them on a picture of `size` px, so that a lack is told before anything is
-    restored.
+    """Loads what the terms need and tries them on a picture of `size` px, before anything is restored.
 
     Raises:
         UserError: a term does not exist, lacks its package or weights, or cannot judge pictures of this size.
@@ -107,7 +106,7 @@ def _errors(restored: np.ndarray, sample: Sample) -> dict[str, float]:
 
 
 def _raw(term: Term, restored, samples, degradations, device) -> list[float]:
-    """The raw values of one term."""
+    """Computes the raw values of one term."""
     if term.name in WITH_TRUTH:
         return [WITH_TRUTH[term.name](one, sample.clean) for one, sample in zip(restored, samples, strict=True)]
     if term.name in WITHOUT_TRUTH:
@@ -118,13 +117,13 @@ def _raw(term: Term, restored, samples, degradations, device) -> list[float]:
         pictures = _stack([restored[i] for i in rows], device)
         if term.needs_truth:
             truths = _stack([samples[i].clean for i in rows], device)
-            found = third_party.evaluate(term.name, pictures, truths, term.file)
-        elif term.name in BESIDE_GIVEN:
-            given = _stack([samples[i].degraded for i in rows], device)
-            found = BESIDE_GIVEN[term.name](pictures, given, term.file)
+            scores = third_party.evaluate(term.name, pictures, truths, term.file)
+        elif term.name in BESIDE_DEGRADED:
+            degraded = _stack([samples[i].degraded for i in rows], device)
+            scores = BESIDE_DEGRADED[term.name](pictures, degraded, term.file)
         else:
-            found = no_reference.score_batch(term.name, pictures, term.file)
-        for i, value in zip(rows, found.tolist(), strict=True):
+            scores = no_reference.score_batch(term.name, pictures, term.file)
+        for i, value in zip(rows, scores.tolist(), strict=True):
             values[i] = value
     return values
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from configs import UserError
-from reward_actors.scoring import niqe_local, no_reference, rank_iqa, third_party
+from reward_actors.scoring import natural_statistics, no_reference, rank_iqa, third_party
 from reward_actors.scoring.full_reference import (
     clipped,
     consistency,
@@ -28,20 +28,23 @@ WITHOUT_TRUTH: dict[str, Callable] = {
     "range": lambda restored, sample, degradation: clipped(restored),
     "brightness": lambda restored, sample, degradation: implausible_brightness(restored),
 }
-BESIDE_GIVEN = {"rank_iqa": rank_iqa.rank}
-"""Networks that see the restoration and the picture that was given."""
+BESIDE_DEGRADED = {"rank_iqa": rank_iqa.rank}
+"""Networks that see the restoration and the degraded picture."""
 AGREEMENT = "agreement"
 """The term that needs the other answers to the same picture. A reward actor leaves it out, the pool adds
 it to a group (`reward_actors.scoring.agreement`)."""
-SHIPPED = dict.fromkeys(("niqe_local", *niqe_local.HABITS), niqe_local.SHIPPED) | {"rank_iqa": rank_iqa.SHIPPED}
+SHIPPED = {
+    **dict.fromkeys(("niqe_local", *natural_statistics.STATISTICS), natural_statistics.SHIPPED),
+    "rank_iqa": rank_iqa.SHIPPED,
+}
 """The file that a term reads where it names none."""
 LOWER_IS_BETTER = ("mse", "range", "brightness")
-_OURS = (*WITH_TRUTH, *WITHOUT_TRUTH, *BESIDE_GIVEN, AGREEMENT)
+_OURS = (*WITH_TRUTH, *WITHOUT_TRUTH, *BESIDE_DEGRADED, AGREEMENT)
 
 
 @dataclass(frozen=True)
 class Term:
-    """One term of a reward. file: weights of its own, a folder for `brisque`, or empty."""
+    """Holds one term of a reward. file: weights of its own, a folder for `brisque`, or empty."""
 
     name: str
     weight: float = 1.0
@@ -75,7 +78,7 @@ def terms(scorer: Spec) -> tuple[Term, ...]:
 
 
 def fingerprint(scorer: Spec) -> str:
-    """Changes with anything that changes a score of the same restoration; loads nothing.
+    """Names everything that changes a score of the same restoration, in 16 hex digits; loads nothing.
 
     Raises:
         UserError: as `terms`, or weights are missing.
@@ -92,7 +95,7 @@ def fingerprint(scorer: Spec) -> str:
 
 
 def _files(path: Path | None) -> list[Path]:
-    """The weights at a path: its file, or the files of its folder."""
+    """Lists the weights at a path: its file, or the files of its folder."""
     if path is None:
         return []
     return [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
@@ -100,11 +103,11 @@ def _files(path: Path | None) -> list[Path]:
 
 @lru_cache
 def _terms(scorer: tuple[str, ...]) -> tuple[Term, ...]:
-    found = tuple(_term(text) for text in scorer)
-    names = [term.name for term in found]
-    if not found or len(set(names)) < len(names):
+    chosen = tuple(_term(text) for text in scorer)
+    names = [term.name for term in chosen]
+    if not chosen or len(set(names)) < len(names):
         raise UserError(f"reward.scorer={','.join(scorer)}: expected different terms, at least one")
-    return found
+    return chosen
 
 
 def _term(text: str) -> Term:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
+import sys
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
-from unittest import mock
 from urllib.parse import urlparse
 
 import torch
@@ -20,10 +20,12 @@ from torch import Tensor
 from configs import UserError
 
 LICENCE = "pyiqa is licensed for non-commercial use only (PolyForm Noncommercial 1.0.0)"
+_BUILDING: ContextVar[str] = ContextVar("metric", default="")
+"""The metric that this thread is building, if any."""
 
 
 def evaluate(name: str, pictures: Tensor, truths: Tensor | None = None, weights: str = "") -> Tensor:
-    """The raw numbers of a metric: (B,) float64 on the device of the pictures.
+    """Computes the raw numbers of a metric: (B,) float64 on the device of the pictures.
 
     Args:
         name: any name of `pyiqa.list_models()`.
@@ -39,25 +41,25 @@ def evaluate(name: str, pictures: Tensor, truths: Tensor | None = None, weights:
     parts = pictures.split(rows) if truths is None else zip(pictures.split(rows), truths.split(rows), strict=True)
     try:
         with torch.inference_mode():
-            found = [metric(*part) if isinstance(part, tuple) else metric(part) for part in parts]
+            scores = [metric(*part) if isinstance(part, tuple) else metric(part) for part in parts]
     except (RuntimeError, AssertionError) as error:
         size = "x".join(map(str, pictures.shape[-2:]))
         raise UserError(f"{name}: pyiqa cannot judge these pictures of {size} px: {error}") from error
-    return torch.cat([part.reshape(-1) for part in found]).double()
+    return torch.cat([score.reshape(-1) for score in scores]).double()
 
 
 def needs_truth(name: str) -> bool:
-    """Whether a metric compares with a reference. Raises UserError where pyiqa has no such name."""
-    return _known(name)["metric_mode"] == "FR"
+    """Tells whether a metric compares with a reference. Raises UserError where pyiqa has no such name."""
+    return _entry(name)["metric_mode"] == "FR"
 
 
 def higher_is_better(name: str) -> bool:
-    """The direction of a metric. Raises UserError where pyiqa has no such name."""
-    return not _known(name).get("lower_better", False)
+    """Tells the direction of a metric. Raises UserError where pyiqa has no such name."""
+    return not _entry(name).get("lower_better", False)
 
 
-def _known(name: str) -> dict:
-    """pyiqa's entry of a name."""
+def _entry(name: str) -> dict:
+    """Looks up pyiqa's entry of a name."""
     try:
         from pyiqa.default_model_configs import DEFAULT_CONFIGS
     except ModuleNotFoundError as error:
@@ -71,40 +73,44 @@ def _known(name: str) -> dict:
 
 @lru_cache(8)
 def _metric(name: str, weights: str, device: str) -> torch.nn.Module:
-    _known(name)
+    _entry(name)
     import pyiqa
 
     if weights and not Path(weights).expanduser().is_file():
         raise UserError(f"{name}: no weights at {weights}: expected a file")
     chosen = {"pretrained_model_path": str(Path(weights).expanduser())} if weights else {}
+    _forbid_network()
+    token = _BUILDING.set(name)
     try:
-        with _offline(name):
+        with contextlib.redirect_stdout(io.StringIO()):  # it says "Downloading" before it asks
             return pyiqa.create_metric(name, device=torch.device(device), **chosen)
     except (OSError, ImportError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(
             f"{name}: pyiqa could not build it from what is on disk (torch weights in"
             f" {torch.hub.get_dir()}, Hugging Face models in $HF_HOME): {error}. {LICENCE}"
         ) from error
+    finally:
+        _BUILDING.reset(token)
 
 
-@contextlib.contextmanager
-def _offline(name: str) -> Iterator[None]:
-    """Whatever pyiqa would download it now asks the user for; nothing reaches for the network."""
-    import huggingface_hub.constants
-    import pyiqa.utils.download_util
+@lru_cache(1)
+def _forbid_network() -> None:
+    """Installs, once a process, the audit hook that keeps a metric from the network while it is built."""
+    sys.addaudithook(_refuse)
 
-    def refuse(url: str, target: str = "", *_, **__) -> None:
-        file = target or Path(torch.hub.get_dir(), "clip", Path(urlparse(str(url)).path).name)
-        raise UserError(
-            f"{name}: its weights are not here: expected {file}. Nothing is downloaded: fetch {url} yourself"
-            f" and put it there (TORCH_HOME moves the folder). {LICENCE}"
-        )
 
-    with (
-        contextlib.redirect_stdout(io.StringIO()),  # it says "Downloading" before it asks
-        mock.patch.object(pyiqa.utils.download_util, "download_url_to_file", refuse),
-        mock.patch.object(torch.hub, "download_url_to_file", refuse),
-        mock.patch("urllib.request.urlopen", refuse),
-        mock.patch.object(huggingface_hub.constants, "HF_HUB_OFFLINE", True),
-    ):
-        yield
+def _refuse(event: str, arguments: tuple) -> None:
+    name = _BUILDING.get()
+    if not name or event not in ("urllib.Request", "socket.getaddrinfo", "socket.connect"):
+        return
+    if event != "urllib.Request":  # Hugging Face's client takes it for a lack of network, and looks on disk
+        raise OSError(f"{name}: nothing is downloaded")
+    url = arguments[0]
+    hub = Path(torch.hub.get_dir())
+    folder = hub / {"download.pytorch.org": "checkpoints", "openaipublic.azureedge.net": "clip"}.get(
+        urlparse(url).netloc, "pyiqa"
+    )
+    raise UserError(
+        f"{name}: its weights are not here: expected {folder / Path(urlparse(url).path).name}. Nothing is downloaded: "
+        f"fetch {url} yourself and put it there (TORCH_HOME moves the folder). {LICENCE}"
+    )

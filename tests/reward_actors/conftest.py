@@ -16,7 +16,7 @@ from envs.taxonomy import TAXONOMY
 from envs.types import Sample
 from reward_actors.pool.shared.client import open_pool
 from reward_actors.pool.shared.job import create
-from reward_actors.priors.base import GaussianPrior
+from reward_actors.priors.gaussian import GaussianPrior
 from reward_actors.priors.unet import UNetPrior
 
 torch.set_num_threads(1)

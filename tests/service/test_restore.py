@@ -13,9 +13,9 @@ from configs import UserError
 from envs.corpus.generate import degrade
 from envs.pictures import read_picture
 from envs.taxonomy import TAXONOMY, Degradation
+from reward_actors.restoration.tiles import TILE, TiledPrior, tile_starts
 from reward_actors.scoring.scorer import psnr
 from service.pixels import given_degradation, policy_view, reduced, to_photo
-from service.tiles import TILE, TiledPrior, starts
 
 
 def restore(image, out, degradation, *settings) -> int:
@@ -180,5 +180,5 @@ def test_tiles_leave_no_seams(size):
 
 def test_tiles_cover_every_pixel():
     for length in range(TILE, 4 * TILE, 37):
-        assert starts(length)[-1] + TILE == length
-        assert all(b - a < TILE for a, b in zip(starts(length), starts(length)[1:], strict=False))
+        assert tile_starts(length)[-1] + TILE == length
+        assert all(b - a < TILE for a, b in zip(tile_starts(length), tile_starts(length)[1:], strict=False))

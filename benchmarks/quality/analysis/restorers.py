@@ -23,7 +23,7 @@ from envs.corpus.reader import read_samples
 from envs.degradations import PHENOMENA, physics
 from envs.types import Sample
 from envs.world import world_taxonomy
-from reward_actors.priors.base import load_prior
+from reward_actors.priors.load import load_prior
 from reward_actors.restoration.presets import RESTORERS
 from reward_actors.restoration.running_batch import restore_batch, to_uint8
 from reward_actors.scoring.scorer import psnr

@@ -22,7 +22,7 @@ from envs.language.zero_shot import question
 from envs.metrics import measure
 from envs.taxonomy import TAXONOMY, taxonomy, turns
 from envs.types import Completion, Gated, Prompt, RewardQuery
-from reward_actors.priors.base import load_prior
+from reward_actors.priors.load import load_prior
 from reward_actors.restoration.presets import RESTORERS
 from reward_actors.restoration.running_batch import restore_batch, to_uint8
 from reward_actors.scoring.scorer import psnr

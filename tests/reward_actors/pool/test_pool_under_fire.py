@@ -12,7 +12,7 @@ from configs.schema import Config
 from envs.taxonomy import TAXONOMY
 from envs.types import RewardQuery, Scored
 from reward_actors.pool.pool import RewardPool
-from reward_actors.priors.base import photo_gaussian
+from reward_actors.priors.gaussian import photo_gaussian
 from reward_actors.restoration.presets import restorer
 from reward_actors.restoration.running_batch import restore_batch
 from reward_actors.scoring.scorer import score

@@ -10,7 +10,8 @@ from configs import UserError, load
 from configs import run_folders as runs
 from envs.corpus.photos import find_photos
 from reward_actors.priors import train as prior
-from reward_actors.priors.base import load_prior
+from reward_actors.priors.load import load_prior
+from reward_actors.training import save_checkpoint
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_the_prior_never_sees_the_test_photos_of_a_corpus_with_its_seed(tmp_path
     kept = {seed: {str(p.path) for p in find_photos(str(tmp_path), seed) if p.split != "test"} for seed in (0, 1)}
     assert kept[0] != kept[1]
     seen = []
-    monkeypatch.setattr(prior, "Crops", lambda paths, seed: seen.append(set(paths)))
+    monkeypatch.setattr(prior.Crops, "__init__", lambda self, paths, seed: seen.append(set(paths)))
     monkeypatch.setattr(prior.PriorTrainer, "train", lambda self, x: pytest.fail("nothing is to be trained"))
     monkeypatch.setattr(prior.PriorTrainer, "load", lambda self, folder: setattr(self, "step", self.steps))
     for seed in kept:
@@ -66,23 +67,29 @@ def test_a_resumed_trainer_takes_the_same_step(tmp_path):
     x = torch.rand(4, 3, 16, 16)
     trainer = prior.PriorTrainer(10, 1e-3, seed=0)
     trainer.train(x)
-    trainer.save(tmp_path / "checkpoint")
+    save_checkpoint(tmp_path / "checkpoint.pt", trainer.state_dict())
     again = prior.PriorTrainer(10, 1e-3, seed=1)
-    again.load(tmp_path / "checkpoint")
+    again.load(tmp_path / "checkpoint.pt")
     assert again.train(x) == pytest.approx(trainer.train(x), abs=1e-7)
-    assert all(torch.equal(again.average[name], trainer.average[name]) for name in trainer.average)
+    pairs = zip(again.average.shadow_params, trainer.average.shadow_params, strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+    assert again.schedule.get_last_lr() == trainer.schedule.get_last_lr()
 
 
-def test_a_checkpoint_is_saved_where_a_kill_has_left_half_of_the_one_before(tmp_path):
-    trainer = prior.PriorTrainer(10, 1e-3, seed=0)
-    trainer.save(tmp_path / "checkpoint")
-    (tmp_path / "checkpoint.old").mkdir()
-    (tmp_path / "checkpoint.old" / "state.pt").write_text("")
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path):
+    trainer, file = prior.PriorTrainer(10, 1e-3, seed=0), tmp_path / "checkpoint.pt"
     trainer.step = 7
-    trainer.save(tmp_path / "checkpoint")
-    trainer.load(tmp_path / "checkpoint")
+    save_checkpoint(file, trainer.state_dict())
+    with pytest.raises(ZeroDivisionError):
+        save_checkpoint(file, {"step": 8, "broken": Unwritable()})
+    trainer.step = 0
+    trainer.load(file)
     assert trainer.step == 7
-    assert not (tmp_path / "checkpoint.old").exists()
+
+
+class Unwritable:
+    def __reduce__(self):
+        raise ZeroDivisionError
 
 
 def test_the_exported_prior_is_small_and_a_diffusers_folder(tmp_path):

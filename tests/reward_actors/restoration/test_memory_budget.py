@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.schema import Config
-from reward_actors.restoration.alphas import linear_alphas
+from reward_actors.priors.base import linear_alphas
 from reward_actors.restoration.memory_budget import Footprint, budget, measure, rows_within
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from reward_actors.priors.base import photo_gaussian
-from reward_actors.restoration.presets import RESTORERS, Restorer, noise, restorer, schedule, step
+from reward_actors.priors.gaussian import photo_gaussian
+from reward_actors.restoration.presets import RESTORERS, Restorer, restorer
 from reward_actors.restoration.running_batch import RunningBatch, restore_batch
+from reward_actors.restoration.sampler import noise, schedule, step
 
 SHORT = restorer("ddnm", steps=6)
 

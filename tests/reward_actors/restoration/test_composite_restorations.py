@@ -6,9 +6,10 @@ import torch
 
 from envs.degradations import degrade, sample
 from envs.taxonomy import taxonomy
-from reward_actors.priors.base import photo_gaussian
-from reward_actors.restoration.presets import RESTORERS, restorer, schedule
+from reward_actors.priors.gaussian import photo_gaussian
+from reward_actors.restoration.presets import RESTORERS, restorer
 from reward_actors.restoration.running_batch import restore_batch
+from reward_actors.restoration.sampler import schedule
 
 WORLD = taxonomy(composites=3)
 COMPOSITES = [kind.name for kind in WORLD.types if len(kind.parts) > 1]

@@ -7,9 +7,10 @@ import torch
 from diffusers import DDPMScheduler, UNet2DModel
 
 from configs import UserError
-from reward_actors.priors.base import load_prior, photo_gaussian
+from reward_actors.priors.base import linear_alphas
+from reward_actors.priors.gaussian import photo_gaussian
+from reward_actors.priors.load import load_prior
 from reward_actors.priors.unet import UNetPrior, seconds_per_call
-from reward_actors.restoration.alphas import linear_alphas
 
 
 def test_the_gaussian_prior_tells_noise_from_picture_exactly(gaussian_world):
@@ -78,7 +79,7 @@ def test_compiling_changes_nothing_where_there_is_no_gpu(network, tmp_path):
 
 def test_rows_filled_up_to_a_power_of_two_answer_the_same(unet_prior, network):
     filled = UNetPrior(network)
-    filled.fill_up()
+    filled.pad_rows()
     x, t = torch.randn(5, 3, 30, 32), torch.tensor([0, 10, 200, 600, 999])
     assert torch.allclose(filled.eps(x, t), unet_prior.eps(x, t), atol=1e-5)
 

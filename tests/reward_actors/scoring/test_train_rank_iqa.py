@@ -7,25 +7,25 @@ from configs import UserError, load
 from configs.schema import World
 from envs.corpus.photos import find_photos
 from envs.world import world_taxonomy
-from reward_actors.scoring import fit_iqa, niqe_local, rank_iqa
+from reward_actors.scoring import natural_statistics, rank_iqa, train_rank_iqa
 from reward_actors.scoring.train_rank_iqa import GUESSES, Groups, RankTrainer, concordance
 
 
 @pytest.fixture
 def quick(monkeypatch):
     """Few crops and little judging, so that it is quick; the shipped files are the same with more."""
-    monkeypatch.setattr(fit_iqa, "CROPS_PER_PHOTO", 8)
-    monkeypatch.setattr(fit_iqa, "JUDGED", 1)
-    monkeypatch.setattr(fit_iqa, "SAVE_STEPS", 2)
+    monkeypatch.setattr(train_rank_iqa, "CROPS_PER_PHOTO", 8)
+    monkeypatch.setattr(train_rank_iqa, "VALIDATION_BATCHES", 1)
+    monkeypatch.setattr(train_rank_iqa, "SAVE_STEPS", 2)
 
 
 def test_a_model_is_fitted_to_photographs_the_same_every_time(quick, tmp_path):
     texts = []
     for name in ("first", "second"):
-        fit_iqa.run(load("fit-iqa", ["photos=bundled", f"out={tmp_path / name}"]))
+        train_rank_iqa.run(load("fit-iqa", ["photos=bundled", f"out={tmp_path / name}"]))
         texts.append((tmp_path / name / "niqe_local.json").read_text())
     assert texts[0] == texts[1]
-    found, shipped = niqe_local.load(str(tmp_path / "first" / "niqe_local.json")), niqe_local.load()
+    found, shipped = natural_statistics.load(str(tmp_path / "first" / "niqe_local.json")), natural_statistics.load()
     assert found.about["photos"] == shipped.about["photos"]
     assert torch.allclose(found.mean, shipped.mean, atol=0.35)
     assert torch.linalg.eigvalsh(shipped.covariance).min() > 0
@@ -33,13 +33,13 @@ def test_a_model_is_fitted_to_photographs_the_same_every_time(quick, tmp_path):
 
 def test_a_network_that_was_stopped_is_trained_on_to_the_same_weights(quick, tmp_path, monkeypatch):
     def fit(name):
-        fit_iqa.run(load("fit-iqa", ["photos=bundled", "size=64", "steps=4", f"out={tmp_path / name}"]))
+        train_rank_iqa.run(load("fit-iqa", ["photos=bundled", "size=64", "steps=4", f"out={tmp_path / name}"]))
         return (tmp_path / name / "rank_iqa.safetensors").read_bytes()
 
-    def stop(self, *batch):
+    def stop(self, batch):
         if self.step == 3:
             raise InterruptedError
-        return train(self, *batch)
+        return train(self, batch)
 
     train, whole = RankTrainer.train, fit("whole")
     monkeypatch.setattr(RankTrainer, "train", stop)
@@ -77,19 +77,19 @@ def test_a_network_is_not_trained_without_photographs_to_judge_it_by(tmp_path, p
     (tmp_path / "train").mkdir()
     cv2.imwrite(str(tmp_path / "train" / "face.png"), photo)
     with pytest.raises(UserError, match="photographs of the val split, found none"):
-        fit_iqa.run(load("fit-iqa", [f"photos={tmp_path}", "steps=1", f"out={tmp_path / 'out'}"]))
+        train_rank_iqa.run(load("fit-iqa", [f"photos={tmp_path}", "steps=1", f"out={tmp_path / 'out'}"]))
     assert not (tmp_path / "out").exists()
 
 
 def test_what_was_fitted_is_kept_and_another_training_is_not_continued(quick, tmp_path, monkeypatch):
     settings = ["photos=bundled", "size=64", "steps=2", f"out={tmp_path / 'out'}"]
-    fit_iqa.run(load("fit-iqa", settings))
-    fitted, fit = [], niqe_local.fit
-    monkeypatch.setattr(niqe_local, "fit", lambda *what: fitted.append(what) or fit(*what))
-    fit_iqa.run(load("fit-iqa", settings))
+    train_rank_iqa.run(load("fit-iqa", settings))
+    fitted, fit = [], natural_statistics.fit
+    monkeypatch.setattr(natural_statistics, "fit", lambda *what: fitted.append(what) or fit(*what))
+    train_rank_iqa.run(load("fit-iqa", settings))
     assert not fitted
     with pytest.raises(UserError, match="resume=false"):
-        fit_iqa.run(load("fit-iqa", [*settings, "seed=1"]))
-    assert niqe_local.load(str(tmp_path / "out" / "niqe_local.json")).about["seed"] == 0
-    fit_iqa.run(load("fit-iqa", [*settings, "seed=1", "resume=false"]))
+        train_rank_iqa.run(load("fit-iqa", [*settings, "seed=1"]))
+    assert natural_statistics.load(str(tmp_path / "out" / "niqe_local.json")).about["seed"] == 0
+    train_rank_iqa.run(load("fit-iqa", [*settings, "seed=1", "resume=false"]))
     assert len(fitted) == 1

@@ -9,9 +9,10 @@ import torch
 from envs.degradations import QUANTISATION, blur, degrade, low_resolution
 from envs.degradations.common import dct2, dct_matrix, idct2
 from envs.taxonomy import TAXONOMY
-from reward_actors.priors.base import GaussianPrior, photo_gaussian
-from reward_actors.restoration.presets import RESTORERS, restorer, schedule
+from reward_actors.priors.gaussian import GaussianPrior, photo_gaussian
+from reward_actors.restoration.presets import RESTORERS, restorer
 from reward_actors.restoration.running_batch import restore_batch
+from reward_actors.restoration.sampler import schedule
 
 DRAWS = 32
 

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from configs import UserError
 from reward_actors.scoring import natural_statistics as natural
-from reward_actors.scoring import niqe_local, no_reference
+from reward_actors.scoring import no_reference
 from reward_actors.scoring.scorer import prepare
 
 
@@ -49,7 +49,7 @@ def test_what_works_here_is_named_and_works(face):
 
 
 def test_a_black_picture_has_finite_statistics():
-    features, _ = niqe_local.block_features(torch.zeros(1, 3, 64, 64), 32)
+    features, _ = natural.block_features(torch.zeros(1, 3, 64, 64), 32)
     assert torch.isfinite(features).all()
 
 
@@ -110,7 +110,7 @@ def test_a_score_is_tried_at_the_size_of_the_job():
 
 
 def test_weights_named_in_the_setting_are_used(face, tmp_path):
-    own = json.loads(niqe_local.SHIPPED.read_text())
+    own = json.loads(natural.SHIPPED.read_text())
     own["mean"] = [value + 1 for value in own["mean"]]
     (tmp_path / "own.json").write_text(json.dumps(own))
     assert no_reference.score("niqe_local", face, str(tmp_path / "own.json")) != no_reference.score("niqe_local", face)
@@ -131,4 +131,4 @@ def test_names_that_are_no_score_of_a_picture_alone_are_refused(face):
 
 def test_too_little_detail_is_no_model():
     with pytest.raises(UserError, match="sharp blocks"):
-        niqe_local.fit([np.full((128, 128, 3), 7, np.uint8)], 32, {})
+        natural.fit([np.full((128, 128, 3), 7, np.uint8)], 32, {})
