@@ -62,8 +62,11 @@ class Reward:
     max_actors: int = _(0, "Reward actors at most, as the load needs; 0 keeps the number at start.", 0, 4096)
     cpus: float = _(0.25, "CPUs a reward actor reserves of the cluster.", 0, 1024)
     gpus: float = _(0.0, "GPUs per reward actor, fractions allowed.", 0, 1)
-    restorer: Literal["ddnm", "ddnm_plus", "fast", "few", "average", "closed_form"] = _(
+    restorer: Literal["ddnm", "ddnm_plus", "fast", "few", "average", "hqs", "tv", "closed_form"] = _(
         "fast", "How a picture is restored."
+    )
+    noise: Literal["rounding", "estimated"] = _(
+        "rounding", "Noise that degraded pictures are taken to have: that of 8 bits, or what each of them shows."
     )
     prior: str = _("shipped", "`shipped`, `gaussian`, a folder with a diffusers UNet2DModel, or an ADM file (.pt).")
     steps: int = _(0, "Denoiser steps; 0 is the restorer's own number.", 0, 1000)

@@ -86,7 +86,8 @@ def restore(
     check_prior(prior)
     torch.set_num_threads(os.cpu_count() or 1)  # one photograph in one process: nobody else computes
     network = prior_for_size(_prior(prior, config.world.size), *photo.shape[:2])
-    (result,) = restore_batch(network, preset(restorer, steps), [photo], [degradation], [content_name(photo)])
+    chosen, names = preset(restorer, steps), [content_name(photo)]
+    (result,) = restore_batch(network, chosen, [photo], [degradation], names, noise=config.reward.noise)
     picture = to_uint8(result)
     if (photo == photo[..., :1]).all():
         picture = np.repeat(picture.mean(-1, keepdims=True).round().astype(np.uint8), 3, axis=-1)

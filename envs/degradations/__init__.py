@@ -75,25 +75,46 @@ def degrade(x: Tensor, degradations: Sequence[Degradation], transmission: Tensor
     return quantise(_by_type("degrade", degradations, x, transmission=transmission))
 
 
-def project(x0: Tensor, y: Tensor, degradations: Sequence[Degradation], noise_level: Tensor) -> Tensor:
+def project(
+    x0: Tensor,
+    y: Tensor,
+    degradations: Sequence[Degradation],
+    noise_level: Tensor,
+    sigma_y: Tensor | None = None,
+) -> Tensor:
     """Makes estimates consistent with their data: the range part from y, the null part from x0 (DDNM, DDNM+).
 
     Args:
         x0: (B, 3, H, W), the prior's estimate of the clean image.
-        y: (B, 3, H, W), the degraded image, 8-bit grid: its noise is that of rounding.
+        y: (B, 3, H, W), the degraded image, 8-bit grid.
         degradations: one a row.
         noise_level: (B,) standard deviation of the error of x0, on the scale of [0, 1].
+        sigma_y: (B,) standard deviation of the noise of y on the same scale; None is that of 8-bit rounding.
     """
-    return _by_type("project", degradations, x0, y, noise_level)
+    return _by_type("project", degradations, x0, y, noise_level, sigma_y=sigma_y)
 
 
-def closed_form(y: Tensor, degradations: Sequence[Degradation]) -> Tensor:
-    """Estimates without a prior: haze formula, interval midpoint, Wiener filter, corrected bicubic; in [0, 1]."""
-    return _by_type("closed_form", degradations, y).clamp(0, 1)
+def closed_form(y: Tensor, degradations: Sequence[Degradation], sigma_y: Tensor | None = None) -> Tensor:
+    """Estimates without a prior: haze formula, interval midpoint, Wiener filter, corrected bicubic; in [0, 1].
+
+    Args:
+        y, degradations, sigma_y: as in `project`.
+    """
+    return _by_type("closed_form", degradations, y, sigma_y=sigma_y).clamp(0, 1)
+
+
+def estimate_noise(y: Tensor, degradations: Sequence[Degradation]) -> Tensor:
+    """Estimates the noise of degraded images (B, 3, H, W) in [0, 1] from themselves: the sigma_y of `project`."""
+    rows = zip(y.split(1), degradations, strict=True)
+    return torch.cat([physics(d.type).estimate_noise(one, stack([d], y.device)) for one, d in rows])
 
 
 def _by_type(
-    function: str, degradations: Sequence[Degradation], *tensors: Tensor, transmission: Tensor | None = None
+    function: str,
+    degradations: Sequence[Degradation],
+    *tensors: Tensor,
+    transmission: Tensor | None = None,
+    sigma_y: Tensor | None = None,
 ) -> Tensor:
     if len(degradations) != len(tensors[0]):
         raise ValueError(f"{len(tensors[0])} images but {len(degradations)} degradations")
@@ -103,7 +124,8 @@ def _by_type(
         values = stack([degradations[i] for i in rows], tensors[0].device)
         if transmission is not None and "transmission" in values:
             values["transmission"] = transmission[rows].to(tensors[0])
-        result[rows] = getattr(physics(type_name), function)(*(t[rows] for t in tensors), values)
+        noise = {} if sigma_y is None else {"sigma_y": sigma_y[rows].reshape(-1, 1, 1, 1)}
+        result[rows] = getattr(physics(type_name), function)(*(t[rows] for t in tensors), values, **noise)
     return result
 
 

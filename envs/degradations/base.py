@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from envs.degradations.common import QUANTISATION, Tensor, as_batch, as_picture, stack
+from envs.degradations.common import QUANTISATION, Tensor, as_batch, as_picture, detail_noise, stack
 
 if TYPE_CHECKING:
     from configs.schema import World
@@ -147,6 +147,11 @@ class Operator(ABC):
     def input_noise(self, y: Tensor, values: Values, sigma_y: Noise) -> Noise:
         """Returns the standard deviation of what is known of x from y, as large as sigma_y unless A amplifies."""
         return sigma_y
+
+    def estimate_noise(self, y: Tensor, values: dict[str, Tensor]) -> Tensor:
+        """Estimates the standard deviation of the noise of degraded images from the images alone: (B,), at least that
+        of 8-bit rounding."""
+        return detail_noise(y)
 
     def estimate(self, degraded: np.ndarray, degradation: Degradation) -> np.ndarray:
         """Restores uint8 (H, W, 3) by the closed form: float32 (H, W, 3) in [0, 1]."""

@@ -8,9 +8,21 @@ import cv2
 import numpy as np
 
 from envs.degradations.base import Key, Phenomenon, Place, Severity
-from envs.degradations.common import QUANTISATION, Tensor, dct2, idct2, photo_power, torch, truncated_normal
+from envs.degradations.common import (
+    MEDIAN_OF_NORMAL,
+    QUANTISATION,
+    Tensor,
+    dct2,
+    detail_noise,
+    idct2,
+    photo_power,
+    torch,
+    truncated_normal,
+)
 
 _TRUNCATE = 4.0  # the kernel reaches to 4 sigma, as SciPy's
+EMPTY, FEW_FREQUENCIES = 0.002, 100
+"""A frequency of less gain holds noise alone; so many of them are needed to read its deviation."""
 UNSHARP_SIGMA, UNSHARP_AMOUNT = 2 / 128, 1.0
 """The blur that unsharp masking assumes, in picture widths, and how much of what it took is put back."""
 
@@ -61,6 +73,16 @@ class Blur(Phenomenon):
         estimate = dct2(x0)
         weights = gain * variance / (gain.square() * variance + sigma_y**2)
         return idct2(estimate + weights * (dct2(y) - gain * estimate))
+
+    def estimate_noise(self, y, values) -> Tensor:
+        r"""Reads the median of |DCT| where the blur leaves nothing but noise, :math:`\lambda < .002`; from flat parts
+        where there are few such frequencies."""
+        gain = spectrum(values["sigma"], *y.shape[-2:])
+        deviations = detail_noise(y)
+        for i, (coefficients, empty) in enumerate(zip(dct2(y), gain[:, 0] < EMPTY, strict=True)):
+            if int(empty.sum()) >= FEW_FREQUENCIES:
+                deviations[i] = coefficients[:, empty].abs().median() / MEDIAN_OF_NORMAL
+        return deviations.clamp_min(QUANTISATION)
 
     def closed_form(self, y, values, sigma_y=QUANTISATION) -> Tensor:
         r"""Applies the Wiener filter against the mean spectrum of photographs:

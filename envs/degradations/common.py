@@ -21,6 +21,12 @@ QUANTISATION = 1 / (255 * math.sqrt(12))
 """Standard deviation of 8-bit rounding on [0, 1]."""
 
 
+MEDIAN_OF_NORMAL = 0.6745
+"""The median of |z|, z standard normal."""
+BLOCK, FLAT_SHARE, FLAT_BIAS = 4, 0.05, 0.725
+"""The side of blocks of details, the share of them taken for flat, and what these read of white noise's deviation."""
+
+
 class LazyModule:
     """Imports a module when something of it is first used: declarations are read without torch, operators need it."""
 
@@ -37,6 +43,29 @@ torch, F = LazyModule("torch"), LazyModule("torch.nn.functional")
 def quantise(x: Tensor) -> Tensor:
     """Clips to [0, 1] and rounds to multiples of 1/255."""
     return (x.clamp(0, 1) * 255).round() / 255
+
+
+def detail_noise(y: Tensor) -> Tensor:
+    """Estimates the standard deviation of white noise from the flattest parts of pictures.
+
+    The diagonal details of 2 x 2 pixels hold noise and little else. In each block of 4 x 4 of them their median reads
+    the deviation (Donoho and Johnstone, 1994); a twentieth of the blocks lies below what is returned, so that texture
+    in the others does not count. Blocks without any detail, which are clipped, are left out.
+
+    Args:
+        y: (B, 3, H, W) in [0, 1].
+
+    Returns:
+        (B,) on the scale of y, at least `QUANTISATION`.
+    """
+    height, width = (side - side % 2 for side in y.shape[-2:])
+    even, odd = y[..., 0:height:2, :], y[..., 1:height:2, :]
+    detail = ((even - odd)[..., 0:width:2] - (even - odd)[..., 1:width:2]).abs() / 2
+    side = min(BLOCK, *detail.shape[-2:])
+    blocks = detail.unfold(2, side, side).unfold(3, side, side).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+    deviations = blocks.median(-1).values / MEDIAN_OF_NORMAL
+    flat = [torch.quantile(row[row > 0], FLAT_SHARE) if (row > 0).any() else row.new_zeros(()) for row in deviations]
+    return (torch.stack(flat) / FLAT_BIAS).clamp_min(QUANTISATION)
 
 
 def truncated_normal(rng: np.random.Generator, mean: float, sd: float, low: float, high: float) -> float:

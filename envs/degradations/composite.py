@@ -43,6 +43,9 @@ class Composite(Operator):
             sigma_y = part.input_noise(known, values, sigma_y)
         return y
 
+    def estimate_noise(self, y: Tensor, values: dict[str, Tensor]) -> Tensor:
+        return self.parts[-1].estimate_noise(y, values)
+
     def closed_form(self, y, values, sigma_y=QUANTISATION) -> Tensor:
         """Takes the closed forms of the parts, last part first."""
         for part in reversed(self.parts):

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from envs.degradations.base import Key, Operator, Phenomenon, Place, Severity
-from envs.degradations.common import QUANTISATION, F, Tensor, as_batch, as_picture, stack, torch
+from envs.degradations.common import QUANTISATION, F, Tensor, as_batch, as_picture, detail_noise, stack, torch
 
 if TYPE_CHECKING:
     from envs.taxonomy import Degradation
@@ -41,11 +41,22 @@ class LowResolution(Phenomenon):
         return _by_scale(_degrade, values, x)
 
     def project(self, x0, y, noise_level, values, sigma_y=QUANTISATION) -> Tensor:
-        r"""Projects exactly onto the data, the operator being well conditioned: :math:`x_0 - A^+ (A x_0 - y)`.
+        r"""Projects onto the data, the operator being well conditioned: :math:`x_0 - w A^+ (A x_0 - y)`.
 
+        w is 1, exact, where the data have no noise but that of rounding, else :math:`s^2 / (s^2 + \sigma_y^2)`.
         Bicubic overshoots and 8 bits clip it: where y is black or white, A x0 may lie beyond and still agree with y.
         """
-        return _by_scale(_project, values, x0, y)
+        projected = _by_scale(_project, values, x0, y)
+        if isinstance(sigma_y, float) and sigma_y <= QUANTISATION:
+            return projected
+        s2 = noise_level.square().reshape(-1, 1, 1, 1)
+        weight = torch.where(sigma_y <= 1.01 * QUANTISATION, 1.0, s2 / (s2 + sigma_y**2))
+        return x0 + weight * (projected - x0)
+
+    def estimate_noise(self, y: Tensor, values: dict[str, Tensor]) -> Tensor:
+        """Looks at one pixel of each replicated cell."""
+        scales = values["scale"].round().int().tolist()
+        return torch.cat([detail_noise(_small_grid(y[i : i + 1], scale)) for i, scale in enumerate(scales)])
 
     def closed_form(self, y, values, sigma_y=QUANTISATION) -> Tensor:
         r"""Projects the bicubic enlargement onto the data: smoother than :math:`A^+ y`, and as true to them."""

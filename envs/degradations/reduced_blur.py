@@ -29,6 +29,9 @@ class ReducedBlur(Operator):
         rows = zip(x0, y, levels, noise, values["sigma"].tolist(), values["scale"].tolist(), strict=True)
         return torch.stack([_project(*row) for row in rows])
 
+    def estimate_noise(self, y: Tensor, values: dict[str, Tensor]) -> Tensor:
+        return low_resolution.PHENOMENON.estimate_noise(y, values)
+
     def closed_form(self, y, values, sigma_y=QUANTISATION) -> Tensor:
         """Projects the mean colour, all trust in the data."""
         level = torch.full((len(y),), 1e3, device=y.device)

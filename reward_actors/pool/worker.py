@@ -106,7 +106,7 @@ class RewardActor(BatchedWorker):
             )
         self._rows = min(settings.batch, images // self._restorer.num_samples)
         self._batch = self._new_batch()
-        shapes = f"{self._restorer.fingerprint(self._prior)}/{fingerprint(settings.scorer)}"
+        shapes = f"{self._restorer.fingerprint(self._prior)}/{fingerprint(settings.scorer)}/{settings.noise}"
         return Ready(shapes, os.getpid(), self._rows)
 
     async def score(self, query: RewardQuery) -> Scored:
@@ -196,7 +196,7 @@ class RewardActor(BatchedWorker):
             _set(pending.result, BatchError(f"{type(error).__name__}: {error}"))
 
     def _new_batch(self) -> RunningBatch:
-        return RunningBatch(self._prior, self._restorer, self._rows)
+        return RunningBatch(self._prior, self._restorer, self._rows, self._settings.noise)
 
 
 def check_query(query: RewardQuery, sample: Sample) -> None:

@@ -24,6 +24,10 @@ class Restorer:
     clip_to_data: the noise direction comes from the projected estimate, clamped to [0, 1], not from the network.
     travel, repeats: time travel (DDNM, Algorithm 2): each stretch of `travel` steps is walked `repeats` times,
         from the projected estimate noised again to where the stretch began. 0 is off.
+    geometric: the calls are spaced so that noise levels, not timesteps, fall evenly, in logarithms; `curve` is unused.
+    noise_free: no noise goes in, neither at the start nor between the steps: half-quadratic splitting with the prior
+        as denoiser (plug and play).
+    denoiser: `prior`, the prior of the job, or `total_variation`, which needs none.
     """
 
     name: str
@@ -38,6 +42,14 @@ class Restorer:
     num_samples: int = 1
     travel: int = 0
     repeats: int = 1
+    geometric: bool = False
+    noise_free: bool = False
+    denoiser: str = "prior"
+
+    @property
+    def calls(self) -> int:
+        """Pictures that go through the prior's network for one restoration."""
+        return 0 if self.denoiser != "prior" else self.steps * self.num_samples * (self.repeats if self.travel else 1)
 
     def fingerprint(self, prior: Prior) -> str:
         """Names everything that changes a restoration, in 16 hex digits."""
@@ -45,6 +57,7 @@ class Restorer:
 
 
 _WARM = {"eta": 0.0, "warm": True, "noise_aware": True, "clip_to_data": True}
+_SPLITTING = {"warm": True, "noise_aware": True, "clip_to_data": True, "noise_free": True, "geometric": True}
 RESTORERS = {
     restorer.name: restorer
     for restorer in (
@@ -53,6 +66,8 @@ RESTORERS = {
         Restorer("fast", steps=1, first=30, last=30, num_samples=2, **_WARM),
         Restorer("few", steps=12, first=600, curve=2.0, warm=True),
         Restorer("average", steps=2, first=100, last=30, num_samples=4, **_WARM),
+        Restorer("hqs", steps=8, first=27, last=1, **_SPLITTING),
+        Restorer("tv", steps=8, first=27, last=1, denoiser="total_variation", **_SPLITTING),
         Restorer("closed_form", steps=0),
     )
 }

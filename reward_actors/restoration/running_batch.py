@@ -10,11 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.degradations import closed_form
+from envs.degradations import closed_form, estimate_noise
+from envs.degradations.common import QUANTISATION
 from envs.taxonomy import Degradation
 from reward_actors.priors.base import Prior
+from reward_actors.priors.total_variation import TotalVariationPrior
 from reward_actors.restoration.presets import Restorer
 from reward_actors.restoration.sampler import noise, schedule, step
+
+NOISY = 1.5 * QUANTISATION
+"""Noise above which data that fix every pixel are not taken at their word."""
 
 
 @dataclass
@@ -22,6 +27,7 @@ class Row:
     """Holds one restoration under way.
 
     y: float32 (3, H, W) on [0, 1], the degraded picture.
+    sigma_y: float32 (1,), standard deviation of its noise; None is that of 8-bit rounding.
     x: float32 (num_samples, 3, H, W) on [-1, 1]; None until the first step. Without a degradation there is nothing to
         undo: x is y, and the row is finished from the start.
     position: index of the next timestep.
@@ -33,6 +39,7 @@ class Row:
     restorer: Restorer
     y: Tensor
     timesteps: tuple[int, ...]
+    sigma_y: Tensor | None = None
     x: Tensor | None = None
     position: int = 0
 
@@ -50,7 +57,7 @@ class Row:
     def step_noise(self) -> Tensor:
         """Draws the fresh noise of this step; zeros where none of it is used."""
         now, *following = self.timesteps[self.position : self.position + 2]
-        if not following or (self.restorer.eta == 0 and following[0] < now):
+        if not following or self.restorer.noise_free or (self.restorer.eta == 0 and following[0] < now):
             return torch.zeros_like(self.x)
         return self.noise(self.position + 1)
 
@@ -64,13 +71,16 @@ class RunningBatch:
 
     What becomes of a picture depends on it, its degradation and its restorer only, not on its neighbours.
 
+    noise: what noise the degraded pictures have: `rounding`, that of 8 bits, or `estimated`, from each picture.
     denoiser_seconds, image_steps: time spent in the prior, and pictures that went through it, since the start.
     """
 
-    def __init__(self, prior: Prior, restorer: Restorer, capacity: int):
+    def __init__(self, prior: Prior, restorer: Restorer, capacity: int, noise: str = "rounding"):
         self._prior = prior
+        self._total_variation = TotalVariationPrior(prior.device)
         self._restorer = restorer
         self.capacity = capacity
+        self._noise = noise
         self._rows: list[Row] = []
         self.denoiser_seconds = 0.0
         self.image_steps = 0
@@ -107,9 +117,12 @@ class RunningBatch:
             raise RuntimeError(f"the running batch holds its {self.capacity} rows already")
         restorer = restorer or self._restorer
         y = torch.tensor(degraded, device=self._prior.device).permute(2, 0, 1).contiguous().float() / 255
-        timesteps = schedule(restorer, degradation) if degradation else ()
-        x = None if degradation else 2 * y[None] - 1
-        self._rows.append(Row(key, sample_id, degradation, restorer, y, timesteps, x))
+        if degradation is None:
+            self._rows.append(Row(key, sample_id, None, restorer, y, (), x=2 * y[None] - 1))
+            return
+        sigma_y = estimate_noise(y[None], [degradation]) if self._noise == "estimated" else None
+        timesteps = schedule(restorer, degradation, sigma_y is not None and float(sigma_y) > NOISY)
+        self._rows.append(Row(key, sample_id, degradation, restorer, y, timesteps, sigma_y))
 
     @torch.inference_mode()
     def step(self) -> list[tuple[Hashable, np.ndarray]]:
@@ -120,8 +133,9 @@ class RunningBatch:
         """
         for rows in _by_size([row for row in self._rows if row.x is None]):
             self._begin(rows)
-        for rows in _by_size([row for row in self._rows if not row.finished]):
-            self._advance(rows)
+        for denoiser, prior in (("prior", self._prior), ("total_variation", self._total_variation)):
+            for rows in _by_size([r for r in self._rows if not r.finished and r.restorer.denoiser == denoiser]):
+                self._advance(rows, prior)
         done = [row for row in self._rows if row.finished]
         self._rows = [row for row in self._rows if not row.finished]
         return [(row.key, row.picture()) for row in done]
@@ -131,21 +145,25 @@ class RunningBatch:
         follows)."""
         warm = [row for row in rows if row.restorer.warm or not row.timesteps]
         if warm:
-            estimates = closed_form(torch.stack([row.y for row in warm]), [row.degradation for row in warm])
+            y, degradations = torch.stack([row.y for row in warm]), [row.degradation for row in warm]
+            estimates = closed_form(y, degradations, _noise_of(warm))
             for row, estimate in zip(warm, 2 * estimates - 1, strict=True):
                 row.x = estimate[None]
         for row in rows:
             if row.timesteps:
-                z = row.noise(0)
                 a = float(self._prior.alphas_cumprod[row.timesteps[0]])
+                if row.restorer.noise_free:
+                    row.x = a**0.5 * row.x
+                    continue
+                z = row.noise(0)
                 row.x = z if row.x is None else a**0.5 * row.x + (1 - a) ** 0.5 * z
 
-    def _advance(self, rows: list[Row]) -> None:
+    def _advance(self, rows: list[Row], prior: Prior) -> None:
         walks = [row for row in rows for _ in range(row.num_samples)]
         x, y = torch.cat([row.x for row in rows]), torch.stack([row.y for row in walks])
         t = torch.tensor([row.timesteps[row.position] for row in walks])
         started = time.perf_counter()
-        eps = self._prior.eps(x, t.to(x.device))
+        eps = prior.eps(x, t.to(x.device))
         if x.is_cuda:
             torch.cuda.synchronize()
         self.denoiser_seconds += time.perf_counter() - started
@@ -154,7 +172,8 @@ class RunningBatch:
         a_next = torch.stack([self._next_alpha(row) for row in walks])
         z = torch.cat([row.step_noise() for row in rows])
         degradations, restorers = [row.degradation for row in walks], [row.restorer for row in walks]
-        x = step(x, eps, y, degradations, restorers, a.float().to(x.device), a_next.float().to(x.device), z)
+        a, a_next = a.float().to(x.device), a_next.float().to(x.device)
+        x = step(x, eps, y, degradations, restorers, a, a_next, z, _noise_of(walks))
         for row, moved in zip(rows, x.split([row.num_samples for row in rows]), strict=True):
             row.x = moved
             row.position += 1
@@ -173,17 +192,18 @@ def restore_batch(
     degradations: Sequence[Degradation],
     sample_ids: Sequence[str],
     capacity: int = 16,
+    noise: str = "rounding",
 ) -> list[np.ndarray]:
     """Restores pictures in this process, without Ray.
 
     Args:
         degraded: uint8 (H, W, 3) each; degradations, sample_ids: one a picture.
-        capacity: pictures that step together.
+        capacity: pictures that step together. noise: as in `RunningBatch`.
 
     Returns:
         float32 (H, W, 3) in [0, 1] each, in order.
     """
-    batch = RunningBatch(prior, restorer, capacity)
+    batch = RunningBatch(prior, restorer, capacity, noise)
     waiting = list(zip(range(len(degraded)), sample_ids, degraded, degradations, strict=True))[::-1]
     restored: dict[Hashable, np.ndarray] = {}
     while waiting or len(batch):
@@ -191,6 +211,10 @@ def restore_batch(
             batch.add(*waiting.pop())
         restored.update(batch.step())
     return [restored[i] for i in range(len(degraded))]
+
+
+def _noise_of(rows: Sequence[Row]) -> Tensor | None:
+    return None if rows[0].sigma_y is None else torch.cat([row.sigma_y for row in rows])
 
 
 def to_uint8(picture: np.ndarray) -> np.ndarray:

@@ -7,6 +7,10 @@ With x_t the noisy picture, a_t the cumulative alpha, e the predicted noise, y =
     (3)  x_0h = argmin_x |x - x_0|^2 / s^2 + |A x - y|^2 / sigma_y^2    its projection onto the data
     (4)  d = e, or d = (x_t - sqrt(a_t) x_0h) / sqrt(1 - a_t)           the noise direction
     (5)  x_t' = sqrt(a_t') x_0h + sqrt(1 - a_t') (eta z + sqrt(1 - eta^2) d)
+    (6)  x_t' = sqrt(a_t') x_0h
+
+in place of (5) for a restorer that is `noise_free`: then (1) and (3) are half-quadratic splitting with the prior as
+denoiser (DPIR, Zhang et al., 2021).
 
 With all trust in the data, s -> infinity, (3) is DDNM's x_0 - A+ (A x_0 - y); with (2) it is DDNM+.
 Pictures are noised on [-1, 1] and projected on [0, 1], where s is half as large.
@@ -22,28 +26,41 @@ from torch import Tensor
 
 from envs.degradations import physics, project
 from envs.taxonomy import Degradation
+from reward_actors.priors.base import linear_alphas
 from reward_actors.restoration.presets import Restorer
 
 DATA_TRUSTED = 1e3
 """A noise level so large that the range part comes from the data alone, as in DDNM without the plus."""
 
 
-def schedule(restorer: Restorer, degradation: Degradation) -> tuple[int, ...]:
+def schedule(restorer: Restorer, degradation: Degradation, noisy: bool = False) -> tuple[int, ...]:
     """Lists the timesteps of the denoiser calls, falling but where time travel goes back.
 
     Empty where the closed form is the answer: because the restorer makes no calls, or because the data fix every pixel
-    and are trusted, so that no walk before the last projection would change it.
+    and are trusted, so that no walk before the last projection would change it; not so if the data are `noisy`.
     """
-    fixed = not physics(degradation.type).has_null_space and (restorer.warm or not restorer.noise_aware)
+    fixed = not noisy and not physics(degradation.type).has_null_space and (restorer.warm or not restorer.noise_aware)
     if restorer.steps == 0 or fixed:
         return ()
     span, first, last = max(1, restorer.steps - 1), restorer.first, restorer.last
-    times = (round(last + (first - last) * (1 - i / span) ** restorer.curve) for i in range(restorer.steps))
+    shares = [1 - i / span for i in range(restorer.steps)]
+    if restorer.geometric:
+        times = _geometric(first, last, shares)
+    else:
+        times = [round(last + (first - last) * share**restorer.curve) for share in shares]
     falling = tuple(dict.fromkeys(times))  # more steps than timesteps round to some of them twice
     if not restorer.travel:
         return falling
     stretches = [falling[i : i + restorer.travel] for i in range(0, len(falling), restorer.travel)]
     return tuple(t for stretch in stretches for t in stretch * restorer.repeats)
+
+
+def _geometric(first: int, last: int, shares: Sequence[float]) -> list[int]:
+    """Finds the timesteps nearest to a geometric series of noise levels, from that of `first` to that of `last`."""
+    a = linear_alphas()
+    levels = ((1 - a) / a).log()
+    wanted = [levels[last] + (levels[first] - levels[last]) * share for share in shares]
+    return [int((levels - level).abs().argmin()) for level in wanted]
 
 
 def noise(sample_id: str, index: int, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
@@ -68,8 +85,9 @@ def step(
     a: Tensor,
     a_next: Tensor,
     z: Tensor,
+    sigma_y: Tensor | None = None,
 ) -> Tensor:
-    """Takes one step, equations (1) to (5), for rows that each have their own timestep, degradation and restorer.
+    """Takes one step, equations (1) to (6), for rows that each have their own timestep, degradation and restorer.
 
     A step back in time (a_next <= a) noises x_0h with fresh noise alone, as eta 1 does.
 
@@ -77,6 +95,7 @@ def step(
         x, eps, z: float32 (B, 3, H, W), noisy pictures on [-1, 1], their predicted noise, and fresh noise.
         y: float32 (B, 3, H, W), the degraded pictures on [0, 1].
         degradations, restorers: one a row.
+        sigma_y: float32 (B,), standard deviation of the noise of y on [0, 1]; None is that of 8-bit rounding.
         a, a_next: float32 (B,), cumulative alphas now and after the step; a_next 1 ends the walk at x_0h.
 
     Returns:
@@ -94,9 +113,10 @@ def step(
     # (2)
     level = torch.where(noise_aware, ((1 - a) / a).sqrt().flatten() / 2, DATA_TRUSTED)
     # (3)
-    unit = project(torch.where(clip, unit.clamp(0, 1), unit), y, degradations, level)
+    unit = project(torch.where(clip, unit.clamp(0, 1), unit), y, degradations, level, sigma_y)
     x0 = 2 * torch.where(clip, unit.clamp(0, 1), unit) - 1
     # (4)
     direction = torch.where(clip, (x - a.sqrt() * x0) / (1 - a).sqrt(), eps)
-    # (5)
-    return a_next.sqrt() * x0 + (1 - a_next).sqrt() * (eta * z + (1 - eta.square()).sqrt() * direction)
+    # (5), (6)
+    moved = a_next.sqrt() * x0 + (1 - a_next).sqrt() * (eta * z + (1 - eta.square()).sqrt() * direction)
+    return torch.where(column("noise_free").bool().reshape(-1, 1, 1, 1), a_next.sqrt() * x0, moved)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from configs.schema import Config
 from envs.bootstrap import mean_interval
 from envs.corpus.reader import read_samples
 from envs.degradations import PHENOMENA, physics
+from envs.taxonomy import Taxonomy
 from envs.types import Sample
 from envs.world import world_taxonomy
 from reward_actors.priors.load import load_prior
@@ -29,12 +31,17 @@ from reward_actors.restoration.running_batch import restore_batch, to_uint8
 from reward_actors.scoring.scorer import psnr
 
 WITHIN = 0.1
+OFF = {"-15 %": 0.85, "+15 %": 1.15}
+"""Factors of every key but those that count, for the table of robustness."""
+CALLS = 24
+"""Restorers of more denoiser calls are shown at true parameters only."""
 
 
 def run(config: Config) -> dict:
     """Restores the first `limit` samples of `corpus`'s split with every restorer and `reward.prior`.
 
-    Returns {"samples", "seconds": {restorer: s}, "types": {type: see `compare`}}.
+    Returns {"samples", "seconds": {restorer: s}, "types": {type: see `compare`, and "off": {one of `OFF`: {restorer:
+    dB at values off by so much}}}}.
     """
     if not config.corpus:
         raise UserError("quality: expected corpus=FOLDER; `duvlm run corpus count=600 out=FOLDER` builds one")
@@ -47,6 +54,14 @@ def run(config: Config) -> dict:
         began = time.perf_counter()
         restored[name] = _restore(prior, restorer, samples, config.reward.batch)
         seconds[name] = time.perf_counter() - began
+    off = {
+        error: {
+            name: _restore(prior, restorer, [_scaled(s, factor, taxonomy) for s in samples], config.reward.batch)
+            for name, restorer in RESTORERS.items()
+            if restorer.calls <= CALLS
+        }
+        for error, factor in OFF.items()
+    }
     types = {}
     for kind in dict.fromkeys(s.degradation.type for s in samples):
         rows = [i for i, sample in enumerate(samples) if sample.degradation.type == kind]
@@ -57,6 +72,10 @@ def run(config: Config) -> dict:
             {name: _classical(method, chosen) for name, method in physics(kind).classical().items()},
             {name: [column[i] for i in rows] for name, column in restored.items()},
         )
+        types[kind]["off"] = {
+            error: {name: float(np.mean([column[i] for i in rows])) for name, column in columns.items()}
+            for error, columns in off.items()
+        }
     figures = {"samples": len(samples), "seconds": seconds, "types": types}
     _show(figures)
     return figures
@@ -91,6 +110,16 @@ def compare(
     }
 
 
+def _scaled(sample: Sample, factor: float, taxonomy: Taxonomy) -> Sample:
+    """Multiplies the values of a sample's degradation, within their ranges; keys that count stay."""
+    degradation, values = sample.degradation, {}
+    for name, value in degradation.values:
+        key = taxonomy.keys[name]
+        scaled = np.clip(np.asarray(value) * factor, key.low, key.high)
+        values[name] = value if key.is_class else scaled.tolist()
+    return replace(sample, degradation=taxonomy.degradation(degradation.type, values))
+
+
 def _restore(prior, restorer, samples: Sequence[Sample], capacity: int) -> list[float]:
     pictures = [s.degraded for s in samples]
     truths, names = [s.degradation for s in samples], [s.sample_id for s in samples]
@@ -115,5 +144,9 @@ def _show(figures: Mapping) -> None:
         ]
         met = "met" if found["meets_bar"] else "missed"
         table.add_row(type_name(kind), f"{found['degraded']:.2f}", methods, *cells, met)
+        for error, cells in found["off"].items():
+            at_error = (f"{cells[name]:.2f}" if name in cells else "" for name in figures["seconds"])
+            table.add_row(f"  values {error}", "", "", *at_error, "")
+    table.add_row("calls", "", "", *(str(RESTORERS[name].calls) for name in figures["seconds"]), "")
     table.add_row("seconds", "", "", *(f"{value:.0f}" for value in figures["seconds"].values()), "")
     Console(width=170).print(table)

@@ -38,7 +38,7 @@ class PoolSettings:
         """Picks the settings by which a score differs."""
         reward = config.reward
         prior = str(Path(reward.prior).resolve()) if Path(reward.prior).exists() else reward.prior
-        named = {f"reward.{name}": getattr(reward, name) for name in ("restorer", "steps", "scorer", "dtype")}
+        named = {f"reward.{name}": getattr(reward, name) for name in ("restorer", "steps", "noise", "scorer", "dtype")}
         return cls({"world.size": config.world.size, "reward.prior": prior, **named}, fingerprint)
 
     def check(self, pool: str, offered: PoolSettings) -> None:
