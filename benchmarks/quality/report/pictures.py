@@ -1,12 +1,8 @@
-"""Pictures of an evaluation, answers in words beside them: for its report, or drawn as one file.
-
-`python -m benchmarks.quality.report.pictures FOLDER FILE` draws rows of the evaluation in FOLDER into FILE.
-"""
+"""The pictures of an evaluation for its report, answers in words beside them."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +20,6 @@ CAPTIONS = {
     "clean": "clean",
 }
 """What stands below the picture of each column; other methods stand under their names, before the last two."""
-DRAWN = {"not restored": "degraded", "after": "restored as answered", "clean": "truth"}
 
 
 @dataclass(frozen=True)
@@ -71,27 +66,6 @@ def words(degradation: Mapping | None) -> str:
     return f"{answer.rationale(answered)[:-1]}: {', '.join(_value(keys[n], v) for n, v in answered.values)}."
 
 
-def draw(folder: Path, file: Path, rows: int = 4) -> None:
-    """Draws the first `rows` pictured samples of the evaluation in `folder` as one picture."""
-    from PIL import Image
-
-    from benchmarks.quality.report.style import plt
-
-    answers = {row["sample_id"]: row for row in map(json.loads, (folder / "answers.jsonl").read_text().splitlines())}
-    pictured = sorted({path.name.split(" ")[0] for path in (folder / "pictures").glob("*.png")})[:rows]
-    figure, axes = plt.subplots(len(pictured), len(DRAWN), figsize=(6.6, 2.6 * len(pictured)), squeeze=False)
-    for line, sample_id in zip(axes, pictured, strict=True):
-        for axis, (column, title) in zip(line, DRAWN.items(), strict=True):
-            axis.imshow(Image.open(folder / "pictures" / f"{sample_id} {column}.png"))
-            axis.set_axis_off()
-            axis.set_title(title if line is axes[0] else "", fontsize=9)
-        row = answers[sample_id]
-        for text, height in ((words(row["after"]["degradation"]), -0.06), (f"truth: {words(row['truth'])}", -0.17)):
-            line[1].text(0.5, height, text, transform=line[1].transAxes, ha="center", va="top", fontsize=8)
-    figure.subplots_adjust(left=0.01, right=0.99, top=0.97, bottom=0.05, wspace=0.03, hspace=0.3)
-    figure.savefig(file, dpi=110, pil_kwargs={"quality": 88})
-
-
 def _files(folder: Path, row: Mapping) -> dict[str, bytes]:
     foreign = [name for name in row["psnr"] if name not in CAPTIONS]
     names = [*list(CAPTIONS)[:-2], *foreign, *list(CAPTIONS)[-2:]]
@@ -114,7 +88,3 @@ def _value(key, value) -> str:
     if isinstance(value, list):
         return f"{key.name.replace('_', ' ')} {json.dumps(value)}"
     return f"{key.name.replace('_', ' ')} {value:.{key.decimals}f}{unit}"
-
-
-if __name__ == "__main__":
-    draw(Path(sys.argv[1]), Path(sys.argv[2]))
