@@ -7,7 +7,8 @@ operator is diagonal in the DCT is read off the spectrum by maximum likelihood:
 
 with Y the DCT of y minus its mean, g_v the operator's gains, P the mean power of photographs, q the noise of rounding
 and h the height that fits: the mean of |Y|^2 / (g^2 P) where g^2 P > 20 q^2. Any other number is a ridge regression of
-its logarithm on standardised statistics of the picture and their squares. Both are fitted on samples with their truth.
+its logarithm on standardised statistics of the picture, with their squares or without. Both are fitted on samples with
+their truth; what a regression looks like is chosen by how it reads photographs that were left out of its fit.
 """
 
 from __future__ import annotations
@@ -26,9 +27,8 @@ from envs.types import Sample
 
 FITTED = 400
 """Samples of a type from which it learns, at most."""
-SQUARED_FROM = 300
-"""Samples of a type from which the regression has the squares of its statistics too."""
-PENALTY = 3.0
+PENALTIES = (3.0, 10.0, 30.0, 100.0, 300.0)
+FOLDS = 4
 CORRECTED = 64
 """Samples on which the bias of spectral evidence is measured, at most."""
 DARK = 7
@@ -110,7 +110,8 @@ def _fit(kind: str, samples: Sequence[Sample], taxonomy: Taxonomy) -> dict[str, 
         elif key.in_pixels and key.size == 1 and len(taxonomy[kind].keys) == 1 and _is_diagonal(kind, key):
             readers[key.name] = _spectral(kind, key, samples, truths[:, 0])
         else:
-            readers[key.name] = _ridge(table, truths, positive=key.low > 0)
+            photos = [sample.photo_id for sample in samples]
+            readers[key.name] = _ridge(table, truths, photos, positive=key.low > 0)
     return readers
 
 
@@ -123,21 +124,42 @@ def _read(sample: Sample, readers: dict[str, Reader], taxonomy: Taxonomy) -> Deg
     return taxonomy.degradation(sample.degradation.type, values)
 
 
-def _ridge(table: np.ndarray, truths: np.ndarray, positive: bool) -> Reader:
-    """A ridge regression of (n, statistics) on (n, numbers), of logarithms where these are positive."""
+def _ridge(table: np.ndarray, truths: np.ndarray, photos: Sequence[str], positive: bool) -> Reader:
+    """A ridge regression of (n, statistics) on (n, numbers), of logarithms where these are positive.
+
+    Penalty and squares are those that read photographs best which were left out of the fit.
+    """
+    folds = np.unique(photos, return_inverse=True)[1] % FOLDS
+    ways = [(squares, penalty) for squares in (False, True) for penalty in PENALTIES]
+    errors = [_left_out(table, truths, folds, positive, *way) for way in ways]
+    fitted = _regression(table, truths, positive, *ways[int(np.argmin(errors))])
+    return lambda picture: fitted(statistics(picture)[None])[0]
+
+
+def _left_out(table: np.ndarray, truths: np.ndarray, folds: np.ndarray, positive: bool, *way) -> float:
+    """Mean error of each fold's truths by a regression on the others, relative to their size."""
+    errors = []
+    for fold in np.unique(folds) if len(np.unique(folds)) > 1 else ():
+        left = folds == fold
+        guesses = _regression(table[~left], truths[~left], positive, *way)(table[left])
+        errors += (np.abs(guesses - truths[left]).sum(1) / (np.abs(truths[left]).sum(1) + 1e-9)).tolist()
+    return float(np.mean(errors)) if errors else 0.0
+
+
+def _regression(table: np.ndarray, truths: np.ndarray, positive: bool, squares: bool, penalty: float) -> Callable:
     mean, spread = table.mean(0), table.std(0) + 1e-9
 
     def features(rows: np.ndarray) -> np.ndarray:
         standard = np.clip((rows - mean) / spread, -5, 5)
-        return np.concatenate([standard, standard**2 - 1], -1) if len(table) >= SQUARED_FROM else standard
+        return np.concatenate([standard, standard**2 - 1], -1) if squares else standard
 
-    targets = np.log(truths) if positive else truths
-    middle, known = targets.mean(0), features(table)
-    weights = np.linalg.solve(known.T @ known + PENALTY * np.eye(known.shape[1]), known.T @ (targets - middle))
+    targets, inputs = np.log(truths) if positive else truths, features(table)
+    middle = targets.mean(0)
+    weights = np.linalg.solve(inputs.T @ inputs + penalty * np.eye(inputs.shape[1]), inputs.T @ (targets - middle))
 
-    def read(picture: np.ndarray) -> np.ndarray:
-        answer = features(statistics(picture)) @ weights + middle
-        return np.exp(answer) if positive else answer
+    def read(rows: np.ndarray) -> np.ndarray:
+        answers = features(rows) @ weights + middle
+        return np.exp(answers) if positive else answers
 
     return read
 
