@@ -18,7 +18,9 @@ UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.Decompressio
 _SRGB = ImageCms.createProfile("sRGB")
 
 
-def read_picture(source: Path | bytes, formats: tuple[str, ...] | None = None) -> np.ndarray:
+def read_picture(
+    source: Path | bytes, formats: tuple[str, ...] | None = None, profile: bool = True
+) -> np.ndarray:
     """Reads a picture file, or the bytes of one.
 
     Exif orientation is applied, an ICC profile is converted to sRGB, transparency is laid over white. Gray of 16 bits
@@ -27,6 +29,7 @@ def read_picture(source: Path | bytes, formats: tuple[str, ...] | None = None) -
 
     Args:
         formats: Pillow's names of the formats to accept; None accepts all.
+        profile: convert from an ICC profile; otherwise the numbers are taken as they are stored.
 
     Returns:
         uint8 RGB (H, W, 3).
@@ -36,15 +39,15 @@ def read_picture(source: Path | bytes, formats: tuple[str, ...] | None = None) -
     """
     data = source if isinstance(source, bytes) else source.read_bytes()
     with open_picture(data, formats) as image:
-        return to_rgb(image)
+        return to_rgb(image, profile)
 
 
-def to_rgb(image: Image.Image) -> np.ndarray:
+def to_rgb(image: Image.Image, profile: bool = True) -> np.ndarray:
     """The pixels of an opened picture, uint8 RGB (H, W, 3), as `read_picture` describes."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
         image = Image.fromarray(_eight_bits(np.asarray(image)))
-    image = _to_srgb(image)
+    image = _to_srgb(image) if profile else image
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

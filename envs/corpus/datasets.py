@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import ijson
+import numpy as np
 
 from configs import UserError
-from envs.pictures import SUFFIXES
+from envs.pictures import SUFFIXES, read_picture
 
 SPLITS = ("train", "val", "test")
 BUNDLED = Path(__file__).parents[1] / "bundled"
@@ -136,6 +138,25 @@ def _existing(folder: str, spec: str) -> Path:
     return root
 
 
+def read_photo(path: Path) -> np.ndarray:
+    """Reads a photograph of a corpus, uint8 RGB (H, W, 3).
+
+    One that a Python package holds is read as it is stored, its ICC profile aside: the samples that the shipped
+    weights were measured on were made so.
+    """
+    return read_picture(path, profile=path not in _packaged_paths())
+
+
+@cache
+def _packaged_paths() -> frozenset[Path]:
+    return frozenset(_packaged(file) for _, files, *_ in _PACKAGED for file in files)
+
+
+def _packaged(file: str) -> Path:
+    package, inside = file.split("/", 1)
+    return Path(find_spec(package).origin).parent / inside
+
+
 def _bundled() -> list[Photo]:
     own = json.loads((BUNDLED / "attribution.json").read_text())
     photos = [
@@ -144,9 +165,8 @@ def _bundled() -> list[Photo]:
     ]
     for photo_id, files, split, licence, author in _PACKAGED:
         for file in files:
-            package, inside = file.split("/", 1)
-            path = Path(find_spec(package).origin).parent / inside
-            photos.append(Photo(photo_id, path, split, licence, author, f"{package} (Python package)"))
+            source = f"{file.partition('/')[0]} (Python package)"
+            photos.append(Photo(photo_id, _packaged(file), split, licence, author, source))
     return photos
 
 

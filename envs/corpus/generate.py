@@ -19,11 +19,10 @@ import pyarrow as pa
 from cachetools import LRUCache, cached
 
 from configs.schema import World
-from envs.corpus.datasets import SPLITS, Photo
+from envs.corpus.datasets import SPLITS, Photo, read_photo
 from envs.corpus.photos import Interleaving
 from envs.corpus.verify import faults
 from envs.language import answer
-from envs.pictures import read_picture
 from envs.taxonomy import Degradation, Taxonomy, turns
 from envs.types import Sample
 from envs.world import world_taxonomy
@@ -259,7 +258,7 @@ def _detail(image: np.ndarray) -> float:
 @cached(LRUCache(_CACHED_BYTES, getsizeof=lambda picture: picture.nbytes))
 def _read_photo(path: Path, size: int) -> np.ndarray:
     """A photograph whose short side has `size` pixels at least; the latest used ones stay in memory."""
-    picture = read_picture(path)
+    picture = read_photo(path)
     height, width = picture.shape[:2]
     if (side := min(height, width)) >= size:
         return picture

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 
 from configs import UserError
-from envs.corpus.datasets import SUFFIXES, Photo, candidates
+from envs.corpus.datasets import SUFFIXES, Photo, candidates, read_photo
 from envs.corpus.photos import MAX_ENLARGEMENT
-from envs.pictures import UNREADABLE, read_picture
+from envs.pictures import UNREADABLE
 from envs.types import Sample
 
 
@@ -52,7 +52,7 @@ class Photographs(Sequence[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         photo = self._photos[index]
-        picture = central_square(read_picture(photo.path), self._size)
+        picture = central_square(read_photo(photo.path), self._size)
         return Sample(self._ids[index], photo.photo_id, "train", picture)
 
     def sample_ids(self) -> list[str]:
@@ -106,6 +106,6 @@ def _fault(photo: Photo, size: int, enlarge: bool) -> str:
     """
     smallest = size / MAX_ENLARGEMENT if enlarge or photo.known_small else size
     try:
-        return "" if min(read_picture(photo.path).shape[:2]) >= smallest else f"below {smallest:g} px"
+        return "" if min(read_photo(photo.path).shape[:2]) >= smallest else f"below {smallest:g} px"
     except UNREADABLE:
         return "unreadable"

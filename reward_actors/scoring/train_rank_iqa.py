@@ -21,10 +21,9 @@ from configs import UserError, config_to_yaml, run_folder
 from configs.run_folders import locked, write_atomically
 from configs.schema import Config, World
 from envs import degradations
-from envs.corpus.datasets import Photo
+from envs.corpus.datasets import Photo, read_photo
 from envs.corpus.generate import crop
 from envs.corpus.photos import scan_photos
-from envs.pictures import read_picture
 from envs.taxonomy import Degradation, DegradationType, Taxonomy
 from envs.world import world_taxonomy
 from reward_actors.scoring import natural_statistics, rank_iqa
@@ -78,7 +77,7 @@ def run(config: Config) -> None:
 def crops(photos: list[Photo], size: int, seed: int, per_photo: int) -> Iterator[np.ndarray]:
     """Cuts squares of photographs as the corpus does, uint8 (size, size, 3)."""
     for index, photo in enumerate(photos):
-        picture, rng = read_picture(photo.path), np.random.default_rng([seed, index])
+        picture, rng = read_photo(photo.path), np.random.default_rng([seed, index])
         for _ in range(per_photo):
             yield crop(picture, size, rng)
 
@@ -119,7 +118,7 @@ class Groups:
     """Makes groups of restorations of crops of photographs, the k-th a function of (seed, k)."""
 
     def __init__(self, photos: list[Photo], world: World, size: int, seed: int):
-        self._photos = [read_picture(photo.path) for photo in photos]
+        self._photos = [read_photo(photo.path) for photo in photos]
         self._seed = seed
         self._size = size
         self._taxonomy = world_taxonomy(world)

@@ -94,3 +94,14 @@ def test_floats_that_are_no_numbers_are_told(tmp_path):
     file = saved(tmp_path, "nan.tif", Image.fromarray(np.full((20, 20), np.nan, np.float32)))
     with pytest.raises(ValueError, match="finite"):
         read_picture(file)
+
+
+def test_packaged_photographs_are_read_as_they_are_stored():
+    """The shipped weights were measured so; anything else about them follows the profile."""
+    from envs.corpus.datasets import read_photo
+    from envs.corpus.photos import find_photos
+
+    (rocket,) = [photo.path for photo in find_photos("bundled") if photo.photo_id == "rocket"]
+    with Image.open(rocket) as image:
+        assert (read_photo(rocket) == np.asarray(image.convert("RGB"))).all()
+        assert (read_picture(rocket) != np.asarray(image.convert("RGB"))).any()

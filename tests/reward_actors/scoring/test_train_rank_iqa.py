@@ -68,7 +68,7 @@ def test_the_shipped_network_knows_the_better_restoration_of_photographs_it_has_
     photos = [photo for photo in find_photos("bundled") if photo.split != "train"]
     found = concordance(rank_iqa.load(), Groups(photos, World(), 128, 5), 8)
     assert min(found.values()) > 0.6
-    assert sum(found.values()) / len(found) > 0.7
+    assert sum(found.values()) / len(found) > 0.75
 
 
 def test_a_network_is_not_trained_without_photographs_to_judge_it_by(tmp_path, photo):
