@@ -7,7 +7,7 @@ from typing import Any
 
 from configs.jobs import jobs
 from configs.load import tracks
-from configs.schema import Setting, settings
+from configs.schema import WORLDS, Setting, settings
 
 EXAMPLES = {
     "": """examples:
@@ -20,6 +20,7 @@ EXAMPLES = {
   duvlm COMMAND --help                               more""",
     "run": """examples:
   duvlm run corpus photos=DIR count=1000 size=64 seed=1 out=DIR
+  duvlm run corpus photos=DIR world=open out=DIR    with noise, JPEG, motion blur, and nothing wrong
   duvlm run sft name=first steps=100 policy=random
   duvlm run offline name=first policy=runs/first/sft/policy reward.actors=4
   duvlm run evaluate corpus=DIR policy=FILE.jsonl out=DIR
@@ -77,7 +78,8 @@ def for_run(arguments: Iterable[str]) -> str:
     listed = f"settings that {job.name} reads" if job else "settings"
     names = "\n".join(f"  {each.name:10}{each.help}" for each in runnable())
     text = for_terminal(job.settings() if job else settings().values())
-    return f"\n\njobs:\n{names}\n\n{listed} (and track={' or track='.join(tracks())}):\n{text}"
+    presets = f"track={' or track='.join(tracks())}, and world={' or world='.join(WORLDS)}"
+    return f"\n\njobs:\n{names}\n\n{listed} (and {presets}):\n{text}"
 
 
 def for_docs() -> str:
@@ -100,9 +102,9 @@ def completions(prefix: str) -> list[str]:
     """Lists what `key=value` may become: keys and `track`, and after the `=` the words that the key allows."""
     key, equals, _ = prefix.partition("=")
     if not equals:
-        return [f"{name}=" for name in ["track", *settings()]]
-    if key == "track":
-        return [f"track={name}" for name in tracks()]
+        return [f"{name}=" for name in ["track", "world", *settings()]]
+    if key in (presets := {"track": tracks(), "world": WORLDS}):
+        return [f"{key}={name}" for name in presets[key]]
     if key not in settings():
         return []
     words = ("true", "false") if settings()[key].kind is bool else settings()[key].choices

@@ -1,7 +1,8 @@
 """Merges settings: schema defaults < track/common.yaml < track/JOB.yaml < key=value, into one checked `Config`.
 
-A track is a folder beside this file (`track=tiny`, the default, or `track=qwen3vl_8b`). OmegaConf types the values
-and resolves `${section.key}`, which refers to another value; ranges are those of the schema.
+A track is a folder beside this file (`track=tiny`, the default, or `track=qwen3vl_8b`); `world=paper` and `world=open`
+are presets of `world.*`, which come before any `world.KEY=`. OmegaConf types the values and resolves `${section.key}`,
+which refers to another value; ranges are those of the schema.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from configs.errors import UserError
 from configs.jobs import jobs
-from configs.schema import ALIASES, Config, Setting, settings
+from configs.schema import ALIASES, WORLDS, Config, Setting, settings
 
 TRACKS = Path(__file__).parent / "tracks"
 
@@ -39,7 +40,7 @@ def load(job: str, overrides: Sequence[str] = ()) -> Config:
     config = OmegaConf.structured(Config)
     for file in _track_files(track, job):
         _assign(config, _flat(OmegaConf.to_container(OmegaConf.load(file))), f"track={track}: ")
-    _assign(config, [(key, value) for key, value in pairs if key != "track"])
+    _assign(config, with_world([(key, value) for key, value in pairs if key != "track"]))
     return _checked(config)
 
 
@@ -62,6 +63,16 @@ def parse_pair(text: str) -> tuple[str, str]:
     if not equals or not key:
         raise UserError(f"expected key=value, got {text!r}; for example `steps=100` or `reward.actors=4`")
     return key.strip(), value
+
+
+def with_world(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, Any]]:
+    """Puts the settings that `world=NAME` stands for before all others. Raises UserError for an unknown world."""
+    preset: dict[str, Any] = {}
+    for name in (value for key, value in pairs if key == "world"):
+        if name not in WORLDS:
+            raise UserError(f"world: expected one of {', '.join(WORLDS)}, got {name!r}{nearest(name, WORLDS)}")
+        preset = {f"world.{key}": value for key, value in WORLDS[name].items()}
+    return [*preset.items(), *((key, value) for key, value in pairs if key != "world")]
 
 
 def tracks() -> list[str]:

@@ -14,7 +14,7 @@ import yaml
 
 from configs.errors import UserError
 from configs.jobs import jobs
-from configs.load import changed, parse_pair
+from configs.load import changed, parse_pair, with_world
 from configs.schema import Config
 
 ACTORS = ("RolloutActor", "RewardActor", "LearnerWorker", "PoolHost", "ScalingMailbox")
@@ -39,7 +39,7 @@ def reopen(folder: Path, overrides: Sequence[str] = ()) -> tuple[str, Config]:
     if not isinstance(settings, dict):
         raise UserError(f"resume: expected the settings of a run in {file}, got {text[:80]!r}")
     config = changed(Config(), settings | {"out": str(folder), "resume": True}, str(file))
-    return job, changed(config, dict(map(parse_pair, overrides)))
+    return job, changed(config, dict(with_world([parse_pair(text) for text in overrides])))
 
 
 def check_writable(folder: Path) -> None:

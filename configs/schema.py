@@ -35,6 +35,22 @@ class World:
     step_scale: float = _(1.0, "Multiplies every non-integer grid step (Figure 7).", 0.1, 100)
     views: list[Literal["image", "fft", "edge", "log"]] = _(["image", "fft", "edge", "log"], "Views the policy sees.")
     rationale: bool = _(True, "Answers begin with the severity in words.")
+    types: list[str] = _(
+        ["haze", "low_light", "blur", "low_resolution"],
+        "Degradations there are; `none` among them where a picture may have none.",
+    )
+    nuisances: bool = _(False, "Samples have slight noise, JPEG and shifts of exposure that no answer names.")
+
+
+WORLDS: dict[str, dict[str, Any]] = {
+    "paper": {"types": World().types, "composites": 1, "nuisances": False},
+    "open": {
+        "types": [*World().types, "motion_blur", "noise", "jpeg", "none"],
+        "composites": 3,
+        "nuisances": True,
+    },
+}
+"""What `world=NAME` sets of `world.*`: the world of the paper, or that of photographs as cameras make them."""
 
 
 @dataclass

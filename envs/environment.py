@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from envs.degradations import deviation
 from envs.language.answer import Invalid, parse
-from envs.taxonomy import Degradation, Taxonomy
+from envs.taxonomy import NONE, Degradation, Taxonomy
 from envs.types import Completion, Gated, Prompt, RewardQuery, Scored
 
 
@@ -29,13 +30,17 @@ class OnlineEnvironment:
             start += 1
 
     def judge(self, prompt: Prompt, completion: Completion) -> Gated | RewardQuery | Scored:
-        """Gates an answer: parses and checks it, and asks for a restoration of what deserves one (Eq. 7)."""
+        """Gates an answer: parses and checks it, and asks for a restoration of what deserves one (Eq. 7).
+
+        `none` restores nothing: it earns what the picture itself is worth.
+        """
         answer = parse(completion.text, self._taxonomy)
         if isinstance(answer, Invalid):
             return Gated(answer.reason)
         if reason := self._mismatch(prompt, answer.degradation):
             return Gated(reason)
-        return RewardQuery(prompt.sample_id, prompt.sample, answer.degradation)
+        nothing = answer.degradation.type == NONE
+        return RewardQuery(prompt.sample_id, prompt.sample, None if nothing else answer.degradation)
 
     def _mismatch(self, prompt: Prompt, degradation: Degradation) -> str | None:
         return None
@@ -67,7 +72,8 @@ class OfflineEnvironment(OnlineEnvironment):
             return RewardQuery(prompt.sample_id, prompt.sample)
         if self._strategy != "value" or isinstance(verdict, Gated):
             return verdict
-        error = relative_error(self._truth[prompt.sample_id], verdict.degradation)
+        truth = self._truth[prompt.sample_id]
+        error = relative_error(truth, verdict.degradation or truth)  # a right `none` asks for no restoration
         return Scored(-error, {"relative_error": error})
 
     def _mismatch(self, prompt: Prompt, degradation: Degradation) -> str | None:
@@ -104,11 +110,12 @@ class MixedEnvironment:
 def relative_error(truth: Degradation, answer: Degradation) -> float:
     """Averages sum |error| / sum |truth|, at most 1 each, over the truth's keys: 0 is right, 1 as bad as zero.
 
+    Of a direction, half its period is as bad as zero. Where nothing is wrong there are no keys, and no error.
+
     Both of one type. The bound keeps every valid answer above the penalty of a gated one.
     """
     errors = []
     for name, value in truth.values:
-        target = np.ravel(value).astype(float)
-        answered = np.ravel(answer[name]).astype(float)
-        errors.append(min(1.0, np.abs(answered - target).sum() / max(np.abs(target).sum(), 1e-9)))
-    return float(np.mean(errors))
+        error, scale = deviation(name, value, answer[name])
+        errors.append(min(1.0, error.sum() / max(scale.sum(), 1e-9)))
+    return float(np.mean(errors)) if errors else 0.0

@@ -6,13 +6,14 @@ once for the value, summed with resampled weights for its interval.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
 from envs.bootstrap import interval, resampled_sums
-from envs.degradations import OWNERS
+from envs.degradations import OWNERS, deviation
 from envs.language.reading import Reading, read_degradation
 from envs.taxonomy import Degradation, Taxonomy, parts_of
 
@@ -70,6 +71,9 @@ def measure(
     and set F1, their harmonic mean; means over samples, 0 without an answer. In the errors of a composite only missing
     parts are zero predictions: a key counts with its error if its part was answered, whatever else was.
 
+    `none` is a type like any other, but has no keys: P-Abs and P-Rel are over the other samples, nan if there are none.
+    The error of a direction is the shorter way round, relative to half its period.
+
     Raises:
         ValueError: no samples, or not one answer for each.
     """
@@ -111,12 +115,13 @@ def answered_type(answer: Reading) -> str:
 
 def key_errors(truth: Degradation, answer: Reading, key: str) -> tuple[float, float]:
     """Returns P-Abs and P-Rel of one key of one sample."""
-    target = np.ravel(truth[key]).astype(float)
     right = answer.type == truth.type or (len(truth.types) > 1 and OWNERS[key] in parts_of(answer.type or ""))
     right = right and answer.degradation is not None
-    predicted = np.ravel(answer.degradation[key]).astype(float) if right else np.zeros_like(target)
-    error, scale = np.abs(predicted - target), np.abs(target).sum()
-    return float(error.mean()), float(error.sum() / scale) if scale else float(error.any())
+    if not right:
+        target = np.abs(np.ravel(truth[key]).astype(float))
+        return float(target.mean()), float(target.any())
+    error, scale = deviation(key, truth[key], answer.degradation[key])
+    return float(error.mean()), float(error.sum() / scale.sum()) if scale.any() else float(error.any())
 
 
 def _readings(answers) -> list[Reading]:
@@ -166,7 +171,7 @@ def _summarise(names: Sequence[str], sums: np.ndarray) -> dict[str, float]:
         values[f"{key}.p_abs"] = s[f"abs {key}"] / s[f"has {key}"]
         values[f"{key}.p_rel"] = s[f"rel {key}"] / s[f"has {key}"]
     for error in ("p_abs", "p_rel"):
-        values[error] = float(np.mean([values[f"{key}.{error}"] for key in keys]))
+        values[error] = float(np.mean([values[f"{key}.{error}"] for key in keys])) if keys else math.nan
     return values
 
 

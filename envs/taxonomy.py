@@ -1,4 +1,6 @@
-"""The taxonomy `du/1`: which degradations exist, which keys they have, and the grid their values live on (Eq. 1).
+"""Says which degradations a world has, which keys they have, and the grid their values live on (Eq. 1).
+
+The taxonomy of the paper's world is `du/1`; one with types that are not the paper's is `du/2`.
 
 Collected from what the files of `envs.degradations` declare; parser, tokens, gate, metrics, documents and plots all
 read it. A composite is one more type: its name joins its parts in physical order ("haze+blur"), its keys are theirs in
@@ -14,14 +16,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations, islice, product
 
+from configs import UserError
 from configs.schema import World
-from envs.degradations import OWNERS, PHENOMENA
+from envs.degradations import NONE, OWNERS, PHENOMENA
 from envs.degradations.base import Key, Phenomenon, Value
 
-__all__ = ["TAXONOMY", "Degradation", "DegradationType", "Key", "Taxonomy", "taxonomy", "turns", "world_taxonomy"]
-
-PAPER = "paper"
-"""The world of the paper: four types, one of them always there."""
+__all__ = [
+    "NONE", "TAXONOMY", "Degradation", "DegradationType", "Key", "Taxonomy", "taxonomy", "turns", "world_taxonomy"
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,8 @@ class DegradationType:
 
     @property
     def phenomena(self) -> tuple[Phenomenon, ...]:
-        """What is declared of its parts."""
-        return tuple(PHENOMENA[name] for name in self.parts)
+        """What is declared of its parts; of `NONE` nothing."""
+        return tuple(PHENOMENA[name] for name in self.parts if name != NONE)
 
     @property
     def follows_depth(self) -> bool:
@@ -86,8 +88,8 @@ class Degradation:
 
     @property
     def phenomena(self) -> tuple[Phenomenon, ...]:
-        """What is declared of its parts."""
-        return tuple(PHENOMENA[name] for name in self.types)
+        """What is declared of its parts; of `NONE` nothing."""
+        return tuple(PHENOMENA[name] for name in self.types if name != NONE)
 
     @property
     def follows_depth(self) -> bool:
@@ -116,6 +118,11 @@ class Taxonomy:
     def singles(self) -> tuple[DegradationType, ...]:
         """The types that are no composites."""
         return tuple(kind for kind in self.types if len(kind.parts) == 1)
+
+    @property
+    def degraded(self) -> tuple[DegradationType, ...]:
+        """The types of pictures with something wrong, composites among them."""
+        return tuple(kind for kind in self.types if kind.phenomena)
 
     @property
     def most_parts(self) -> int:
@@ -175,24 +182,29 @@ def taxonomy(**settings) -> Taxonomy:
 
 
 def world_taxonomy(world: World) -> Taxonomy:
-    """Builds the taxonomy `du/1` from what the phenomena of the paper's world declare.
+    """Builds the taxonomy of a world from what the phenomena declare.
 
     Args:
-        world: its `step_scale` multiplies every non-integer step (Figure 7); `composites` is how many degradations
-            there are at once, at most: 2 adds all pairs, 3 all triples too; others matter to the keys of single types.
+        world: its `types` in order; its `step_scale` multiplies every non-integer step (Figure 7); `composites` is how
+            many degradations there are at once, at most: 2 adds all pairs, 3 all triples too, but for those that
+            never meet (`Phenomenon.never_with`); others matter to the keys of single types.
 
     Raises:
         ValueError: a setting out of its range.
+        UserError: a type that nobody knows, or the same one twice.
     """
     if not 1 <= world.composites <= 3:
         raise ValueError(f"composites lies in 1 .. 3, not {world.composites}")
-    members = sorted((p for p in PHENOMENA.values() if PAPER in p.worlds), key=lambda p: p.worlds[PAPER])
-    keys = {p.name: tuple(_scaled(key, world.step_scale) for key in p.keys_in(world)) for p in members}
+    known, names = [*PHENOMENA, NONE], list(world.types)
+    if wrong := [name for name in names if name not in known or names.count(name) > 1]:
+        raise UserError(f"world.types: expected different ones of {', '.join(known)}, got {', '.join(wrong)}")
+    keys = {name: _keys(name, world) for name in names}
     singles = (DegradationType(*item) for item in keys.items())
-    in_order = parts_of(joined(keys))
+    in_order = parts_of(joined(name for name in names if name != NONE))
     several = (parts for count in range(2, world.composites + 1) for parts in combinations(in_order, count))
+    several = (parts for parts in several if not any(set(PHENOMENA[name].never_with) & set(parts) for name in parts))
     composites = (DegradationType("+".join(p), tuple(k for name in p for k in keys[name])) for p in several)
-    return Taxonomy((*singles, *composites))
+    return Taxonomy((*singles, *composites), "du/1" if set(names) <= set(World().types) else "du/2")
 
 
 def turns(taxonomy: Taxonomy) -> tuple[DegradationType, ...]:
@@ -208,6 +220,12 @@ def turns(taxonomy: Taxonomy) -> tuple[DegradationType, ...]:
     rounds = math.lcm(len(singles), len(several))
     pairs = ((singles[i % len(singles)], several[i % len(several)]) for i in range(rounds))
     return tuple(kind for pair in pairs for kind in pair)
+
+
+def _keys(name: str, world: World) -> tuple[Key, ...]:
+    if name == NONE:
+        return ()
+    return tuple(_scaled(key, world.step_scale) for key in PHENOMENA[name].keys_in(world))
 
 
 def _scaled(key: Key, step_scale: float) -> Key:

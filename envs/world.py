@@ -56,7 +56,8 @@ def check_world(folder: Path, world: World) -> None:
     """Checks a policy. Raises UserError if the one in `folder` answers in another taxonomy, sees other views or sizes,
     or was asked in other words when it was trained.
 
-    Where haze comes from (`depth`) may differ: it changes pictures, not the language of answers.
+    Where haze comes from (`depth`) and whether there are `nuisances` may differ: they change pictures, not the language
+    of answers.
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
@@ -64,7 +65,8 @@ def check_world(folder: Path, world: World) -> None:
     if not (folder / FILE).is_file():
         raise UserError(f"{folder / FILE} is missing: expected a policy written by `duvlm run sft` or a training job")
     card = _card(folder)
-    here = {"taxonomy": world_taxonomy(world).fingerprint(), **asdict(world), "depth": card["depth"]}
+    here = {"taxonomy": world_taxonomy(world).fingerprint(), **asdict(world)}
+    here |= {name: card[name] for name in ("depth", "nuisances")}
     wrong = [f"{key} is {card.get(key)!r} there and {here[key]!r} here" for key in here if card.get(key) != here[key]]
     if wrong:
         raise UserError(

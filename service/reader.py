@@ -188,7 +188,7 @@ class Reader:
                 for key in self._taxonomy[part].keys:
                     tail.append({ids(f"[K-{key.name}]")})
                     tail += [set(self._tokens.values[key.name])] * key.size
-            for text in texts:
+            for text in texts if kind.phenomena else [""]:
                 words = self._tokenizer.encode(text, add_special_tokens=False)
                 layouts.append([*({word} for word in words), *tail, {end}])
         return layouts

@@ -20,7 +20,7 @@ from envs.taxonomy import Degradation, Taxonomy
 
 Answers = Mapping[str, Sequence[Answered]]
 """{"before", if there is one, and "after": an answer a sample}."""
-NO_KEY, OTHER_KEY = "none", "other"
+NO_KEY, OTHER_KEY = "no key", "other"
 UNRANKED = ("not restored", "true parameters", "classical, true parameters", "clean")
 """Columns that are no methods, or know the truth."""
 _KEY = re.compile(r"\[K-([^\[\]\s]{1,32})\]")
@@ -113,7 +113,7 @@ def zero_prediction(truths: Sequence[Degradation], taxonomy: Taxonomy) -> dict[s
 
 
 def key_distribution(truths: Sequence[Degradation], given: Sequence[object], taxonomy: Taxonomy) -> dict:
-    """Counts {true type: {key, "other" or "none": how often answers named it}}, whether or not they are valid."""
+    """Counts {true type: {key, "other" or "no key": how often answers named it}}, whether or not they are valid."""
     names = list(taxonomy.keys)
     table = {truth: dict.fromkeys([*names, OTHER_KEY, NO_KEY], 0) for truth in sorted({t.type for t in truths})}
     for truth, answer in zip(truths, given, strict=True):

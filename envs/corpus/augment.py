@@ -9,6 +9,7 @@ import numpy as np
 
 from envs.corpus.generate import degrade
 from envs.degradations import depth
+from envs.nuisances import Nuisances
 from envs.taxonomy import Taxonomy
 from envs.types import Sample
 
@@ -31,7 +32,13 @@ def augmented(sample: Sample, seed: int, epoch: int, index: int) -> Sample:
 
 
 def refreshed(
-    sample: Sample, taxonomy: Taxonomy, seed: int, epoch: int, index: int, draws_depth: bool = False
+    sample: Sample,
+    taxonomy: Taxonomy,
+    seed: int,
+    epoch: int,
+    index: int,
+    draws_depth: bool = False,
+    draws_nuisances: bool = False,
 ) -> Sample:
     """Makes a new sample of the same type: the clean image varied and maybe mirrored, degraded by values drawn anew.
 
@@ -43,6 +50,7 @@ def refreshed(
         seed, epoch, index: decide everything that is drawn.
         draws_depth: haze follows a depth drawn anew; else it is even. Where the sample has its map of transmission,
             it follows the depth that made the map: what was measured stays.
+        draws_nuisances: noise, JPEG and exposure that no answer names are drawn too.
     """
     rng = np.random.default_rng([seed, epoch, index, 1])
     shown = augmented(sample, seed, epoch, index)
@@ -55,7 +63,9 @@ def refreshed(
     elif sample.degradation.follows_depth and draws_depth:
         relative = depth.procedural(rng, *clean.shape[:2])
     degradation, transmission = depth.sample(taxonomy, sample.degradation.type, rng, clean.shape[0], relative)
-    degraded = degrade(clean, degradation, transmission)
+    nuisances = Nuisances.draw(rng, degradation) if draws_nuisances else None
+    clean = nuisances.exposed(clean) if nuisances else clean
+    degraded = degrade(clean, degradation, transmission, nuisances)
     return replace(sample, clean=clean, degraded=degraded, degradation=degradation, transmission=transmission)
 
 

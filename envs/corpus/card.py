@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 
 from envs.corpus.datasets import SPLITS
 from envs.corpus.generate import FORMAT, Recipe
-from envs.taxonomy import Key, Taxonomy, turns
+from envs.nuisances import Nuisances
+from envs.taxonomy import Key, Taxonomy, parts_of, turns
 from envs.world import world_taxonomy
 
 BINS = 40
@@ -26,6 +27,7 @@ BINS = 40
 _TEMPLATE = Path(__file__).with_name("card.md.jinja")
 _LISTED = 200  # photographs in README.md; corpus.json has all
 _PANELS = 3  # histograms side by side
+_MOST_PANELS = 60  # beyond it those of composites are left out of the picture
 _SHEET = (6, 12)  # rows and columns of review.png
 
 
@@ -76,6 +78,8 @@ def make_card(recipe: Recipe, skipped: Mapping[str, str], shards: Mapping[str, d
             card["sources"] = {split: row.to_dict() for split, row in table.iterrows()}
         card["parameters"] = _parameters(samples, taxonomy)
         card["verification"] = _verification(samples, recipe)
+        if recipe.world.nuisances:
+            card["nuisances"] = _nuisances(samples)
         columns = ("rows", "bytes", "sha256")
         card["shards"] = {file: {name: record[name] for name in columns} for file, record in shards.items()}
     return card | {"photos": photos, "skipped": _from_common_folder(skipped)}
@@ -118,6 +122,8 @@ def _review_sheet(folder: Path) -> None:
 def _plot_parameters(parameters: dict, file: Path) -> None:
     """Draws one histogram for each key of each type, from corpus.json's "parameters"."""
     panels = [(kind, key, bars) for kind, keys in parameters.items() for key, bars in keys.items()]
+    if len(panels) > _MOST_PANELS:  # composites have the keys of their parts
+        panels = [panel for panel in panels if len(parts_of(panel[0])) == 1]
     rows = -(-len(panels) // _PANELS)
     figure = Figure(figsize=(4 * _PANELS, 2.4 * rows), layout="constrained")
     axes = iter(np.ravel(figure.subplots(rows, _PANELS)))
@@ -152,6 +158,21 @@ def _histogram(column: pd.Series, key: Key) -> dict:
     start = key.low + (points.min() - 0.5) * key.step
     edges = [round(start + i * width * key.step, 6) for i in range(len(bars) + 1)]
     return {"unit": key.unit, "mean": round(float(values.mean()), 6), "edges": edges, "counts": bars.tolist()}
+
+
+def _nuisances(samples: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """{nuisance: {"share" of the samples that have it, its "mean", "least" and "most" there}}."""
+    drawn = pd.DataFrame(samples["nuisances"].tolist())
+    absent = Nuisances().as_dict()
+    table = {}
+    for name in ("exposure", "sensor_noise", "shot_noise", "jpeg_quality"):
+        value = absent[name]
+        there = drawn[name][drawn[name] != value]
+        if len(there):
+            numbers = {"mean": there.mean(), "least": there.min(), "most": there.max()}
+            numbers["share"] = len(there) / len(drawn)
+            table[name] = {statistic: round(float(number), 4) for statistic, number in numbers.items()}
+    return table
 
 
 def _verification(samples: pd.DataFrame, recipe: Recipe) -> dict:

@@ -23,6 +23,7 @@ from envs.corpus.datasets import SPLITS, Photo, read_photo
 from envs.corpus.photos import Interleaving
 from envs.corpus.verify import faults
 from envs.language import answer
+from envs.nuisances import Nuisances
 from envs.taxonomy import Degradation, Taxonomy, turns
 from envs.types import Sample
 from envs.world import world_taxonomy
@@ -31,6 +32,7 @@ FORMAT = "du-corpus/2"
 COLUMNS = ("sample_id", "photo_id", "split", "type", "values", "answer", "clean", "degraded", "transmission")
 IMAGES = ("clean", "degraded", "transmission")
 SCHEMA = pa.schema([(name, pa.binary() if name in IMAGES else pa.string()) for name in COLUMNS])
+"""Of a world without nuisances; one with them has a column more (`schema`)."""
 FIRST_SETTINGS = ("size", "camera", "transmission_grid", "composites", "depth", "step_scale", "views", "rationale")
 """Settings of the world that always enter a fingerprint; a later one does where it is not at its default."""
 CROP_TRIES = 12
@@ -104,6 +106,7 @@ class GeneratedSample:
         transmission: the true map, float32 (H, W), where haze follows depth; else None.
         passed_over: the first fault of each attempt before it.
         sound: whether it is free of faults itself.
+        nuisances: what it has beside its degradation; None in a world without.
     """
 
     sample_id: str
@@ -114,6 +117,12 @@ class GeneratedSample:
     transmission: np.ndarray | None
     passed_over: tuple[str, ...]
     sound: bool
+    nuisances: Nuisances | None = None
+
+
+def schema(world: World) -> pa.Schema:
+    """Returns the columns of a corpus of this world: those of `SCHEMA`, and "nuisances" (JSON) where it has them."""
+    return SCHEMA.append(pa.field("nuisances", pa.string())) if world.nuisances else SCHEMA
 
 
 def row(recipe: Recipe, split: str, index: int) -> dict:
@@ -131,14 +140,16 @@ def generate_sample(recipe: Recipe, split: str, index: int) -> GeneratedSample:
     rejections = recipe.rejected.get(sample_id, 0)
     passed_over: list[str] = []
     for attempt in range(ATTEMPTS + rejections):
-        photo, clean, degradation, transmission, depth = _attempt(recipe, split, index, attempt)
-        degraded = degrade(clean, degradation, transmission)
+        photo, clean, degradation, transmission, depth, nuisances = _attempt(recipe, split, index, attempt)
+        degraded = degrade(clean, degradation, transmission, nuisances)
         reasons = faults(clean, degraded, degradation, depth)
         sound = not reasons and passed_over.count("rejected") == rejections
         if sound:
             break
         passed_over.append(reasons[0] if reasons else "rejected")
-    return GeneratedSample(sample_id, photo, clean, degraded, degradation, transmission, tuple(passed_over), sound)
+    return GeneratedSample(
+        sample_id, photo, clean, degraded, degradation, transmission, tuple(passed_over), sound, nuisances
+    )
 
 
 def as_row(recipe: Recipe, split: str, sample: GeneratedSample) -> dict:
@@ -155,6 +166,7 @@ def as_row(recipe: Recipe, split: str, sample: GeneratedSample) -> dict:
         "clean": encode(sample.clean),
         "degraded": encode(sample.degraded),
         "transmission": None if sample.transmission is None else encode_map(sample.transmission),
+        **({"nuisances": json.dumps(sample.nuisances.as_dict())} if sample.nuisances else {}),
     }
 
 
@@ -164,11 +176,15 @@ def reproduces(row: Mapping, taxonomy: Taxonomy) -> bool:
 
     degradation = taxonomy.degradation(row["type"], json.loads(row["values"]))
     transmission = decode_map(row["transmission"]) if row["transmission"] else None
-    return np.array_equal(degrade(decode(row["clean"]), degradation, transmission), decode(row["degraded"]))
+    nuisances = Nuisances.of(json.loads(row["nuisances"])) if row.get("nuisances") else None
+    return np.array_equal(degrade(decode(row["clean"]), degradation, transmission, nuisances), decode(row["degraded"]))
 
 
 def check_sample(sample: Sample) -> bool:
-    """Tells the same of a sample that was read, with its transmission map where haze follows depth."""
+    """Tells the same of a sample that was read, with its transmission map where haze follows depth.
+
+    Of a world without nuisances: a `Sample` does not hold them.
+    """
     return np.array_equal(degrade(sample.clean, sample.degradation, sample.transmission), sample.degraded)
 
 
@@ -204,13 +220,19 @@ def crop_and_place(
     return np.ascontiguousarray(best), place
 
 
-def degrade(clean: np.ndarray, degradation: Degradation, transmission: np.ndarray | None = None) -> np.ndarray:
+def degrade(
+    clean: np.ndarray,
+    degradation: Degradation,
+    transmission: np.ndarray | None = None,
+    nuisances: Nuisances | None = None,
+) -> np.ndarray:
     """Makes I_d = G(I_c; D) of an 8-bit image. One image a call: a batch could round differently.
 
     Args:
         clean: uint8 (H, W, 3); so is what is returned.
         degradation: the types and their values.
         transmission: the true map, float32 (H, W) in 0 .. 1, where haze follows depth.
+        nuisances: noise and JPEG that come with it, if any.
     """
     import torch
 
@@ -218,7 +240,8 @@ def degrade(clean: np.ndarray, degradation: Degradation, transmission: np.ndarra
 
     x = torch.from_numpy(clean).permute(2, 0, 1)[None].float() / 255
     t = None if transmission is None else torch.from_numpy(transmission)[None]
-    y = forward(x, [degradation], t)[0].permute(1, 2, 0)
+    y = nuisances.degrade(x, degradation, t) if nuisances else forward(x, [degradation], t)
+    y = y[0].permute(1, 2, 0)
     return (y * 255).round().to(torch.uint8).numpy()
 
 
@@ -234,8 +257,8 @@ def decode(png: bytes) -> np.ndarray:
 
 def _attempt(
     recipe: Recipe, split: str, index: int, attempt: int
-) -> tuple[Photo, np.ndarray, Degradation, np.ndarray | None, np.ndarray | None]:
-    """(photo, clean image, degradation, transmission map and relative depth where haze follows depth)."""
+) -> tuple[Photo, np.ndarray, Degradation, np.ndarray | None, np.ndarray | None, Nuisances | None]:
+    """(photo, clean image, degradation, transmission map and relative depth where haze follows depth, nuisances)."""
     from envs.degradations import depth
 
     taxonomy = world_taxonomy(recipe.world)
@@ -247,7 +270,10 @@ def _attempt(
     clean, place = crop_and_place(picture, recipe.size, rng)
     source = recipe.world.depth if kind.follows_depth else "none"
     relative = depth.relative(source, photo.path, picture.shape, place, recipe.size, rng)
-    return photo, clean, *depth.sample(taxonomy, kind.name, rng, recipe.size, relative), relative
+    degradation, transmission = depth.sample(taxonomy, kind.name, rng, recipe.size, relative)
+    nuisances = Nuisances.draw(rng, degradation) if recipe.world.nuisances else None
+    clean = nuisances.exposed(clean) if nuisances else clean
+    return photo, clean, degradation, transmission, relative, nuisances
 
 
 def _detail(image: np.ndarray) -> float:

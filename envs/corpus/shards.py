@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from envs.corpus.generate import IMAGES, SCHEMA, Recipe, as_row, generate_sample, reproduces
+from envs.corpus.generate import IMAGES, Recipe, as_row, generate_sample, reproduces, schema
 from envs.corpus.verify import clipped_share, contrast
 from envs.world import world_taxonomy
 
@@ -61,14 +61,15 @@ def write_shard(recipe: Recipe, shard: Shard, folder: Path) -> dict:
     """
     notes: list[dict] = []
     draft = folder / "records" / f"{shard.file}.{uuid.uuid4().hex}.tmp"
-    plain = [name for name in SCHEMA.names if name not in IMAGES]
-    compression = {name: "NONE" if name in IMAGES else "ZSTD" for name in SCHEMA.names}  # PNG is compressed
+    columns = schema(recipe.world)
+    plain = [name for name in columns.names if name not in IMAGES]
+    compression = {name: "NONE" if name in IMAGES else "ZSTD" for name in columns.names}  # PNG is compressed
     options = {"compression": compression, "use_dictionary": ["split", "type"], "write_statistics": plain}
-    with pq.ParquetWriter(draft, SCHEMA, **options) as writer:
+    with pq.ParquetWriter(draft, columns, **options) as writer:
         for start in range(shard.first, shard.first + shard.rows, ROW_GROUP):
             indices = range(start, min(start + ROW_GROUP, shard.first + shard.rows))
             rows = [_verified_row(recipe, shard.split, index, notes) for index in indices]
-            writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
+            writer.write_table(pa.Table.from_pylist(rows, columns))
     with draft.open("rb") as written:
         os.fsync(written.fileno())
         digest = hashlib.file_digest(written, "sha256").hexdigest()
@@ -130,6 +131,7 @@ def _verified_row(recipe: Recipe, split: str, index: int, notes: list[dict]) -> 
         "sound": sample.sound,
         "clipped": round(clipped_share(sample.clean, sample.degraded), 4),
         "contrast": round(contrast(sample.degraded), 2),
+        **({"nuisances": sample.nuisances.as_dict()} if sample.nuisances else {}),
     }
     notes.append(note)
     return row

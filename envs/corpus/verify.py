@@ -18,7 +18,7 @@ MIN_CHANGE = 0.25
 def faults(
     clean: np.ndarray, degraded: np.ndarray, degradation: Degradation, depth: np.ndarray | None = None
 ) -> tuple[str, ...]:
-    """Names why a sample is not believable; nothing if it is.
+    """Names why a sample is not believable; nothing if it is. A picture with nothing wrong always is.
 
     Args:
         clean, degraded: uint8 (H, W, 3).
@@ -27,6 +27,8 @@ def faults(
     Returns:
         Names of: `clipped`, `flat`, `unchanged`, and what the phenomena themselves name (`Phenomenon.faults`).
     """
+    if not degradation.phenomena:
+        return ()
     parts, change = degradation.phenomena, mean_change(clean, degraded)
     checks = {
         "clipped": clipped_share(clean, degraded) > max(part.max_clipped for part in parts),

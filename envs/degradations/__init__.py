@@ -14,15 +14,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from envs.degradations.base import Operator, Phenomenon
+from envs.degradations.base import Operator, Phenomenon, Value
 from envs.degradations.common import QUANTISATION, Tensor, quantise, stack, torch
-from envs.degradations.composite import Composite
+from envs.degradations.composite import Composite, Identity
 
 if TYPE_CHECKING:
     from envs.taxonomy import Degradation, DegradationType, Taxonomy
 
-__all__ = ["PHENOMENA", "QUANTISATION", "closed_form", "degrade", "draw", "physics", "project", "quantise", "sample"]
+__all__ = [
+    "NONE", "PHENOMENA", "QUANTISATION", "closed_form", "degrade", "deviation", "draw", "physics", "project",
+    "quantise", "sample",
+]  # fmt: skip
 
+NONE = "none"
+"""The type of a picture with nothing wrong: it has no keys, and is never part of a composite."""
 PHENOMENA: dict[str, Phenomenon] = {}
 OWNERS: dict[str, str] = {}
 """{key: the phenomenon it belongs to}."""
@@ -45,9 +50,11 @@ def discover() -> None:
 
 
 def physics(type_name: str) -> Operator:
-    """Returns the operator of a type: a phenomenon, or the chain of a composite's parts ("haze+blur")."""
+    """Returns the operator of a type: a phenomenon, the chain of a composite's parts ("haze+blur"), or the identity."""
     if type_name in PHENOMENA:
         return PHENOMENA[type_name]
+    if type_name == NONE:
+        return Identity()
     return Composite.of([PHENOMENA[name] for name in type_name.split("+")])
 
 
@@ -62,6 +69,20 @@ def draw(kind: DegradationType, rng: np.random.Generator, size: int) -> dict:
     for part in kind.phenomena:
         values |= part.sample(rng, size, kind, mild=len(kind.parts) > 1)
     return values
+
+
+def deviation(key_name: str, truth: Value, answer: Value) -> tuple[np.ndarray, np.ndarray]:
+    """Computes |error| and what it is compared with, for each number of a key's value: float64 (numbers,) each.
+
+    The error of a direction is the shorter way round, and compared with half its period; all others with |truth|.
+    """
+    target = np.ravel(truth).astype(float)
+    error = np.abs(np.ravel(answer).astype(float) - target)
+    period = next(key.period for key in PHENOMENA[OWNERS[key_name]].keys if key.name == key_name)
+    if not period:
+        return error, np.abs(target)
+    error = error % period
+    return np.minimum(error, period - error), np.full_like(target, period / 2)
 
 
 def degrade(x: Tensor, degradations: Sequence[Degradation], transmission: Tensor | None = None) -> Tensor:

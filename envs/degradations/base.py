@@ -29,7 +29,9 @@ class Place(IntEnum):
     AIR = 10
     LENS = 20
     SENSOR = 30
+    READOUT = 35
     STORAGE = 40
+    FILE = 50
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Key:
     shape: of one value; () is a scalar.
     in_pixels: it counts pixels, so it grows with the resolution of the picture.
     over_picture: its entries are laid out over the picture, so they move when the picture is mirrored.
+    period: where it is a direction, the value after which it begins again; else 0.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Key:
     shape: tuple[int, ...] = ()
     in_pixels: bool = False
     over_picture: bool = False
+    period: float = 0.0
 
     @property
     def bins(self) -> int:
@@ -178,14 +182,14 @@ class Phenomenon(Operator):
     """The type in answers and files; `title` is the same for people."""
     title: ClassVar[str]
     place: ClassVar[Place]
-    worlds: ClassVar[Mapping[str, int]]
-    """{world it belongs to: its position among the types there}; the order of types fixes which sample has which."""
     keys: ClassVar[tuple[Key, ...]]
     """All it can have, in the order they are answered; `keys_in` says which of them a world asks for."""
     severity: ClassVar[Severity]
     formula: ClassVar[str]
     """Its line in the zero-shot question."""
 
+    never_with: tuple[str, ...] = ()
+    """Phenomena that no composite has beside it."""
     follows_depth: bool = False
     """Its strength varies with the distance of the scene, where that is known (`envs.degradations.depth`)."""
     alters_exposure: bool = False

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import io
 import math
 from collections.abc import Sequence
 from functools import lru_cache
@@ -104,6 +106,23 @@ def photo_power(height: int, width: int) -> Tensor:
     """
     f2 = (torch.arange(height)[:, None] / (2 * height)) ** 2 + (torch.arange(width) / (2 * width)) ** 2
     return 3.6e-5 / f2.clamp_min(1 / (4 * max(height, width) ** 2)) ** 1.6
+
+
+def gaussian(picture: Tensor, level: float) -> Tensor:
+    """Draws the noise of a picture, (3, H, W) in [0, 1], by `level` grey levels; the picture to 8 bits is its seed."""
+    levels = (picture.clamp(0, 1) * 255).round().byte().cpu().numpy()
+    digest = hashlib.blake2b(levels.tobytes(), digest_size=16, key=f"{level:.4f}".encode()).digest()
+    draws = np.random.default_rng(list(digest)).standard_normal(levels.shape, dtype=np.float32)
+    return torch.from_numpy(draws * np.float32(level / 255)).to(picture)
+
+
+def compress(picture: np.ndarray, quality: int, subsampling: str = "4:2:0") -> np.ndarray:
+    """Encodes uint8 (H, W, 3) as JPEG and decodes it again. subsampling: 4:4:4, 4:2:2 or 4:2:0."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=quality, subsampling=subsampling)
+    return np.asarray(Image.open(file).convert("RGB"))
 
 
 def stack(degradations: Sequence[Degradation], device: str = "cpu") -> dict[str, Tensor]:

@@ -52,3 +52,18 @@ class Composite(Operator):
             known, y = y, part.closed_form(y, values, sigma_y).clamp(0, 1)
             sigma_y = part.input_noise(known, values, sigma_y)
         return y
+
+
+class Identity(Operator):
+    """Leaves a picture with nothing wrong as it is, on both ways."""
+
+    has_null_space = False
+
+    def degrade(self, x: Tensor, values: dict[str, Tensor]) -> Tensor:
+        return x
+
+    def project(self, x0, y, noise_level, values, sigma_y=QUANTISATION) -> Tensor:
+        return y
+
+    def closed_form(self, y, values, sigma_y=QUANTISATION) -> Tensor:
+        return y

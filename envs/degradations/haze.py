@@ -35,7 +35,6 @@ class Haze(Phenomenon):
 
     name = title = "haze"
     place = Place.AIR
-    worlds = {"paper": 0}
     keys = (
         Key("atmospheric_light", "intensity", 0.30, 1.0, 0.01),
         Key("transmission", "1", THINNEST, 1.0, 0.01),

@@ -42,7 +42,6 @@ class LowLight(Phenomenon):
 
     name, title = "low_light", "low light"
     place = Place.SENSOR
-    worlds = {"paper": 1}
     keys = (
         Key("camera", "1", -2.0, 2.0, 0.01, (3, 3)),
         Key("gamma", "1", 1.0, 5.0, 0.01),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from envs.degradations.base import Phenomenon, flatten
-from envs.taxonomy import Degradation, Key, Taxonomy, joined
+from envs.taxonomy import NONE, Degradation, Key, Taxonomy, joined
 
 MAX_CHARACTERS = 4096
 _TOKEN = re.compile(r"\[([TKV])-([^\[\]\s]{1,32})\]")
@@ -51,7 +51,7 @@ REASONS = (
 def rationale(degradation: Degradation) -> str:
     """Says the severity in words, for example `Severe blur degradation.` (Section 4.1).
 
-    Of a composite, each part's: `Severe haze and mild blur degradation.`
+    Of a composite, each part's: `Severe haze and mild blur degradation.` Of `none`, an empty text.
     """
     phenomena = degradation.phenomena
     levels = [part.severity.level(degradation[part.severity.key]) for part in phenomena]
@@ -61,10 +61,12 @@ def rationale(degradation: Degradation) -> str:
 def severities(taxonomy: Taxonomy) -> list[str]:
     """Lists every rationale there is."""
     levels = range(len(SEVERITY_WORDS))
-    return [_sentence(each, t.phenomena) for t in taxonomy.types for each in product(levels, repeat=len(t.parts))]
+    return [_sentence(each, t.phenomena) for t in taxonomy.degraded for each in product(levels, repeat=len(t.parts))]
 
 
 def _sentence(levels: Sequence[int], phenomena: Sequence[Phenomenon]) -> str:
+    if not phenomena:
+        return ""
     phrases = [
         f"{SEVERITY_WORDS[level].lower()} {part.title.replace(' ', '-')}"
         for level, part in zip(levels, phenomena, strict=True)
@@ -95,9 +97,9 @@ def answer_tokens(taxonomy: Taxonomy) -> list[str]:
 def parse(text: object, taxonomy: Taxonomy) -> Answer | Invalid:
     """Reads an answer: free text without tokens, then a type and its keys in any order, then nothing.
 
-    A composite gives each of its parts so, in any order: an answer is a set. Never raises. Values off the grid are
-    snapped; values out of range, unknown names, missing, repeated or foreign keys, a type too many or twice, and
-    anything after the tokens make the text `Invalid`.
+    A composite gives each of its parts so, in any order: an answer is a set. `[T-none]` stands alone. Never raises.
+    Values off the grid are snapped; values out of range, unknown names, missing, repeated or foreign keys, a type too
+    many or twice, and anything after the tokens make the text `Invalid`.
     """
     if not isinstance(text, str):
         return Invalid("no_answer", f"expected text, got {type(text).__name__}")
@@ -119,7 +121,7 @@ def parse(text: object, taxonomy: Taxonomy) -> Answer | Invalid:
     for token in tokens:
         kind, body = token[1], token[2]
         if kind == "T":
-            if body in numbers or len(numbers) == taxonomy.most_parts:
+            if body in numbers or len(numbers) == taxonomy.most_parts or (numbers and NONE in (body, *numbers)):
                 return Invalid("wrong_keys", f"unexpected {token[0]}")
             if body not in [single.name for single in taxonomy.singles]:
                 return Invalid("unknown_type", body)

@@ -25,7 +25,10 @@ def token_grammar(taxonomy: Taxonomy, token_id: Callable[[str], int], rationale:
         rationale: answers begin with the severity in words.
     """
     words = " | ".join(json.dumps(sentence) for sentence in severities(taxonomy))
-    lines = [f"start: {'words ' if rationale else ''}({_either(taxonomy)})", f"words: {words}"][: 1 + rationale]
+    start = f"({_either(taxonomy)})"
+    if rationale:  # nothing is said of a picture with nothing wrong
+        start = f"words ({_either(taxonomy, worded=True)})" + _otherwise(taxonomy)
+    lines = [f"start: {start}", f"words: {words}"][: 1 + rationale]
     for number, kind in enumerate(taxonomy.types):
         parts = [part for name in kind.parts for part in _token_parts(taxonomy[name], token_id)]
         lines.append(f"type_{number}: {' '.join(parts)}")
@@ -55,8 +58,14 @@ def longest(taxonomy: Taxonomy) -> int:
     )
 
 
-def _either(taxonomy: Taxonomy) -> str:
-    return " | ".join(f"type_{number}" for number in range(len(taxonomy.types)))
+def _either(taxonomy: Taxonomy, worded: bool = False) -> str:
+    """Any type; worded: any that is told in words too."""
+    return " | ".join(f"type_{n}" for n, kind in enumerate(taxonomy.types) if kind.phenomena or not worded)
+
+
+def _otherwise(taxonomy: Taxonomy) -> str:
+    """Or the type that is not told in words, if there is one."""
+    return "".join(f" | type_{n}" for n, kind in enumerate(taxonomy.types) if not kind.phenomena)
 
 
 def _token_parts(kind: DegradationType, token_id: Callable[[str], int]) -> list[str]:

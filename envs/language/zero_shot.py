@@ -26,8 +26,10 @@ def question(taxonomy: Taxonomy, view_names: Sequence[str]) -> str:
     pictures = "; ".join(f"picture {number}: {_VIEWS[name]}" for number, name in enumerate(view_names, 1))
     types = "\n".join(line for kind in taxonomy.types for line in _lines(kind))
     example = json.dumps({"type": taxonomy.types[0].name, "values": taxonomy.types[0].example()})
+    may = len(taxonomy.degraded) < len(taxonomy.types)
+    process = f"{'may have been' if may else 'was'} degraded by a known physical process"
     return (
-        f"A photograph was degraded by a known physical process. You see {pictures}.\n"
+        f"A photograph {process}. You see {pictures}.\n"
         "Say which degradation it is, and estimate all of its parameters. "
         "The types, each with its parameters (name, unit, range, step):\n"
         f"{types}\n"
@@ -38,7 +40,10 @@ def question(taxonomy: Taxonomy, view_names: Sequence[str]) -> str:
 
 
 def _lines(kind: DegradationType) -> Iterator[str]:
-    yield f"- {kind.name}: {kind.phenomena[0].formula}" if len(kind.parts) == 1 else f"- {kind.name}"
+    if kind.phenomena:
+        yield f"- {kind.name}: {kind.phenomena[0].formula}" if len(kind.parts) == 1 else f"- {kind.name}"
+    else:
+        yield f"- {kind.name}: nothing is wrong with the photograph; no parameters"
     for key in kind.keys:
         shape = f"; shape {list(key.shape)}" if key.shape else ""
         low, high, step = (f"{number:.{key.decimals}f}" for number in (key.low, key.high, key.step))

@@ -35,8 +35,8 @@ class Stream:
     Args:
         batch: samples of a step, over all `ranks`.
         mirror: half of the pictures are mirrored (see `augmented`).
-        refresh: the taxonomy to draw new values from each time (see `refreshed`, for `depth` too); None shows the
-            corpus as it is.
+        refresh: the taxonomy to draw new values from each time (see `refreshed`, for `depth` and `nuisances` too);
+            None shows the corpus as it is.
     """
 
     samples: Sequence[Sample]
@@ -47,11 +47,13 @@ class Stream:
     mirror: bool
     refresh: Taxonomy | None = None
     depth: bool = False
+    nuisances: bool = False
 
     def __call__(self, step: int) -> list[Sample]:
         """Returns this rank's samples of `step`."""
         mine = step_indices(step, self.batch, len(self.samples), self.seed)[self.rank :: self.ranks]
         picked = [(epoch, index, self.samples[index]) for epoch, index in mine]
         if self.refresh:
-            return [refreshed(s, self.refresh, self.seed, e, i, self.depth) for e, i, s in picked]
+            extras = (self.depth, self.nuisances)
+            return [refreshed(s, self.refresh, self.seed, e, i, *extras) for e, i, s in picked]
         return [augmented(s, self.seed, e, i) if self.mirror else s for e, i, s in picked]

@@ -85,6 +85,7 @@ class LearnerWorker:
             mirror=mirrors(taxonomy),
             refresh=taxonomy if learner.refresh else None,
             depth=self._config.world.depth != "none",
+            nuisances=self._config.world.nuisances,
         )
         return len(samples)
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from envs.degradations import PHENOMENA
 from envs.language import answer
-from envs.taxonomy import Degradation, taxonomy
+from envs.taxonomy import Degradation
 
 CAPTIONS = {
     "not restored": "degraded",
@@ -62,7 +63,9 @@ def words(degradation: Mapping | None) -> str:
     if degradation is None:
         return "no valid answer"
     answered = Degradation(degradation["type"], tuple(degradation["values"].items()))
-    keys = taxonomy(camera=True).keys
+    if not answered.values:
+        return "nothing wrong"
+    keys = {key.name: key for phenomenon in PHENOMENA.values() for key in phenomenon.keys}
     return f"{answer.rationale(answered)[:-1]}: {', '.join(_value(keys[n], v) for n, v in answered.values)}."
 
 

@@ -129,7 +129,7 @@ def test_the_keys_of_an_answer_are_read_even_if_it_is_invalid():
     for nothing in (None, 7, {"values": 3}, "I cannot tell."):
         assert named_keys(nothing) == ()
     table = key_distribution([blur(2.0)] * 2, ["[K-sigma][K-what]", None], TAXONOMY)["blur"]
-    assert (table["sigma"], table["other"], table["none"]) == (1, 1, 1)
+    assert (table["sigma"], table["other"], table["no key"]) == (1, 1, 1)
 
 
 def test_nested_results_become_flat_records():

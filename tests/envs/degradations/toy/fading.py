@@ -9,7 +9,6 @@ class Fading(Phenomenon):
 
     name, title = "fading", "faded print"
     place = Place.STORAGE
-    worlds = {"paper": 9}
     keys = (Key("contrast", "1", 0.2, 0.9, 0.01),)
     severity = Severity("contrast", moderate=0.6, severe=0.4)
     formula = "y = contrast * x + (1 - contrast) / 2"
