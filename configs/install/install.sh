@@ -8,6 +8,13 @@ command -v "$python" >/dev/null || python=python3
     echo "setup: expected Python 3.11, found $("$python" --version 2>&1); set PYTHON=/path/to/python3.11" >&2
     exit 2
 }
+# Wheels of both kinds bear the same version: what is there of the other kind would stay, and be of no use.
+built="$(.venv/bin/python -c 'import importlib.metadata as m; print("cpu" if "+cpu" in m.version("torch") else "cuda")' \
+    2>/dev/null || true)"
+if [ -n "$built" ] && [ "$built" != "$extra" ]; then
+    echo "setup: .venv has the torch of EXTRA=$built: it is made anew for EXTRA=$extra"
+    rm -rf .venv
+fi
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 # -qq: errors only; warnings about what some index ignores are not for the reader.
 pip() { .venv/bin/python -m pip --disable-pip-version-check -qq "$@"; }
@@ -27,3 +34,8 @@ pip uninstall -y torchaudio torchcodec bitsandbytes >/dev/null 2>&1 || true
 site="$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 cp configs/install/torchvision_schemas.py "$site/duvlm_torchvision_schemas.py"
 echo 'import duvlm_torchvision_schemas' > "$site/duvlm_torchvision_schemas.pth"
+.venv/bin/python - "$extra" <<'END'
+import sys, torch
+if (sys.argv[1] == "cuda") != bool(torch.version.cuda):
+    sys.exit(f"setup: expected the torch of EXTRA={sys.argv[1]}, got {torch.__version__} (CUDA {torch.version.cuda})")
+END
