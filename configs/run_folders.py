@@ -1,4 +1,4 @@
-"""Run folders: their locks, whole-file writes and metrics, and which processes of this machine belong to jobs."""
+"""Opens run folders, locks them, writes and reads their files, and lists runs and their processes on this machine."""
 
 from __future__ import annotations
 
@@ -14,22 +14,27 @@ import yaml
 
 from configs.errors import UserError
 from configs.jobs import jobs
-from configs.load import changed, parse_pair, with_world
+from configs.load import changed, config_to_yaml, parse_pair, run_folder, with_world
 from configs.schema import Config
 
 ACTORS = ("RolloutActor", "RewardActor", "LearnerWorker", "PoolHost", "ScalingMailbox")
 LOCK = ".lock"  # of a folder that a job works in
+LEARNED_FROM = ("policy", "corpus")
+"""Settings that a run keeps to its end."""
 
 
 def reopen(folder: Path, overrides: Sequence[str] = ()) -> tuple[str, Config]:
-    """The job of a run's folder and its settings, under `overrides`, so that it continues there.
+    """Reads the job of a run's folder and its settings, under `overrides`, so that it continues there.
 
     Raises:
         UserError: no such folder, nothing there that says what ran, or wrong settings.
     """
     file = folder / "config.yaml"
     if not file.is_file():
-        raise UserError(f"resume: expected the folder of a run, with a config.yaml, got {str(folder)!r}")
+        raise UserError(
+            f"resume: expected the folder of a run, with a config.yaml, got {str(folder)!r}; a job writes it in its "
+            "first seconds"
+        )
     text = file.read_text()
     first = text.partition("\n")[0].removeprefix("# job: ")
     job = first if first in jobs() else folder.resolve().name
@@ -55,7 +60,7 @@ def check_writable(folder: Path) -> None:
 
 
 def listing(root: Path = Path("runs")) -> Iterator[tuple[str, str]]:
-    """(folder, how far it is) of the runs below `root`, which are NAME/JOB."""
+    """Lists (folder, how far it is) of the runs below `root`, which are NAME/JOB."""
     for folder in sorted(path for path in root.glob("*/*") if path.name in jobs()):
         if (folder / "summary.json").exists():
             yield str(folder), "finished"
@@ -66,7 +71,7 @@ def listing(root: Path = Path("runs")) -> Iterator[tuple[str, str]]:
 
 
 def processes() -> Iterator[tuple[int, str]]:
-    """(process id, what it is) of every job, its actors and their engines on this machine, of any user's cluster."""
+    """Lists (process id, what it is) of every job, actor and engine on this machine, of any user's cluster."""
     import psutil
 
     for process in psutil.process_iter(["pid", "cmdline"]):
@@ -79,7 +84,7 @@ def processes() -> Iterator[tuple[int, str]]:
 
 
 def _last_step(file: Path) -> int | None:
-    """Of metrics.jsonl; a line that is being written does not count."""
+    """Reads the last step of metrics.jsonl; a line that is being written does not count."""
     lines = file.read_bytes().rpartition(b"\n")[0].splitlines() if file.exists() else []
     return json.loads(lines[-1])["step"] if lines else None
 
@@ -114,6 +119,41 @@ def locked(folder: Path) -> Iterator[None]:
             file.truncate(0)
 
 
+@contextmanager
+def continued(config: Config, job: str) -> Iterator[Path]:
+    """Holds the run folder of a job that may go on where an earlier one stopped, and writes its config.yaml.
+
+    Raises:
+        UserError: another job works in the folder; or it holds a run with another policy or corpus.
+    """
+    folder = run_folder(config, job)
+    with locked(folder):
+        if config.resume and _last_step(folder / "metrics.jsonl") is not None:
+            _check_continues(folder, config)
+        else:
+            write_atomically(folder / "config.yaml", config_to_yaml(config, job))
+        yield folder
+
+
+def _check_continues(folder: Path, config: Config) -> None:
+    file = folder / "config.yaml"
+    before = yaml.safe_load(file.read_text()) if file.is_file() else {}
+    for key in LEARNED_FROM:
+        there, here = str(before.get(key, "")), getattr(config, key)
+        known = there in ("", "shipped", "random") or Path(there).exists()
+        if key in before and known and Path(there).resolve() != Path(here).resolve():
+            raise UserError(
+                f"{key}={here}: the run in {folder} began with {key}={there}; go on with that, write elsewhere with "
+                "name= or out=, or begin anew with resume=false"
+            )
+    if (steps := before.get("steps", config.steps)) != config.steps:
+        print(
+            f"steps: {steps} before, {config.steps} now. From here on the learning rate follows the schedule of "
+            f"{config.steps} steps, so it may jump (docs/learning.md)",
+            flush=True,
+        )
+
+
 def write_atomically(file: Path, text: str) -> None:
     """Replaces `file` in one step: a reader sees the old text or the new, never half."""
     aside = file.with_name(f".{file.name}.{os.getpid()}")
@@ -122,11 +162,11 @@ def write_atomically(file: Path, text: str) -> None:
 
 
 def read_metrics(file: Path) -> list[dict]:
-    """The lines of metrics.jsonl; a last line cut short by a kill is left out."""
+    """Reads the lines of metrics.jsonl; a last line cut short by a kill is left out."""
     lines = file.read_text().split("\n")[:-1] if file.exists() else []
     return [json.loads(line) for line in lines]
 
 
 def lines_until(file: Path, step: int) -> str:
-    """What metrics.jsonl said of the steps up to `step`: a run resumed there writes the rest anew."""
+    """Returns the lines of metrics.jsonl up to `step`, as text: a run resumed there writes the rest anew."""
     return "".join(json.dumps(line) + "\n" for line in read_metrics(file) if line["step"] <= step)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from configs import UserError, run_folder
 from configs.cluster.connect import prepare
-from configs.run_folders import locked
+from configs.run_folders import continued
 from configs.schema import Config
 from envs.corpus.reader import read_card, read_samples
 from envs.language.reading import read_text
@@ -54,7 +54,7 @@ def run(config: Config) -> None:
             f"learner.patience={config.learner.patience} needs validation: expected at least learner.ranks="
             f"{config.learner.ranks} samples in the val split of {corpus}; add photographs, or set learner.patience=0"
         )
-    with locked(out):
+    with continued(config, "sft"):
         prepare(config, "sft")
         if not config.resume:
             checkpoint.discard(out / "checkpoints", config.policy)

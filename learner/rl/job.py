@@ -21,7 +21,7 @@ import ray
 from configs import UserError, run_folder
 from configs.cluster import scaling as control
 from configs.cluster.connect import prepare
-from configs.run_folders import locked
+from configs.run_folders import continued
 from configs.schema import Config
 from envs.world import policy_folder
 from learner.checks import check_rl, notes
@@ -64,7 +64,7 @@ def _run(config: Config, job: str) -> None:
     policy = policy_folder(config.policy, config.world)
     probe = Probe(config) if config.probe else None
     environment = open_environment(config, job, out)
-    with locked(out):
+    with continued(config, job):
         prepare(config, job)
         for note in notes(config):
             print(note, flush=True)
