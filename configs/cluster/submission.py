@@ -1,4 +1,4 @@
-"""The same job on a running cluster, through Ray's Jobs API: submit, follow, list, stop."""
+"""Sends the same job to a running cluster, through Ray's Jobs API, and follows, lists and stops jobs there."""
 
 from __future__ import annotations
 
@@ -12,17 +12,22 @@ import time
 from collections.abc import Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from configs.errors import UserError
+from configs.jobs import PACKAGES
 from configs.load import load, run_folder
 
 PROJECT = Path(__file__).resolve().parents[2]
 PATHS = ("photos", "reviews", "corpus", "probe", "policy", "before", "image")
 PATHS += ("reward.prior", "reward.scorer")
-# What the cluster does not need; Ray leaves .git and .venv out by itself.
-LEFT_HERE = ["runs", "build", "dist", "docs", "tests", ".*_cache", ".hypothesis", "*.egg-info"]
+SENT = ("configs", "rollout", "duvlm.py", *PACKAGES)
+"""What of the project's folder the cluster needs."""
 LOOK_SECONDS = 2.0
 """Between looks at a job whose log has broken off."""
+AGENT_SECONDS = 60.0
+"""How long the nodes of a cluster may take to be ready for jobs, once its dashboard answers."""
 
 
 def submit(job: str, overrides: Sequence[str], address: str, follow: bool = True) -> int:
@@ -33,19 +38,42 @@ def submit(job: str, overrides: Sequence[str], address: str, follow: bool = True
     """
     command = entrypoint(job, overrides)
     with _client(address) as client:
-        name = client.submit_job(
-            entrypoint=command,
-            runtime_env={"working_dir": str(PROJECT), "excludes": LEFT_HERE},
-            metadata={"duvlm_job": job},
-        )
+        name = _accepted(client, command, job, address)
         print(f"submitted {name}; `duvlm logs {name} --address {address}` shows its log again", flush=True)
         if not follow:
             return 0
         return _followed(client, name)
 
 
+def _accepted(client, command: str, job: str, address: str) -> str:
+    """Submits the command, and again while no node of the cluster takes jobs yet; returns the job's id.
+
+    Raises:
+        UserError: none did within `AGENT_SECONDS`.
+    """
+    left_here = [f"/{path.name}" for path in PROJECT.iterdir() if path.name not in SENT]
+    environment = {"working_dir": str(PROJECT), "excludes": [*left_here, "__pycache__"]}
+    ends, waiting = time.monotonic() + AGENT_SECONDS, False
+    while True:
+        try:
+            return client.submit_job(entrypoint=command, runtime_env=environment, metadata={"duvlm_job": job})
+        except RuntimeError as error:
+            if "No available agent" not in str(error):
+                raise
+        if time.monotonic() > ends:
+            raise UserError(
+                f"no node of the cluster at {address} took the job in {AGENT_SECONDS:g} s: Ray's agent on each listens "
+                "on port 52365. If another cluster of the machine holds it, end that one, or start this one with "
+                "`ray start --head --dashboard-agent-listen-port=PORT`"
+            )
+        if not waiting:
+            print(f"waiting up to {AGENT_SECONDS:g} s for an agent of the cluster (port 52365 of a node)", flush=True)
+        waiting = True
+        time.sleep(LOOK_SECONDS)
+
+
 def entrypoint(job: str, overrides: Sequence[str]) -> str:
-    """The command the cluster runs: this interpreter where the cluster has it too, else its `python`."""
+    """Writes the command the cluster runs: by this interpreter where the cluster has it too, else its `python`."""
     config = load(job, overrides)
     sent = [text for text in overrides if text.partition("=")[0].strip() != "out"]
     for text in overrides:
@@ -58,9 +86,9 @@ def entrypoint(job: str, overrides: Sequence[str]) -> str:
 
 
 def _absolute(value: str) -> str:
-    """The paths in `FOLDER`, `FILE,FILE`, `celeba:FOLDER` or `[NAME:1@FILE]` that exist here, absolute."""
+    """Makes the paths absolute that exist here, in `FOLDER`, `FILE,FILE`, `celeba:FOLDER` or `[NAME:1@FILE]`."""
     if "@" in value:
-        return re.sub(r"@([^,\]]+)", lambda found: f"@{_absolute(found[1])}", value)
+        return re.sub(r"@([^,\]]+)", lambda match: f"@{_absolute(match[1])}", value)
     if Path(value).exists():
         return str(Path(value).absolute())
     parts = [part.rpartition(":") for part in value.split(",")]
@@ -68,7 +96,7 @@ def _absolute(value: str) -> str:
 
 
 def status(address: str) -> list[tuple[str, str, str]]:
-    """(id, status, command) of every job the cluster knows."""
+    """Lists (id, status, command) of every job the cluster knows."""
     with _client(address) as client:
         jobs = sorted(client.list_jobs(), key=lambda job: job.start_time or 0)
         commands = [job.entrypoint.rpartition("duvlm.py ")[2] for job in jobs]
@@ -92,15 +120,15 @@ def stop(name: str, address: str) -> bool:
 
 
 def _followed(client, name: str) -> int:
-    """Prints the log of a job until it ends; its exit status."""
+    """Prints the log of a job until it ends, and returns its exit status."""
     asyncio.run(_print_log(client, name))
-    info, said = client.get_job_info(name), False
+    info, noticed = client.get_job_info(name), False
     while not info.status.is_terminal():  # the connection broke, not the job
         time.sleep(LOOK_SECONDS)
         info = client.get_job_info(name)
-        if not said and not info.status.is_terminal():
+        if not noticed and not info.status.is_terminal():
             print(f"{name}: its log broke off, it goes on; `duvlm logs` shows all of it", file=sys.stderr, flush=True)
-            said = True
+            noticed = True
     if info.driver_exit_code is not None:
         return info.driver_exit_code if info.driver_exit_code >= 0 else 128 - info.driver_exit_code
     if info.status.value == "SUCCEEDED":
@@ -110,7 +138,7 @@ def _followed(client, name: str) -> int:
 
 
 async def _print_log(client, name: str) -> None:
-    """Until it ends, or the connection does: why, what is asked next will tell."""
+    """Prints the log until it ends or the connection breaks; what is asked next tells which."""
     from aiohttp import ClientError
 
     with suppress(ClientError, RuntimeError):
@@ -120,8 +148,12 @@ async def _print_log(client, name: str) -> None:
 
 @contextmanager
 def _client(address: str):
-    """A connected client; what goes wrong between it and the cluster becomes one message."""
+    """Yields a connected client; what goes wrong between it and the cluster becomes one message."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    host = urlsplit(address).hostname or ""
+    if host == "localhost" or host.startswith("127.") or host == "::1":  # never through a proxy
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = f"{os.environ.get('no_proxy', '')},{host}".strip(",")
+    proxy = proxy_of(address, host)
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
     from requests import RequestException
@@ -138,5 +170,13 @@ def _client(address: str):
         raise UserError(
             f"the Ray dashboard at {address} failed: {reason} Expected the "
             "dashboard of a running cluster, for example http://127.0.0.1:8265; if it asks for a token, set "
-            "RAY_AUTH_MODE=token"
+            f"RAY_AUTH_MODE=token{proxy}"
         ) from error
+
+
+def proxy_of(address: str, host: str) -> str:
+    """Names the proxy that this machine's environment puts before `address`, for an error; empty where none is."""
+    proxy = getproxies().get(urlsplit(address).scheme)
+    if not proxy or proxy_bypass(host):
+        return ""
+    return f"; it was asked through the proxy {proxy}: add {host} to NO_PROXY to reach it directly"

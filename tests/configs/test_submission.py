@@ -45,6 +45,50 @@ def test_json_reaches_the_cluster_s_shell_in_one_piece():
     assert "image=a b.png" in printed
 
 
+class Agents:
+    """In place of Ray's client: a cluster whose agents are ready at the third try, or never."""
+
+    def __init__(self, ready=2):
+        self.tries, self._ready, self.sent = 0, ready, {}
+
+    def submit_job(self, **sent):
+        self.tries, self.sent = self.tries + 1, sent
+        if self.tries <= self._ready:
+            raise RuntimeError("Request failed with status code 500: No available agent to submit job, try again.")
+        return "raysubmit_x"
+
+
+def test_submit_waits_for_an_agent_and_says_so_and_sends_the_project_alone(monkeypatch, capsys):
+    client = Agents()
+    monkeypatch.setattr("ray.job_submission.JobSubmissionClient", lambda address: client)
+    monkeypatch.setattr(submission, "LOOK_SECONDS", 0)
+    assert duvlm.main(["submit", "sft", "--no-follow", "--address", "http://127.0.0.1:9"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].startswith("waiting up to 60 s for an agent of the cluster")
+    kept = {path.name for path in ROOT.iterdir()} - {name.strip("/") for name in client.sent["runtime_env"]["excludes"]}
+    assert kept == {"configs", "envs", "rollout", "reward_actors", "learner", "benchmarks", "service", "duvlm.py"}
+
+
+def test_submit_gives_up_on_a_cluster_whose_agent_has_no_port(monkeypatch, capsys):
+    monkeypatch.setattr("ray.job_submission.JobSubmissionClient", lambda address: Agents(ready=1000))
+    monkeypatch.setattr(submission, "AGENT_SECONDS", 0.0)
+    assert duvlm.main(["submit", "sft", "--no-follow", "--address", "http://127.0.0.1:9"]) == 2
+    assert "Ray's agent on each listens on port 52365" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("address", "named"), [("http://127.0.0.1:9", False), ("http://localhost:9", False), ("http://cluster:9", True)]
+)
+def test_a_proxy_is_named_where_it_stood_between_and_is_not_asked_for_this_machine(monkeypatch, capsys, address, named):
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://proxy.example:3128")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "")
+    client = Dashboard(RequestException("connection refused"))
+    monkeypatch.setattr("ray.job_submission.JobSubmissionClient", lambda address: client)
+    assert duvlm.main(["logs", "x", "-f", "--address", address]) == 2
+    assert ("through the proxy http://proxy.example:3128" in capsys.readouterr().err) is named
+
+
 class Dashboard:
     """In place of Ray's client: a job that has printed a line, and what is said of it each time somebody looks."""
 
