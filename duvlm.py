@@ -15,13 +15,11 @@ from pathlib import Path
 
 from configs import Config, UserError, config_to_yaml, load, run_folder, run_folders
 from configs import help as texts
-from configs.cluster import connect, resources, scaling, submission
+from configs.cluster import connect, resources, scaling, submission, supervision
 from configs.jobs import jobs
 
 DASHBOARD = "http://127.0.0.1:8265"
 INTERRUPTED = "interrupted; run it again to continue a training from its checkpoint"
-
-
 API = {
     "Reader": "service.reader",
     "Reading": "service.reader",
@@ -40,11 +38,11 @@ def __getattr__(name: str):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit status: 2 for a wrong request, 130 or 143 when interrupted."""
-    ended: list[int] = []
     options = argparse.Namespace()
+    supervision.interrupts.clear()
 
     def terminate(number: int, _frame) -> None:  # as Ctrl-C, so that everything is cleared away on the same path
-        ended.append(number)
+        supervision.interrupts.append(number)
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a shell
             raise KeyboardInterrupt
         signal.raise_signal(signal.SIGINT)
@@ -58,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print(f"duvlm: {getattr(options, 'goodbye', INTERRUPTED)}", file=sys.stderr)
-        return 128 + (ended or [signal.SIGINT])[0]
+        return 128 + (supervision.interrupts or [signal.SIGINT])[0]
     finally:
         signal.signal(signal.SIGTERM, before)
         os.environ["RAY_ADDRESS"] = address
@@ -81,12 +79,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     plain, names = argparse.RawDescriptionHelpFormatter, [job.name for job in texts.runnable()]
     about = __doc__.partition("\n\n")[0]
-    parser = argparse.ArgumentParser("duvlm", description=about, epilog=texts.EXAMPLES[""], formatter_class=plain)
+    parser = argparse.ArgumentParser("duvlm", description=about, epilog=texts.examples(), formatter_class=plain)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(name: str, do, help: str, epilog: str = "") -> argparse.ArgumentParser:
         made = commands.add_parser(
-            name, help=help, description=help, epilog=texts.EXAMPLES[name] + epilog, formatter_class=plain
+            name, help=help, description=help, epilog=texts.examples(name) + epilog, formatter_class=plain
         )
         made.set_defaults(do=do)
         return made

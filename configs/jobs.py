@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from configs.cluster.resources import Role
 
 PACKAGES = ("envs", "reward_actors", "learner", "benchmarks", "service")
-EVERY_JOB = ("name", "out", "seed")
+EVERY_JOB = ("name", "out", "seed", "environment")
 """Settings that every job reads."""
 
 

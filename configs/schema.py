@@ -174,6 +174,7 @@ class Config:
     max_failures: int = _(
         0, "Times a training job that broke starts again by itself, from its newest checkpoint.", 0, 1000
     )
+    environment: list[str] = _([], "Environment variables of every actor, as in [NCCL_SOCKET_IFNAME=eth0].")
     photos: str = _(
         "bundled",
         "Folder of photographs (train/, val/ and test/ inside are honoured), celeba:DIR, bdd100k:DIR, nuscenes:DIR or "

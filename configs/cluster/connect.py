@@ -1,4 +1,4 @@
-"""Where a job runs and whether it fits: joining or starting Ray, and the preflight of a job.
+"""Connects a job to Ray, joining a cluster or starting a local one, and checks first that the job fits there.
 
 A plan that does not fit is refused with the role that found no place: by a local cluster at once, by one that is
 joined after `ROOM_SECONDS`, in which nodes may join and others may make room.
@@ -12,13 +12,16 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from configs.cluster.resources import Node, ResourcePlan, check, missing, plan, table
+from configs.cluster import local, supervision
+from configs.cluster.placement import nodes, reserve
+from configs.cluster.resources import ResourcePlan, check, missing, plan, table
 from configs.errors import UserError
 from configs.hub import model_folder
 from configs.jobs import jobs
+from configs.load import parse_pair, run_folder
 from configs.schema import Config
 
 DEADLINE = 10.0
@@ -36,17 +39,23 @@ ENVIRONMENT = {  # of the driver and of every actor; a value that is already set
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+PASSED_ON = ("NCCL_", "TORCH_NCCL_", "GLOO_", "HF_")
+"""Variables that begin so reach every actor of a cluster that is joined; so do those of `environment=`."""
 
 
-def connect() -> None:
+def connect(variables: Mapping[str, str] | None = None) -> None:
     """Joins the cluster at $RAY_ADDRESS (`--address`, or set inside a Ray job), or starts a local one.
 
     Does nothing where this process is connected already. A local cluster ends with this process.
+
+    Args:
+        variables: of the environment of the job, here and in every actor.
 
     Raises:
         UserError: nothing answers at the address within `DEADLINE` seconds, or it does not let us in; or no local
             cluster starts.
     """
+    os.environ.update(variables or {})
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     with _signals_wait():
@@ -57,26 +66,16 @@ def connect() -> None:
         options = {"logging_level": "ERROR", "log_to_driver": bool(os.environ.get("DUVLM_ACTOR_LOGS"))}
         address = find()
         if address:
-            _join(ray, address, options)
-        else:  # the raylet and its workers inherit ENVIRONMENT from this process
-            # Two at least: the tiny track fits one slow core as well.
-            here = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}  # nothing listens to other machines
-            try:
-                ray.init(address="local", num_cpus=max(2, _cores()), **here, **options)
-            except Exception as error:
-                if type(error) is not Exception:  # Ray raises this for a node that does not start in time, no other
-                    raise
-                ray.shutdown()
-                raise UserError(
-                    f"no local Ray cluster could be started: {error} Expected it within half a minute: see whether the "
-                    "machine is overloaded or short of memory, then run the same command again"
-                ) from error
+            names = {*ENVIRONMENT, *(variables or {}), *(name for name in os.environ if name.startswith(PASSED_ON))}
+            _join(ray, address, {name: os.environ[name] for name in sorted(names)}, options)
+        else:  # the raylet and its workers inherit the environment of this process
+            local.start(**options)
 
 
 @contextmanager
 def _signals_wait() -> Iterator[None]:
-    """Ctrl-C and SIGTERM are heard at the end of the block: while Ray starts, an interrupt can be swallowed, and Ray
-    puts a handler of its own in place of ours, which would skip the clean-up of the job."""
+    """Delays Ctrl-C and SIGTERM to the end of the block: while Ray starts, an interrupt can be swallowed, and Ray puts
+    a handler of its own in place of ours, which would skip the clean-up of the job."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -93,7 +92,7 @@ def _signals_wait() -> Iterator[None]:
 
 
 def find() -> str:
-    """The address to join, empty for a local cluster. Asks only whether anything listens there, in no time.
+    """Returns the address to join, empty for a local cluster. Asks only whether anything listens there, in no time.
 
     Ray itself would try a dead address for a minute or more.
 
@@ -120,7 +119,7 @@ def find() -> str:
 
 
 def prepare(config: Config, job: str) -> ResourcePlan:
-    """Preflight: prints `plan`, joins or starts the cluster it needs, and waits until there is room for it.
+    """Prints the plan of a job, joins or starts the cluster it needs, and waits until there is room for it.
 
     Raises:
         UserError: a tracker is not installed, the cluster does not answer, or it cannot hold the plan.
@@ -133,11 +132,13 @@ def prepare(config: Config, job: str) -> ResourcePlan:
     if wanted.roles:
         if any(setting.key == "reward.prior" for setting in jobs()[job].settings()):
             model_folder(config.reward.prior, "reward.prior")  # before the actors start, which ask no hub
-        connect()
+        connect(dict(map(parse_pair, config.environment)))
         if find():
             await_room(wanted)
+            reserve(wanted)
         else:  # the local cluster was started for this job: it holds the plan now or never
             check(wanted, nodes())
+            supervision.end_with_cluster(run_folder(config, job))
     return wanted
 
 
@@ -148,7 +149,7 @@ def await_room(plan: ResourcePlan, deadline: float = ROOM_SECONDS) -> None:
         UserError: the nodes that are there cannot hold it, or others still held the room after `deadline` seconds.
     """
     print(table(nodes()), flush=True)
-    ends, said = time.monotonic() + deadline, False
+    ends, waiting = time.monotonic() + deadline, False
     while lacking := missing(plan, [(node.free_cpus, node.free_gpus) for node in nodes()]):
         if time.monotonic() > ends:
             check(plan, nodes())
@@ -156,36 +157,17 @@ def await_room(plan: ResourcePlan, deadline: float = ROOM_SECONDS) -> None:
                 f"no room for {plan.job} in {deadline:g} s: others hold the cluster; {lacking}. Wait for them, stop "
                 "them (`duvlm status --address`, `duvlm stop`), or ask for less"
             )
-        if not said:
+        if not waiting:
             print(f"waiting up to {deadline:g} s for room: {lacking}", flush=True)
-        said = True
+        waiting = True
         time.sleep(0.5)
 
 
-def nodes() -> list[Node]:
-    """The living nodes of the cluster this process is connected to. What is free may be a second old."""
-    import ray
-    from ray._private.state import available_resources_per_node  # Ray has no public name for it
-
-    free, found = available_resources_per_node(), []
-    for node in ray.nodes():
-        if node["Alive"]:
-            total, now = node["Resources"], free.get(node["NodeID"], {})
-            shares = (has.get(kind, 0.0) for has in (total, now) for kind in ("CPU", "GPU"))
-            found.append(Node(node["NodeManagerAddress"], *shares))
-    return found
-
-
-def _join(ray, address: str, options: dict) -> None:
-    environment = {name: os.environ[name] for name in ENVIRONMENT}
+def _join(ray, address: str, variables: dict[str, str], options: dict) -> None:
     try:
-        ray.init(address=address, runtime_env={"env_vars": environment}, **options)
+        ray.init(address=address, runtime_env={"env_vars": variables}, **options)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
         raise UserError(
             f"cannot join the Ray cluster at {address}: {str(error).strip().splitlines()[0]}. If it asks for "
             "a token, set RAY_AUTH_MODE=token; without a cluster, leave the address out to start a local one"
         ) from error
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

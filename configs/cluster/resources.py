@@ -1,4 +1,4 @@
-"""What a job reserves, and whether a cluster could hold it. Pure: knows nothing of Ray.
+"""Adds up what a job reserves, and tells whether a cluster could hold it. Pure: knows nothing of Ray.
 
 CPUs are logical shares: the stages of a job take turns and every actor computes on one thread, so the tiny
 track reserves 1.5 CPUs for its five actors and fits on two cores.
@@ -6,6 +6,7 @@ track reserves 1.5 CPUs for its five actors and fits on two cores.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,15 +14,22 @@ from configs.errors import UserError
 from configs.jobs import jobs
 from configs.schema import Config
 
+TOLERANCE = 1e-6
+"""Of a share: many small ones are added."""
+
 
 @dataclass(frozen=True)
 class Role:
-    """`count` actors or tasks of one kind, with what each reserves."""
+    """Describes `count` actors or tasks of one kind, with what each reserves.
+
+    packed: on as few nodes as possible, rather than spread over them.
+    """
 
     name: str
     count: int
     cpus: float
     gpus: float = 0.0
+    packed: bool = False
 
     def __str__(self) -> str:
         return f"{self.count} x {self.name} ({_amount(self)} each)"
@@ -29,7 +37,7 @@ class Role:
 
 @dataclass(frozen=True)
 class Node:
-    """A machine of the cluster: all that it offers to Ray, and what nobody has reserved."""
+    """Describes a machine of the cluster: all that it offers to Ray, and what nobody has reserved."""
 
     name: str
     cpus: float
@@ -40,7 +48,7 @@ class Node:
 
 @dataclass(frozen=True)
 class ResourcePlan:
-    """What a job reserves while it runs. Without roles it runs in the driver and needs no cluster."""
+    """Lists what a job reserves while it runs. Without roles it runs in the driver and needs no cluster."""
 
     job: str
     roles: tuple[Role, ...] = ()
@@ -61,7 +69,7 @@ class ResourcePlan:
 
 
 def rollout_engines(config: Config) -> Role:
-    return Role("rollout engine", config.rollout.actors, config.rollout.cpus, config.rollout.gpus)
+    return Role("rollout engine", config.rollout.actors, config.rollout.cpus, config.rollout.gpus, packed=True)
 
 
 def reward_actors(config: Config) -> Role:
@@ -69,7 +77,7 @@ def reward_actors(config: Config) -> Role:
 
 
 def learner_ranks(config: Config) -> Role:
-    return Role("learner rank", config.learner.ranks, config.learner.cpus, config.learner.gpus)
+    return Role("learner rank", config.learner.ranks, config.learner.cpus, config.learner.gpus, packed=True)
 
 
 def plan(config: Config, job: str) -> ResourcePlan:
@@ -78,20 +86,41 @@ def plan(config: Config, job: str) -> ResourcePlan:
 
 
 def missing(plan: ResourcePlan, shares: Sequence[tuple[float, float]]) -> str:
-    """The role that finds no place on nodes with `shares` of (CPUs, GPUs); empty if all do. Largest roles first."""
-    left = [list(share) for share in shares]
+    """Names the role that finds no place on nodes with `shares` of (CPUs, GPUs), largest first; empty if all do."""
+    left = [_Free(cpus, gpus) for cpus, gpus in shares]
     for role in sorted(plan.roles, key=lambda role: (-role.gpus, -role.cpus)):
         for placed in range(role.count):
-            place = next((n for n in left if n[0] >= role.cpus - 1e-6 and n[1] >= role.gpus - 1e-6), None)
-            if place is None:
+            if not any(node.take(role) for node in left):
                 return f"{placed} of {role.count} x {role.name} found a place ({_amount(role)} each)"
-            place[0] -= role.cpus
-            place[1] -= role.gpus
     return ""
 
 
+class _Free:
+    """Counts what is left of one node: CPUs together, GPUs device by device, as Ray gives them away.
+
+    A fraction of a GPU is of one device; where a node has a fraction left, it is taken to be of one device.
+    """
+
+    def __init__(self, cpus: float, gpus: float):
+        self.cpus = cpus
+        self.devices = [1.0] * int(gpus + TOLERANCE)
+        if gpus - len(self.devices) > TOLERANCE:
+            self.devices.append(gpus - len(self.devices))
+
+    def take(self, role: Role) -> bool:
+        """Takes the share of one actor, and says whether there was room for it."""
+        share, count = (role.gpus, 1) if role.gpus < 1 else (1.0, math.ceil(role.gpus))
+        fitting = [i for i, free in enumerate(self.devices) if free >= share - TOLERANCE][:count] if role.gpus else []
+        if self.cpus < role.cpus - TOLERANCE or role.gpus and len(fitting) < count:
+            return False
+        self.cpus -= role.cpus
+        for index in fitting:
+            self.devices[index] -= share
+        return True
+
+
 def check(plan: ResourcePlan, nodes: Sequence[Node]) -> None:
-    """Whether `nodes`, if nobody else used them, could hold the plan.
+    """Checks that `nodes`, if nobody else used them, could hold the plan.
 
     Raises:
         UserError: naming the role that found no place, what it needs and what each node has.
@@ -105,7 +134,7 @@ def check(plan: ResourcePlan, nodes: Sequence[Node]) -> None:
 
 
 def table(nodes: Sequence[Node]) -> str:
-    """The nodes as text, a line each: what is free of what there is."""
+    """Writes the nodes as text, a line each: what is free of what there is."""
     width = max([len(node.name) for node in nodes] + [4])
     lines = [f"{'node':{width}}  CPUs free/all  GPUs free/all"]
     for node in nodes:

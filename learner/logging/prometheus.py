@@ -50,4 +50,5 @@ class PrometheusSink:
                     self._counters[name].inc(numbers[metric], self._tags(role))
 
     def _tags(self, role: str) -> dict[str, str]:
-        return {"run": self._run, "role": role}
+        """Ray sends tags as ASCII: other letters of a folder's name are written as escapes."""
+        return {"run": self._run.encode("ascii", "backslashreplace").decode(), "role": role}

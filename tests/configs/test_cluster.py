@@ -40,6 +40,21 @@ def test_an_actor_fits_on_one_node_or_not_at_all():
         check(engine, [Node("n", 4.0, 1.0), Node("n", 4.0, 1.0)])
 
 
+@pytest.mark.parametrize(("count", "share", "devices"), [(8, 0.6, 8.0), (16, 0.5, 8.0), (3, 0.3, 1.0), (1, 2.0, 2.0)])
+def test_a_fraction_of_a_gpu_is_of_one_device(count, share, devices):
+    node = [Node("n", 64.0, devices)]
+    check(ResourcePlan("offline", (Role("reward actor", count, 0.0, share),)), node)
+    with pytest.raises(UserError, match=f"{count} of {count + 1} x reward actor found a place"):
+        check(ResourcePlan("offline", (Role("reward actor", count + 1, 0.0, share),)), node)
+
+
+def test_whole_gpus_are_not_put_together_from_fractions():
+    half_taken = [(8.0, 1.5)]
+    whole, half = Role("learner rank", 1, 1.0, 1.0), Role("reward actor", 1, 1.0, 0.5)
+    assert not missing(ResourcePlan("offline", (whole, half)), half_taken)
+    assert missing(ResourcePlan("sft", (Role("learner rank", 2, 1.0, 0.75),)), half_taken)
+
+
 def test_scoring_someone_s_answers_needs_no_cluster():
     assert not plan(load("evaluate", ["policy=answers.jsonl"]), "evaluate").roles
 

@@ -2,10 +2,11 @@
 
 import pytest
 
-from configs import UserError
+from configs import UserError, load
 from configs.cluster import connect as cluster
+from configs.cluster import placement
 from configs.cluster.placement import Reservation
-from configs.cluster.resources import ResourcePlan, Role
+from configs.cluster.resources import ResourcePlan, Role, plan
 
 
 @pytest.mark.engine
@@ -28,6 +29,18 @@ def test_room_is_held_until_it_is_released_and_a_deadline_ends_the_wait(ray_clus
         ray_cluster.get(actor.bundle.remote())
     Reservation(Role("rollout engine", 1, 1.0), deadline=30).release()
     assert ray_cluster.util.list_named_actors() == []
+
+
+def test_packed_roles_ask_for_their_gpus_first_and_the_largest_before_others(monkeypatch):
+    asked = []
+    monkeypatch.setattr(placement, "_placement_group", lambda role: asked.append(role) or object())
+    monkeypatch.setattr(placement, "_groups", {})
+    wanted = plan(load("offline", ["track=qwen3vl_8b"]), "offline")
+    placement.reserve(wanted)
+    assert [role.name for role in asked] == ["learner rank", "rollout engine"]
+    assert placement._groups.keys() == set(asked)
+    placement.reserve(plan(load("offline"), "offline"))
+    assert len(asked) == 2  # without GPUs there is nothing to keep together
 
 
 def test_an_actor_that_reserves_nothing_needs_no_room():
