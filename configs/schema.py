@@ -70,6 +70,9 @@ class Rollout:
     timeout: float = _(
         300.0, "Seconds one group or one weight update may take before its engine counts as dead.", 1, 86400
     )
+    start_timeout: float = _(
+        0.0, "Seconds an engine may take to start; 0: five minutes, and more for a large policy.", 0, 86400
+    )
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The rollout actors of a job: asked for groups, which come as they are complete, and sent new weights."""
+"""Asks the rollout engines of a job for groups, which come as they are complete, and sends them new weights."""
 
 from __future__ import annotations
 
@@ -11,21 +11,29 @@ from pathlib import Path
 from configs.schema import Config
 from envs.types import Group, Prompt
 from rollout.actor import RolloutActor
-from rollout.replicas import Engines, answer_within
+from rollout.replicas import EngineSet, Place, answer_within
 from rollout.stats import BusyClock, RolloutStats
-from rollout.weights.update import LOST, WeightSource
+from rollout.weights.transfer import LOST
+from rollout.weights.update import WeightSource
 
 
 class RolloutPool:
-    """`await start()`, `async for group in sample(prompts)`, `await update(learner)`, `await close()`."""
+    """Samples groups from all engines: `await start()`, `async for group in sample(prompts)`, `await update(learner)`,
+    `await close()`.
+
+    Args:
+        policy_folder: the policy that the engines begin with.
+        actor_class: what the engines are, for measuring the pool without them.
+    """
 
     def __init__(self, config: Config, policy_folder: str | Path, actor_class: type = RolloutActor):
-        """actor_class: what the engines are, for measuring the pool without them."""
         self._config = config
-        self._engines = Engines(config, str(Path(policy_folder).resolve()), actor_class)
-        self._clocks = [BusyClock() for _ in range(config.rollout.actors)]
-        self._sampling = BusyClock()
-        self._groups = self._completions = self._tokens = 0
+        self._engines = EngineSet(config, Path(policy_folder).resolve(), actor_class)
+        self._engine_clocks = [BusyClock() for _ in range(config.rollout.actors)]
+        self._sampling_clock = BusyClock()
+        self._groups = 0
+        self._completions = 0
+        self._tokens = 0
 
     async def start(self) -> None:
         """Starts the engines from the policy folder, side by side; returns when all of them answer."""
@@ -42,7 +50,7 @@ class RolloutPool:
         posteriors: bool = False,
         grammar: bool = False,
     ) -> AsyncIterator[Group]:
-        """Groups, each as soon as it is complete. A prompt is drawn when an engine has room for it.
+        """Yields groups, each as soon as it is complete. A prompt is drawn when an engine has a place for it.
 
         Args:
             n: completions per prompt; `rollout.group_size` if None. So too max_tokens and temperature.
@@ -51,42 +59,45 @@ class RolloutPool:
             seed, start: a prompt's seed depends on `seed`, its sample and its position, counted from `start`.
 
         Raises:
-            RuntimeError: more than `engines.MAX_RESTARTS` engines were lost.
+            RuntimeError: more than `replicas.MAX_RESTARTS` engines were lost.
         """
         rollout = self._config.rollout
         n = rollout.group_size if n is None else n
         max_tokens = rollout.max_tokens if max_tokens is None else max_tokens
         temperature = rollout.temperature if temperature is None else temperature
-        stream, position = _asynchronous(prompts), start
-        drawing, asking = asyncio.ensure_future(self._draw(stream)), set()
-        with self._sampling:
+        stream = _asynchronous(prompts)
+        position = start
+        drawing = asyncio.ensure_future(self._draw(stream))
+        requests: set[asyncio.Future] = set()
+        with self._sampling_clock:
             try:
-                while drawing or asking:
-                    tasks = asking | {drawing} - {None}
+                while drawing or requests:
+                    tasks = requests | {drawing} - {None}
                     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                     if drawing in done:
-                        index, prompt = drawing.result()
+                        place, prompt = drawing.result()
                         drawing = None
                         if prompt is not None:
-                            seeded = _seed(seed, prompt.sample_id, position)
-                            options = (n, seeded, max_tokens, temperature, posteriors, grammar)
-                            asking.add(asyncio.ensure_future(self._ask(index, prompt, options)))
-                            drawing, position = asyncio.ensure_future(self._draw(stream)), position + 1
-                    for task in done & asking:
-                        asking.remove(task)
-                        yield task.result()
+                            prompt_seed = _seed(seed, prompt.sample_id, position)
+                            options = (n, prompt_seed, max_tokens, temperature, posteriors, grammar)
+                            requests.add(asyncio.ensure_future(self._request(place, prompt, options)))
+                            drawing = asyncio.ensure_future(self._draw(stream))
+                            position += 1
+                    for request in done & requests:
+                        requests.remove(request)
+                        yield request.result()
             finally:
-                for task in asking | {drawing} - {None}:
+                for task in requests | {drawing} - {None}:
                     task.cancel()
-                if (index := _drawn(drawing)) is not None:
-                    self._engines.free(index)
+                if (place := _unused_place(drawing)) is not None:
+                    self._engines.free(place)
 
     async def update(self, source: WeightSource, whole: bool = False) -> int:
         """Sends the learner's weights to all engines, between groups. Returns their version.
 
-        whole: what training never changes too, all compared by checksum; so is the first update of an engine.
-
         If engines are lost on the way, all are started anew and the update is made once more.
+
+        whole: also send what training never changes; the first update of an engine always does.
 
         Raises:
             ValueError: the learner's tensors are not those of the policy folder.
@@ -95,61 +106,63 @@ class RolloutPool:
         return await self._engines.update(source, whole)
 
     def stats(self) -> RolloutStats:
-        """Totals as they are now."""
+        """Returns the totals up to now."""
         return replace(
             self._engines.stats,
             groups=self._groups,
             completions=self._completions,
             tokens=self._tokens,
-            busy_seconds=sum(clock.seconds for clock in self._clocks),
-            sampling_seconds=self._sampling.seconds,
+            busy_seconds=sum(clock.seconds for clock in self._engine_clocks),
+            sampling_seconds=self._sampling_clock.seconds,
         )
 
     @property
     def engines(self) -> tuple:
         """Handles of the `RolloutActor`s."""
-        return tuple(self._engines.handles)
+        return self._engines.handles
 
     async def close(self) -> None:
         """Stops the engines."""
         await self._engines.close()
 
-    async def _draw(self, stream: AsyncIterator[Prompt]) -> tuple[int, Prompt | None]:
-        index = await self._engines.take()
+    async def _draw(self, stream: AsyncIterator[Prompt]) -> tuple[Place, Prompt | None]:
+        """Takes a place, then the prompt for it; no prompt, and the place given back, where the stream has ended."""
+        place = await self._engines.take()
         prompt = None
         try:
             prompt = await anext(stream, None)
         finally:
             if prompt is None:
-                self._engines.free(index)
-        return index, prompt
+                self._engines.free(place)
+        return place, prompt
 
-    async def _ask(self, index: int, prompt: Prompt, options: tuple) -> Group:
+    async def _request(self, place: Place, prompt: Prompt, options: tuple) -> Group:
+        """Samples one group; where its engine is lost, at the next engine that has a place."""
         while True:
             try:
-                engine = await self._engines.at(index)
-                with self._clocks[index]:
-                    group = await answer_within(self._config.rollout.timeout, engine.generate.remote(prompt, *options))
-            except LOST as error:  # the prompt goes to the next engine that is free
-                self._engines.lost(index, engine, error)
-                index = await self._engines.take()
+                with self._engine_clocks[place.index]:
+                    answer = place.handle.generate.remote(prompt, *options)
+                    group = await answer_within(self._config.rollout.timeout, answer)
+            except LOST as error:
+                self._engines.report_lost(place, error)
+                place = await self._engines.take()
                 continue
             except BaseException:
-                self._engines.free(index)
+                self._engines.free(place)
                 raise
-            self._engines.free(index)
+            self._engines.free(place)
             self._groups += 1
             self._completions += len(group.completions)
             self._tokens += sum(len(completion.token_ids) for completion in group.completions)
             return group
 
 
-def _drawn(drawing: asyncio.Task | None) -> int | None:
-    """The engine that was taken for a prompt which nobody will ask now."""
+def _unused_place(drawing: asyncio.Task | None) -> Place | None:
+    """Returns the place that was taken for a prompt which nobody will ask now."""
     if drawing is None or not drawing.done() or drawing.cancelled() or drawing.exception():
         return None
-    index, prompt = drawing.result()
-    return None if prompt is None else index
+    place, prompt = drawing.result()
+    return None if prompt is None else place
 
 
 async def _asynchronous(prompts: Iterable[Prompt] | AsyncIterable[Prompt]) -> AsyncIterator[Prompt]:

@@ -1,4 +1,4 @@
-"""What the rollout engines did, in numbers."""
+"""Counts what the rollout engines did."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 @dataclass
 class RolloutStats:
-    """Totals since the start.
+    """Holds totals since the start of a pool.
 
-    busy_seconds: time with work in hand, restart_seconds: time not there, summed over the engines.
-    sampling_seconds: time in which somebody was sampling.
+    Args:
+        busy_seconds: time with prompts in flight, summed over the engines.
+        sampling_seconds: time in which somebody was sampling.
+        restart_seconds: time in which an engine was not there, summed over the engines.
     """
 
     groups: int = 0
@@ -27,10 +29,12 @@ class RolloutStats:
 
 
 class BusyClock:
-    """Seconds in which at least one thing was in hand."""
+    """Measures the seconds in which at least one block was inside it."""
 
     def __init__(self):
-        self._inside, self._since, self._total = 0, 0.0, 0.0
+        self._inside = 0
+        self._since = 0.0
+        self._total = 0.0
 
     def __enter__(self) -> None:
         if not self._inside:
@@ -44,4 +48,5 @@ class BusyClock:
 
     @property
     def seconds(self) -> float:
+        """Seconds up to now, an unfinished stretch included."""
         return self._total + (time.monotonic() - self._since if self._inside else 0.0)

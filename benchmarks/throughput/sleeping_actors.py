@@ -10,6 +10,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import ray
+
 from configs.schema import Config
 from envs.language.answer import write
 from envs.taxonomy import TAXONOMY
@@ -31,11 +33,7 @@ class SleepingEngine:
         await asyncio.sleep(self._seconds)
         return Group(prompt, self._completions, self._version, self._seconds)
 
-    async def open_transfer(self, info: dict) -> None: ...
-
     async def begin_update(self) -> None: ...
-
-    async def receive(self, manifest, whole: bool) -> None: ...
 
     async def finish_update(self, version: int) -> None:
         self._version = version
@@ -46,17 +44,17 @@ class SleepingEngine:
 class SleepingWorker:
     """In the place of a `LearnerWorker`; it has no weights."""
 
-    def __init__(self, rank: int, config: Config): ...
+    def __init__(self, rank: int, config: Config):
+        self._rank = rank
 
     def address(self) -> tuple[str, int]:
         return "127.0.0.1", 0
 
     def start(self, address, folder: str, total_steps: int, reference) -> None:
-        from rollout.weights import manifest  # here and now: to import torch is no part of an update
-        from rollout.weights import transfer as weight_transfer  # here and now: to import torch is no part of an update
+        from rollout.weights.manifest import Manifest  # here and now: to import torch is no part of an update
 
         self._seconds = json.loads(Path(folder, "sleeps.json").read_text())["learner"]
-        self._manifest, self._end = manifest.Manifest((), (), ()), weight_transfer.Endpoint("127.0.0.1", 0, 0)
+        self._manifest = Manifest((), (), ())
 
     def grpo_step(self, trajectories: Sequence) -> dict[str, float]:
         time.sleep(self._seconds)
@@ -65,13 +63,10 @@ class SleepingWorker:
     def weight_manifest(self):
         return self._manifest
 
-    def bind_weights(self, timeout: float):
-        return self._end
-
-    def open_weights(self, world_size: int) -> None: ...
-
-    def send_weights(self, whole: bool) -> int:
-        return 0
+    def send_weights(self, engines: Sequence, whole: bool, version: int) -> None:
+        if self._rank == 0:
+            for method, given in (("begin_update", ()), ("finish_update", (version,))):
+                ray.get([getattr(engine, method).remote(*given) for engine in engines])
 
     def save(self, folder: str) -> None: ...
 

@@ -1,7 +1,8 @@
-"""What a weight update costs: bytes a second beside memcpy, calls, and the pause that rollouts see.
+"""Measures what a weight update costs: bytes a second beside memcpy, calls, and the pause that rollouts see.
 
-The pool, the order of calls, the packing and the channel are the real ones; in the place of learner and engine are
-processes that hold nothing but tensors (no vLLM: what its layers do with their weights afterwards is not measured).
+The pool, the order of calls, the packing and the transfer over gloo are the real ones; in the place of learner and
+engine are processes that hold nothing but tensors
+(no vLLM: what its layers do with their weights afterwards is not measured).
 """
 
 from __future__ import annotations
@@ -29,19 +30,15 @@ from envs.world import policy_folder
 from learner.distributed.group import LearnerGroup
 from learner.distributed.weight_source import LearnerWeights
 from rollout.pool import RolloutPool
-from rollout.weights.channel import Channel
-from rollout.weights.lock import UpdateGate
+from rollout.weights.gloo import join, receive
+from rollout.weights.lock import UpdateLock
 from rollout.weights.manifest import Manifest, buckets, checkpoint_shapes
-from rollout.weights.transfer import BUCKET_BYTES, WeightSender, receive
+from rollout.weights.transfer import BUCKET_BYTES, EngineClient, WeightSender
 
-BOUND = 0.3
-"""Of memcpy, within one machine."""
 BUCKET_MB = BUCKET_BYTES // 2**20
 GROUP_SECONDS = 0.02
 """A sleeping group: the pause is seen as finely as this."""
-COLUMNS = (
-    "parameters", "bucket_mb", "buckets", "gb_per_second", "memcpy", "of_memcpy", "shared", "rounds", "calls", "pause"
-)  # fmt: skip
+COLUMNS = ("parameters", "bucket_mb", "buckets", "gb_per_second", "memcpy", "of_memcpy", "calls", "pause")
 WARM = 0.5
 """Seconds of sampling before an update and after it."""
 
@@ -94,30 +91,26 @@ def like_qwen(hidden: int, layers: int, vocabulary: int) -> dict[str, tuple[int,
 
 
 class SendingWorker(SleepingWorker):
-    """Rank 0 with random tensors."""
+    """Sends random tensors as rank 0."""
+
+    def __init__(self, rank: int, config: Config):
+        super().__init__(rank, config)
+        self._timeout = config.rollout.timeout
 
     def start(self, address, folder: str, total_steps: int, reference) -> None:
         torch.set_num_threads(1)
-        self._weights, self._bucket_bytes = _read(folder)
+        self._weights, bucket_bytes = _read(folder)
+        limit = min(bucket_bytes, self._weights.manifest().bytes)
+        self._sender = WeightSender("gloo", "127.0.0.1", self._timeout, limit)
         dtype = getattr(torch, self._weights.dtype)
         self._tensors = {name: torch.randn(shape, dtype=dtype) for name, shape in self._weights.shapes.items()}
 
     def weight_manifest(self) -> Manifest:
         return self._weights.manifest()
 
-    def bind_weights(self, timeout: float):
-        self._sender = WeightSender("gloo", timeout, min(self._bucket_bytes, self._weights.manifest().bytes))
-        return self._sender.bind("127.0.0.1")
-
-    def open_weights(self, world_size: int) -> None:
-        self._sender.open(world_size)
-
-    def send_weights(self, whole: bool) -> int:
-        return self._sender.send(self._weights.manifest(), self._tensors.items(), whole)
-
-    def rounds(self) -> tuple[int, bool]:
-        """Collective calls of the transfer so far, and whether memory is shared."""
-        return self._sender._group.rounds, self._sender._group.shared
+    def send_weights(self, engines: Sequence, whole: bool, version: int) -> None:
+        client = EngineClient(engines, 1, self._timeout, version)
+        self._sender.send(client, self._weights.manifest(), self._tensors.items())
 
     def sums(self) -> list[float]:
         return _sums(self._tensors)
@@ -132,35 +125,37 @@ class ReceivingEngine(SleepingEngine):
         weights, _ = _read(folder)
         dtype = getattr(torch, weights.dtype)
         self._tensors = {name: torch.zeros(shape, dtype=dtype) for name, shape in weights.shapes.items()}
-        self._calls, self._gate = 0, UpdateGate()
+        self._calls = 0
+        self._lock = UpdateLock()
 
     async def generate(self, prompt: Prompt, *options) -> Group:
-        async with self._gate.sampling():
+        async with self._lock.sampling():
             return await super().generate(prompt, *options)
-
-    async def begin_update(self) -> None:
-        self._calls += 1
-        await self._gate.close()
-
-    async def finish_update(self, version: int) -> None:
-        self._calls += 1
-        await self._gate.open()
-
-    async def calls(self) -> int:
-        """That an update makes of the engine, so far."""
-        return self._calls
 
     async def open_transfer(self, info: dict) -> None:
         where = (info["master_address"], info["master_port"], info["rank_offset"], info["world_size"], info["timeout"])
         self._limit = info["packed_buffer_size_bytes"]
-        self._channel = await asyncio.to_thread(Channel, *where, self._limit)
+        self._group = await asyncio.to_thread(join, *where)
 
-    async def receive(self, manifest: Manifest, whole: bool) -> None:
+    async def begin_update(self) -> None:
         self._calls += 1
-        await asyncio.to_thread(self._receive, manifest, whole)
+        await self._lock.begin_update()
 
-    def _receive(self, manifest: Manifest, whole: bool) -> None:
-        for tensors in receive(self._channel, manifest, self._limit, whole):
+    async def receive(self, update: dict) -> None:
+        self._calls += 1
+        shapes = tuple(tuple(shape) for shape in update["shapes"])
+        await asyncio.to_thread(self._receive, Manifest(tuple(update["names"]), tuple(update["dtype_names"]), shapes))
+
+    async def finish_update(self, version: int) -> None:
+        self._calls += 1
+        await self._lock.end_update()
+
+    async def calls(self) -> int:
+        """Counts the calls that updates have made of the engine."""
+        return self._calls
+
+    def _receive(self, manifest: Manifest) -> None:
+        for tensors in receive(self._group, manifest, self._limit):
             for name, tensor in tensors:
                 self._tensors[name].copy_(tensor)
 
@@ -171,9 +166,9 @@ class ReceivingEngine(SleepingEngine):
 class _TimedWeights(LearnerWeights):
     seconds = 0.0
 
-    async def send(self, whole: bool) -> int:
+    async def send(self, engines: Sequence, whole: bool) -> int:
         began = time.perf_counter()
-        version = await super().send(whole)
+        version = await super().send(engines, whole)
         self.seconds = time.perf_counter() - began
         return version
 
@@ -190,8 +185,8 @@ def run(config: Config, large: bool) -> dict:
     for row in rows:
         numbers = (row[column] for column in COLUMNS)
         table.add_row(row["model"], *(f"{n:.3g}" if isinstance(n, float) else f"{n:,}" for n in numbers))
-    told = f"bar {BOUND:g} of memcpy; rounds: one collective call a bucket; calls: that an update makes of an engine"
-    Console(width=140).print(table, told, sep="\n")
+    note = "the sending includes the engine's calls; calls: that an update makes of an engine"
+    Console(width=140).print(table, note, sep="\n")
     return {"rows": rows}
 
 
@@ -207,12 +202,10 @@ async def measure(config: Config, weights: Weights, bucket_mb: int = BUCKET_MB, 
         try:
             await pool.start()
             engine, ask = pool.engines[0], partial(asyncio.to_thread, ranks._one)
-            await _update(pool, ranks, config, 1)  # opens the group, and compares checksums
-            opening, shared = await ask("rounds")
-            measured = [await _update(pool, ranks, config, version) for version in range(2, updates + 1)]
-            (rounds, _), calls = await ask("rounds"), await engine.calls.remote()
-            sent, there = await ask("sums"), await engine.sums.remote()
-            if sent != there:
+            await _update(pool, ranks)  # opens the transfer
+            measured = [await _update(pool, ranks) for _ in range(2, updates + 1)]
+            calls = await engine.calls.remote()
+            if await ask("sums") != await engine.sums.remote():
                 raise RuntimeError("the engine's tensors are not those of the learner")
         finally:
             await pool.close()
@@ -228,8 +221,6 @@ async def measure(config: Config, weights: Weights, bucket_mb: int = BUCKET_MB, 
         "tensors": len(weights.shapes),
         "bucket_mb": bucket_mb,
         "buckets": count,
-        "shared": shared,
-        "rounds": (rounds - opening) / (updates - 1),
         "calls": calls / updates,
         "seconds": float(np.median(seconds)),
         "gb_per_second": float(np.median(speeds)),
@@ -239,9 +230,13 @@ async def measure(config: Config, weights: Weights, bucket_mb: int = BUCKET_MB, 
     }
 
 
-async def _update(pool: RolloutPool, ranks: LearnerGroup, config: Config, version: int) -> tuple[float, float]:
-    """Seconds of the sending, and the longest time without a group while groups are sampled, less a group's."""
-    arrived, weights, done = [time.perf_counter()], _TimedWeights(ranks, config), asyncio.Event()
+async def _update(pool: RolloutPool, ranks: LearnerGroup) -> tuple[float, float]:
+    """Measures one update.
+
+    Returns:
+        Seconds of the sending; and the longest time without a group while groups are sampled, less a group's, seconds.
+    """
+    arrived, weights, done = [time.perf_counter()], _TimedWeights(ranks), asyncio.Event()
 
     async def prompts():
         while not done.is_set():

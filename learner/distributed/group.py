@@ -20,8 +20,7 @@ from configs.schema import Config
 from learner.distributed.worker import LearnerWorker
 from learner.losses import Trajectory
 from learner.policy.collator import Example
-from rollout.weights.transfer import Endpoint, TransferError
-from rollout.weights.update import GRACE
+from rollout.weights.transfer import GRACE, TransferError
 
 PULSE = "pulse"
 """Concurrency group of a worker's second thread, which only answers: a worker whose work takes long still answers, one
@@ -38,7 +37,7 @@ class LearnerError(RuntimeError):
 class LearnerGroup:
     """Runs every call on all workers and waits for all of them; from asyncio, use `asyncio.to_thread`.
 
-    Calls of several threads take turns; a thread that holds `turn` makes several without another's between them.
+    Calls of several threads take turns.
     version: GRPO steps that the weights have taken.
     """
 
@@ -70,7 +69,7 @@ class LearnerGroup:
         self.turn = threading.RLock()
         self.version = 0
         self._epochs = config.grpo.epochs
-        self._sending_seconds = config.rollout.timeout + GRACE
+        self._sending_seconds = 2 * (config.rollout.timeout + GRACE)  # groups in flight, then the transfer
         self._ended = ""  # why the workers were ended, once they were
         self._reservation = Reservation(learner_ranks(config))
         actor = ray.remote(concurrency_groups={PULSE: 1})(worker_class)
@@ -135,27 +134,21 @@ class LearnerGroup:
             self.version = steps // self._epochs
         return steps
 
-    def bind_weights(self, timeout: float) -> Endpoint:
-        """Opens the address at which engines join rank 0 within `timeout` seconds."""
-        return self._one("bind_weights", timeout, limit=self._sending_seconds)
-
-    def open_weights(self, world_size: int) -> None:
-        """Waits until `world_size` - 1 engines have joined."""
-        self._one("open_weights", world_size, limit=self._sending_seconds)
-
     def weight_manifest(self):
-        """Returns names, dtypes and shapes of the policy's tensors, see `rollout.weights.manifest`."""
+        """Describes the policy's tensors: names, dtypes, shapes, and which of them training never changes."""
         return self._one("weight_manifest")
 
-    def send_weights(self, whole: bool = False) -> int:
-        """Sends all weights, or those that training changes, to the engines that have joined; returns their version.
+    def send_weights(self, engines: Sequence[Any], whole: bool) -> int:
+        """Sends the weights to `engines`, handles of `RolloutActor`s. Returns the version of what was sent.
+
+        whole: send all tensors; otherwise those that training changes.
 
         Raises:
-            TransferError: an engine went away. The workers go on; `bind_weights` and `open_weights` begin anew.
+            TransferError: an engine could not take the weights, or went away. The workers go on.
             LearnerError: the workers took longer than an update may. (NCCL waits for ever for an engine that is gone.)
         """
         with self.turn:
-            self._all("send_weights", whole, limit=self._sending_seconds)
+            self._all("send_weights", tuple(engines), whole, self.version, limit=self._sending_seconds)
             return self.version
 
     def close(self) -> None:

@@ -93,11 +93,23 @@ def weights(model: Qwen3VLForConditionalGeneration) -> list[Weight]:
 
 
 def named_tensors(listed: Sequence[Weight]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Names and whole tensors, one after the other; under ZeRO-3 on every rank alike, and gathered by the bucket."""
+    """Yields names and whole tensors; under ZeRO-3 on every rank alike, gathered bucket by bucket.
+
+    Who packs the tensors may do so on another CUDA stream: each bucket is whole before its first tensor is yielded,
+    and is released only when what was asked of its tensors is done.
+    """
     for where in buckets(manifest(listed).sizes, BUCKET_BYTES):
         with gathered([part for weight in listed[where] for part in weight.parts]):
+            synchronize()
             for weight in listed[where]:
                 yield weight.name, weight.value()
+            synchronize()
+
+
+def synchronize() -> None:
+    """Waits until all streams of this process's GPU are done, where it has one."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def manifest(listed: Sequence[Weight]) -> Manifest:

@@ -135,35 +135,39 @@ class LearnerWorker:
         load_checkpoint(self._trainer, Path(folder))
         return self._trainer.steps
 
-    def bind_weights(self, timeout: float):
-        """Opens the address where rollout engines meet rank 0 (see rollout.weights.transfer)."""
+    def weight_manifest(self):
+        """Describes the policy's tensors, in order, and names those that training never changes."""
+        return self._trainer.manifest()
+
+    def send_weights(self, engines: Sequence, whole: bool, version: int) -> None:
+        """Sends the policy, or what training changes of it, from rank 0 to the rollout engines.
+
+        All ranks are called: ZeRO-3 gathers.
+
+        Raises:
+            TransferError: an engine could not take the weights. The rank is as before.
+        """
+        from rollout.vllm.arguments import gpus_spread_over
+        from rollout.weights.transfer import EngineClient
+
+        tensors, manifest = self._trainer.named_tensors(whole), self._trainer.manifest()
+        try:
+            if self._rank == 0:
+                client = EngineClient(engines, gpus_spread_over(self._config), self._config.rollout.timeout, version)
+                self._weight_sender().send(client, manifest if whole else manifest.changing(), tensors)
+        finally:  # also after a failure: every rank gathers as often as the others, or they wait for it
+            for _ in tensors:
+                pass
+
+    def _weight_sender(self):
         from rollout.vllm.arguments import transfer_backend
         from rollout.weights.transfer import BUCKET_BYTES, WeightSender
 
         if self._sender is None:
-            limit, device = min(BUCKET_BYTES, self._trainer.manifest().bytes), self._trainer.device
-            self._sender = WeightSender(transfer_backend(self._config), timeout, limit, device)
-        return self._sender.bind(ray.util.get_node_ip_address())
-
-    def open_weights(self, world_size: int) -> None:
-        """Waits until all engines have joined."""
-        self._sender.open(world_size)
-
-    def weight_manifest(self):
-        """Announces names, dtypes and shapes of the policy's tensors, in order, and which of them never change."""
-        return self._trainer.manifest()
-
-    def send_weights(self, whole: bool) -> int:
-        """Broadcasts, on rank 0, the policy or what training changes of it to the engines; returns the bytes sent.
-
-        All ranks are called, as ZeRO-3 gathers. Raises TransferError where an engine went away; the rank is as before.
-        """
-        tensors, manifest = self._trainer.named_tensors(whole), self._trainer.manifest()
-        try:
-            return 0 if self._rank else self._sender.send(manifest if whole else manifest.changing(), tensors, whole)
-        finally:  # also after a failure: every rank gathers as often as the others, or they wait for it
-            for _ in tensors:
-                pass
+            limit = min(BUCKET_BYTES, self._trainer.manifest().bytes)
+            address, timeout = ray.util.get_node_ip_address(), self._config.rollout.timeout
+            self._sender = WeightSender(transfer_backend(self._config), address, timeout, limit)
+        return self._sender
 
 
 def gpu_index(assigned: Sequence[int | str], visible: str | None) -> int:

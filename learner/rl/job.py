@@ -126,7 +126,7 @@ class Loop:
             starting.append(self.rewards.start())
         try:
             self.learner, *_ = await asyncio.gather(*starting)
-            self.weights = LearnerWeights(self.learner, config)
+            self.weights = LearnerWeights(self.learner)
             self.scaling = asyncio.create_task(control.apply_requests(self.mailbox, self.rewards))
             first = await self._resume()
             log = RunLog(self.out, self.job, config, config.steps, first, SHOWN)

@@ -1,4 +1,4 @@
-"""The vLLM engine of one rollout actor: its environment, its arguments, and how it is started."""
+"""Starts the vLLM engine of a rollout actor: its environment, its arguments, its deadlines."""
 
 from __future__ import annotations
 
@@ -13,26 +13,48 @@ from envs.language import grammar
 from envs.world import world_taxonomy
 from rollout.vllm.prompting import answer_limit, knows_answers, prompt_text, question_for
 
-MULTIPLE = 128  # the context length is rounded up to it
+CONTEXT_MULTIPLE = 128
+"""The context length is rounded up to a multiple of it, tokens."""
+START_SECONDS = 300.0
+"""How long an engine may take to start, whatever its size: imports, compiling, profiling."""
+READ_BYTES_A_SECOND = 50e6
+"""How fast the slowest disk is expected to deliver a policy."""
 
 
 def on_gpu(config: Config) -> bool:
+    """Tells whether engines run on GPUs."""
     return config.rollout.gpus > 0
 
 
 def gpus_spread_over(config: Config) -> int:
-    """GPUs of one engine; 1 on a CPU, or where it has a share of one."""
+    """Counts the GPUs, and so the vLLM workers, of one engine; 1 on a CPU, or where it has a share of one."""
     return max(1, int(config.rollout.gpus))
 
 
 def transfer_backend(config: Config) -> str:
-    """vLLM's weight transfer: `nccl` between whole GPUs; ours, over gloo, between CPUs and on a GPU that learner and
-    engines have shares of: NCCL refuses two ranks on one GPU."""
-    return "nccl" if min(config.rollout.gpus, config.learner.gpus) >= 1 else "gloo"
+    """Chooses vLLM's weight transfer.
+
+    Returns:
+        `nccl` between whole GPUs; `ipc` where one learner rank and all engines fit one GPU, which NCCL refuses to
+        serve twice; else `gloo`, through the memory of CPUs.
+    """
+    rollout, learner = config.rollout, config.learner
+    if min(rollout.gpus, learner.gpus) >= 1:
+        return "nccl"
+    on_one_gpu = learner.ranks == 1 and rollout.actors * rollout.gpus + learner.gpus <= 1
+    return "ipc" if on_one_gpu and min(rollout.gpus, learner.gpus) > 0 else "gloo"
+
+
+def start_timeout(policy_folder: str | Path, config: Config) -> float:
+    """Returns the seconds in which an engine must start: `rollout.start_timeout`, or what the policy's size needs."""
+    if config.rollout.start_timeout:
+        return config.rollout.start_timeout
+    size = sum(file.stat().st_size for file in Path(policy_folder).glob("*.safetensors"))
+    return START_SECONDS + size / READ_BYTES_A_SECOND
 
 
 def environment(config: Config) -> dict[str, str]:
-    """Environment variables of a rollout actor, set before its process starts."""
+    """Returns the environment variables of a rollout actor, set before its process starts."""
     common = {
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
@@ -41,6 +63,8 @@ def environment(config: Config) -> dict[str, str]:
         "VLLM_LOGGING_LEVEL": "ERROR",
         "PYTHONWARNINGS": "ignore::FutureWarning",
     }
+    if transfer_backend(config) == "ipc":  # CUDA's memory handles reach the engine's process pickled
+        common["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"
     if on_gpu(config):
         return common
     return common | {
@@ -51,24 +75,25 @@ def environment(config: Config) -> dict[str, str]:
 
 
 def context_length(processor, config: Config) -> int:
-    """Tokens of a prompt at the working resolution and the longest answer, rounded up."""
+    """Counts the tokens of a prompt at the working resolution and the longest answer, rounded up."""
     count, size = len(config.world.views), config.world.size
     pictures = [np.zeros((size, size, 3), np.uint8)] * count
     text = prompt_text(processor, count, question_for(processor, config))
     prompt = processor(text=[text], images=pictures)["input_ids"][0]
     longest = answer_limit(config, knows_answers(processor, world_taxonomy(config.world)))
-    return math.ceil((len(prompt) + longest + 1) / MULTIPLE) * MULTIPLE
+    return math.ceil((len(prompt) + longest + 1) / CONTEXT_MULTIPLE) * CONTEXT_MULTIPLE
 
 
 def engine_arguments(policy_folder: str | Path, processor, config: Config) -> dict[str, Any]:
-    """Arguments of vLLM's `AsyncEngineArgs`."""
-    rollout = config.rollout
+    """Returns the arguments of vLLM's `AsyncEngineArgs`."""
+    rollout, world = config.rollout, config.world
+    view = {"count": len(world.views), "width": world.size, "height": world.size}  # profiled at this size
     arguments = {
         "model": str(policy_folder),
         "dtype": "bfloat16" if on_gpu(config) else "float32",
         "seed": config.seed,
         "max_model_len": context_length(processor, config),
-        "limit_mm_per_prompt": {"image": len(config.world.views), "video": 0},
+        "limit_mm_per_prompt": {"image": view, "video": 0},
         "mm_processor_cache_gb": 0,  # a picture is seen once an epoch
         "max_logprobs": max(key.bins for key in world_taxonomy(config.world).keys.values()),
         "weight_transfer_config": {"backend": transfer_backend(config)},
@@ -97,7 +122,7 @@ def engine_arguments(policy_folder: str | Path, processor, config: Config) -> di
 
 
 def start_engine(arguments: dict[str, Any]):
-    """A running `AsyncLLM`. Takes 10 to 20 s on a CPU, most of it imports."""
+    """Returns a running `AsyncLLM`. Takes 10 to 20 s on a CPU, most of it imports."""
     from vllm import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 

@@ -1,4 +1,4 @@
-"""Decoding a number as the median or mean of its posterior, not as its likeliest bin; the severity likewise.
+"""Decodes a number as the median or mean of its posterior, not as its likeliest bin; the severity likewise.
 
 By Proposition 4.1 the distribution over value tokens is a density on the grid. Its argmax jumps between bins of nearly
 the same probability; its median minimises the expected absolute error, its mean the expected squared error. Both are
@@ -23,7 +23,7 @@ from envs.world import FILE, world_taxonomy
 
 
 class MedianDecoding(AdapterLogitsProcessor):
-    """Where the likeliest token is a value of the key last written, leaves only the median over that key's grid.
+    """Leaves only the median over a key's grid where the likeliest token is a value of the key last written.
 
     Loaded by the engines of an evaluation (`rollout.decoding`), never by those that sample for RL; an answer that is
     drawn there, at a temperature, is left alone. It runs after a grammar has ruled out tokens. The taxonomy is that of
@@ -51,11 +51,11 @@ class MedianDecoding(AdapterLogitsProcessor):
         return None if params.temperature > 0 else self._decode
 
     def choose(self, probabilities: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-        """Which bin of a density (N,) over the values `grid` (N,)."""
+        """Chooses a bin: its index in a density (N,) over the values `grid` (N,)."""
         return median(probabilities)
 
     def _decode(self, written: list[int], logits: torch.Tensor) -> torch.Tensor:
-        """logits (vocabulary,) of the token after `written`: where it is a value, all but the chosen one -inf."""
+        """Leaves of the logits (vocabulary,) after `written` only the chosen value, where the likeliest is a value."""
         key = next((self._tokens.keys[token] for token in reversed(written) if token in self._tokens.keys), None)
         best = logits.argmax()
         if key in self._grids and (best == self._grids[key][0]).any():
@@ -67,23 +67,23 @@ class MedianDecoding(AdapterLogitsProcessor):
 
 
 class MeanDecoding(MedianDecoding):
-    """The same with the grid point nearest to the mean."""
+    """Leaves only the grid point nearest to the mean; otherwise as `MedianDecoding`."""
 
     def choose(self, probabilities: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
         return nearest_to_mean(probabilities, grid)
 
 
 def median(probabilities: torch.Tensor) -> torch.Tensor:
-    """(N,) -> the index of the first bin up to which half of the mass lies."""
+    """Returns the index of the first bin of a density (N,) up to which half of the mass lies."""
     reached = probabilities.cumsum(-1) < 0.5
     return reached.sum().clamp(max=len(probabilities) - 1)
 
 
 def nearest_to_mean(probabilities: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    """(N,) over the values `grid` (N,) -> the index of the bin nearest to the expectation."""
+    """Returns the index of the bin nearest to the expectation of a density (N,) over the values `grid` (N,)."""
     return (grid - probabilities @ grid).abs().argmin()
 
 
 def only(logits: torch.Tensor, token: torch.Tensor) -> torch.Tensor:
-    """The same shape, -inf but at one token."""
+    """Returns logits of the same shape that are -inf but at one token."""
     return torch.full_like(logits, float("-inf")).index_fill_(0, token.reshape(1), 0.0)

@@ -1,4 +1,4 @@
-"""The text of a prompt, made in one place, so that engine and learner read the same tokens.
+"""Writes the text of a prompt, in one place, so that engine and learner read the same tokens.
 
 A model whose vocabulary has the answer tokens was trained on them and is asked the short question of its training;
 any other gets the zero-shot question, which states the taxonomy.
@@ -15,7 +15,7 @@ from envs.world import world_taxonomy
 
 
 def prompt_text(processor, view_count: int, question: str = QUESTION) -> str:
-    """The chat of `view_count` pictures and the question as text, up to where the answer begins.
+    """Writes the chat of `view_count` pictures and the question as text, up to where the answer begins.
 
     One image placeholder a picture; engine and processor expand it to the picture's tokens.
     """
@@ -23,18 +23,18 @@ def prompt_text(processor, view_count: int, question: str = QUESTION) -> str:
 
 
 def question_for(processor, config: Config) -> str:
-    """The question that the model behind `processor` is asked."""
+    """Returns the question that the model behind `processor` is asked."""
     taxonomy = world_taxonomy(config.world)
     return QUESTION if knows_answers(processor, taxonomy) else zero_shot.question(taxonomy, config.world.views)
 
 
 def knows_answers(processor, taxonomy: Taxonomy) -> bool:
-    """Whether every answer token is a token of the model."""
+    """Tells whether every answer token is a token of the model."""
     return set(answer_tokens(taxonomy)) <= set(processor.tokenizer.get_vocab())
 
 
 def answer_limit(config: Config, trained: bool) -> int:
-    """Tokens an answer may take in an evaluation: `rollout.max_tokens`, more where the language needs more.
+    """Returns how many tokens an evaluated answer may take: `rollout.max_tokens`, more where the language needs more.
 
     trained: whether the model knows the answer tokens.
     """
@@ -45,7 +45,7 @@ def answer_limit(config: Config, trained: bool) -> int:
 
 
 def grammar_for(processor, config: Config) -> str:
-    """The language of all answers that the model can give, for vLLM's structured outputs."""
+    """Writes the grammar of all answers that the model can give, for vLLM's structured outputs."""
     taxonomy = world_taxonomy(config.world)
     if knows_answers(processor, taxonomy):
         return grammar.token_grammar(

@@ -1,4 +1,4 @@
-"""Keeps sampling and weight updates of one engine apart: no group is sampled with two sets of weights."""
+"""The one lock of an engine: it keeps sampling and weight updates apart, so no group mixes two sets of weights."""
 
 from __future__ import annotations
 
@@ -7,17 +7,23 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class UpdateGate:
-    """Many may sample, or one may update. Who comes after `close` waits until `open`."""
+class UpdateLock:
+    """Lets many requests sample, or one update change the weights, never both.
+
+    The update side is a pair of calls, `begin_update` and `end_update`, because an update spans several calls of the
+    engine's actor. Who asks to sample in between waits.
+    """
 
     def __init__(self):
-        self._sampling, self._closed, self._changed = 0, False, asyncio.Condition()
+        self._sampling = 0
+        self._updating = False
+        self._changed = asyncio.Condition()
 
     @asynccontextmanager
     async def sampling(self) -> AsyncIterator[None]:
-        """Around one request."""
+        """Holds updates back while one request is inside; waits first for an update under way."""
         async with self._changed:
-            await self._changed.wait_for(lambda: not self._closed)
+            await self._changed.wait_for(lambda: not self._updating)
             self._sampling += 1
         try:
             yield
@@ -26,13 +32,14 @@ class UpdateGate:
                 self._sampling -= 1
                 self._changed.notify_all()
 
-    async def close(self) -> None:
-        """Lets nobody in any more, and waits until those inside are done."""
+    async def begin_update(self) -> None:
+        """Holds back new requests and returns once those inside are done."""
         async with self._changed:
-            self._closed = True
+            self._updating = True
             await self._changed.wait_for(lambda: self._sampling == 0)
 
-    async def open(self) -> None:
+    async def end_update(self) -> None:
+        """Lets requests in again."""
         async with self._changed:
-            self._closed = False
+            self._updating = False
             self._changed.notify_all()

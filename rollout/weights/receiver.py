@@ -1,64 +1,54 @@
-"""The engine's end of the weight transfer on CPUs, and on a GPU that it shares with the learner; lives in vLLM's worker
-process."""
+"""Receives weights over gloo inside vLLM's worker process; registered with vLLM by `rollout.vllm.plugin`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from vllm.distributed.weight_transfer import nccl_engine
-from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
-from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 
-from rollout.weights.channel import Channel
+from rollout.weights.gloo import join, receive
 from rollout.weights.manifest import Manifest
-from rollout.weights.transfer import receive
 
 
 @dataclass(kw_only=True)
 class GlooInitInfo(nccl_engine.NCCLWeightTransferInitInfo):
-    """vLLM's own fields, and the seconds after which any step of a transfer fails instead of hanging."""
+    """Adds to vLLM's fields the seconds after which any step of a transfer fails instead of hanging."""
 
     timeout: float
 
 
-@dataclass
-class GlooUpdateInfo(nccl_engine.NCCLWeightTransferUpdateInfo):
-    """vLLM's own fields, and whether the sender's checksums follow."""
-
-    whole: bool
-
-
 class GlooWeightTransferEngine(nccl_engine.NCCLWeightTransferEngine):
-    """vLLM's transfer protocol over gloo: start (layerwise reload), update (receive and load), finish."""
+    """Takes part in vLLM's weight-transfer protocol over gloo: start (layerwise reload), update, finish."""
 
     init_info_cls = GlooInitInfo
-    update_info_cls = GlooUpdateInfo
 
     def init_transfer_engine(self, init_info: GlooInitInfo) -> None:
         """Joins the learner's group; waits for the others, at most `timeout` seconds."""
         self.shutdown()
-        rank = init_info.rank_offset + self.parallel_config.rank
-        address, port = init_info.master_address, init_info.master_port
         self._limit = init_info.packed_buffer_size_bytes
-        self.model_update_group = Channel(
-            address, port, rank, init_info.world_size, init_info.timeout, self._limit, device=self.device
+        rank = init_info.rank_offset + self.parallel_config.rank
+        self.model_update_group = join(
+            init_info.master_address, init_info.master_port, rank, init_info.world_size, init_info.timeout
         )
 
     def update_weights(self, update_info: dict) -> None:
-        """As in the base class, which synchronises an accelerator even where there is none."""
+        """Receives and loads an update; the base class synchronises an accelerator even where there is none."""
         if self.device.type != "cpu":
             return super().update_weights(update_info)
         return self.receive_weights(self.parse_update_info(update_info))
 
-    def receive_weights(self, update_info: GlooUpdateInfo) -> None:
-        """Receives and loads bucket after bucket. RuntimeError if the learner goes away or is too slow, or if what
-        came is not what it sent."""
+    def receive_weights(self, update_info: nccl_engine.NCCLWeightTransferUpdateInfo) -> None:
+        """Loads bucket after bucket.
+
+        Raises:
+            RuntimeError: the learner went away or was too slow, or what arrived is not what it sent.
+        """
         if self.model_update_group is None:
             raise RuntimeError("weights were announced before the transfer group was opened")
         shapes = tuple(tuple(shape) for shape in update_info.shapes)
         manifest = Manifest(tuple(update_info.names), tuple(update_info.dtype_names), shapes)
         try:
-            for tensors in receive(self.model_update_group, manifest, self._limit, update_info.whole):
+            for tensors in receive(self.model_update_group, manifest, self._limit):
                 self.model.load_weights(tensors)
         except BaseException:
             self.shutdown()  # so that the learner sees an error now, and not at its deadline
@@ -70,6 +60,9 @@ class GlooWeightTransferEngine(nccl_engine.NCCLWeightTransferEngine):
         On CPUs linear layers run from packed copies of their weights. A tied output layer receives no weight
         of its own, so the reload passes it by, and it would go on answering with the old ones.
         """
+        from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
+        from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+
         super().finish_weight_update()
         if self.device.type == "cpu" and self.model_config.hf_config.tie_word_embeddings:
             for layer in self.model.modules():

@@ -1,156 +1,195 @@
-"""How weights travel from the learner to the engines: packed in buckets, broadcast to all engines at once.
+"""Sends the learner's weights to the engines; lives in the learner's first rank.
 
-The learner's first rank is rank 0 of the transfer group, the workers of the engines follow. Between GPUs of their own
-this is vLLM's own `nccl` transfer. Between CPUs, and where learner and engines have shares of one GPU (which NCCL
-refuses), the same protocol runs over gloo, its buckets through its memory (`rollout.weights.channel`;
-receiver: `rollout.weights.receiver`).
+The learner's end drives an update through vLLM's weight-transfer API. Three backends carry the bytes: vLLM's `nccl`
+between whole GPUs, vLLM's `ipc` where learner and engines share one GPU (NCCL refuses two ranks on one), and `gloo`
+(`rollout.weights.gloo`) everywhere else. The engines' end is vLLM's own for `nccl` and `ipc`, and
+`rollout.weights.receiver` for `gloo`.
 """
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from typing import Any
 
+import ray
 import torch
+from ray.exceptions import RayActorError
 
-from rollout.weights.channel import Channel
-from rollout.weights.manifest import Manifest, NamedTensors, as_bytes, buckets, checked, checksum, unpack
+from configs.cluster.supervision import describe_failure
+from rollout.weights.gloo import GlooTrainer
+from rollout.weights.manifest import Manifest, NamedTensors, checked
 
 BUCKET_BYTES = 256 * 2**20
-"""Of a bucket, at most; measured faster than 16 and 64 MiB. A larger tensor is copied once more on either side."""
+"""Bytes of a bucket, at most; a larger tensor is a bucket of its own."""
+GRACE = 30.0
+"""Seconds in which the engines of a failed update may still say why it failed."""
 
 
 class TransferError(RuntimeError):
-    """An engine went away or was too slow, so the weights did not leave. The sender is as before, its group closed."""
+    """Says that the weights did not reach the engines, and why. The learner is as before."""
+
+
+class EngineLostError(TransferError):
+    """Says that an engine is gone or does not answer, and how it ended."""
+
+
+LOST = (RayActorError, EngineLostError, TimeoutError)
+"""Errors of a call to an engine after which it must be started anew."""
+
+
+class EngineClient:
+    """Calls all engines at once on behalf of a weight transfer; vLLM knows this as a `VLLMWeightSyncClient`.
+
+    Args:
+        engines: handles of the `RolloutActor`s.
+        workers: GPUs, and so vLLM workers, of each engine; 1 on CPUs.
+        timeout: seconds that one call may take.
+        version: the weight version that the update brings the engines to.
+    """
+
+    def __init__(self, engines: Sequence[Any], workers: int, timeout: float, version: int):
+        self.engines = tuple(engines)
+        self._workers = workers
+        self._timeout = timeout
+        self._version = version
+        self._calls: list = []
+
+    @property
+    def world_size(self) -> int:
+        """Members of a transfer group: the sender and all workers."""
+        return 1 + self._workers * len(self.engines)
+
+    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+        """Lets every engine join the transfer, each with the ranks of its workers where the backend has ranks."""
+        has_ranks = "world_size" in init_info
+        ranks = [{"rank_offset": 1 + self._workers * i} if has_ranks else {} for i in range(len(self.engines))]
+        self._call("open_transfer", [(init_info | rank,) for rank in ranks])
+
+    def start_weight_update(self) -> None:
+        """Waits for the groups in flight, and holds back later ones."""
+        self._call("begin_update", [()] * len(self.engines))
+
+    def update_weights(self, update_info: dict[str, Any]) -> None:
+        """Lets every engine receive and load what `update_info` announces."""
+        self._call("receive", [(update_info,)] * len(self.engines))
+
+    def finish_weight_update(self, weight_version: str | None = None) -> None:
+        """Lets every engine sample again, with the new weights and their version."""
+        self._call("finish_update", [(self._version,)] * len(self.engines))
+
+    def explain(self, error: Exception) -> TransferError:
+        """Finds out why an update failed with `error`: a lost engine is the cause, else an engine's own error."""
+        answered, silent = (), ()
+        if self._calls:
+            answered, silent = ray.wait(self._calls, num_returns=len(self._calls), timeout=GRACE)
+        if silent:
+            return EngineLostError("a rollout engine was lost in a weight update: no answer in time, it hangs")
+        refusal = None
+        for call in answered:
+            try:
+                ray.get(call)
+            except LOST as lost:
+                return EngineLostError(f"a rollout engine was lost in a weight update: {describe_failure(lost)}")
+            except Exception as failure:
+                refusal = failure
+        if refusal is not None:
+            return TransferError(f"an engine could not take the weights: {describe_failure(refusal)}")
+        return TransferError(f"the weights did not reach all engines: {describe_failure(error)}")
+
+    def _call(self, method: str, arguments: Sequence[tuple]) -> None:
+        self._calls = [
+            getattr(engine, method).remote(*given) for engine, given in zip(self.engines, arguments, strict=True)
+        ]
+        ray.get(self._calls, timeout=self._timeout)
 
 
 @dataclass(frozen=True)
-class Endpoint:
-    """Where the engines find the sender, and the size of its buckets.
+class TensorSource:
+    """Yields the tensors of one update, checked against the manifest; vLLM knows this as a `WeightSource`."""
 
-    The receivers take the sender's word for it: gloo would not notice a bucket shorter than expected.
-    """
+    manifest: Manifest
+    named_tensors: NamedTensors
 
-    address: str
-    port: int
-    bucket_bytes: int
+    def metadata(self) -> list:
+        """Lists what iteration will yield, as vLLM's `ParamMeta`."""
+        from vllm.distributed.weight_transfer.base import ParamMeta
 
+        rows = zip(self.manifest.names, self.manifest.dtype_names, self.manifest.shapes, strict=True)
+        return [ParamMeta(name, getattr(torch, dtype), shape) for name, dtype, shape in rows]
 
-def receive(channel: Channel, manifest: Manifest, limit: int, whole: bool = False) -> Iterator[NamedTensors]:
-    """The tensors that the sender gives, bucket after bucket. vLLM keeps some of them until their layer is whole; the
-    memory of a bucket is used again when it keeps none.
-
-    Raises:
-        RuntimeError: `whole`, after the last bucket: a tensor's checksum is not the sender's.
-    """
-    sums: list[int] = []
-    for where in buckets(manifest.sizes, limit):
-        bucket = manifest.part(where)
-        tensors = unpack(channel.take(bucket.bytes), bucket)
-        if whole:
-            sums += [checksum(tensor) for _, tensor in tensors]
-        yield tensors
-        del tensors
-    if whole:
-        sent = channel.tell(torch.empty(len(sums), dtype=torch.int64))
-        if wrong := [name for name, a, b in zip(manifest.names, sums, sent.tolist(), strict=True) if a != b]:
-            some = ", ".join(wrong[:6])
-            raise RuntimeError(f"weights arrived damaged: the checksums of {len(wrong)} tensors differ ({some})")
+    def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
+        return checked(self.manifest, self.named_tensors)
 
 
 class WeightSender:
-    """The learner's end of the transfer: `bind`, `open`, then `send` as often as weights change.
+    """Brings engines to the learner's weights, as often as they change; the transfer stays open in between.
 
-    Lives in the learner's first rank; other ranks only walk through their tensors, for the gathering.
+    Args:
+        backend: "nccl", "ipc" or "gloo".
+        address: where the engines reach this process.
+        timeout: seconds after which a step fails instead of hanging (over NCCL only joining does).
+        bucket_bytes: bytes of a bucket, at most.
     """
 
-    def __init__(
-        self, backend: str, timeout: float = 300.0, bucket_bytes: int = BUCKET_BYTES, device: str | torch.device = "cpu"
-    ):
-        """backend: "gloo" or "nccl". timeout: seconds after which a step fails instead of hanging (gloo). device: where
-        the tensors are."""
-        self._backend, self._limit, self._timeout = backend, bucket_bytes, timeout
-        self._device = torch.device(device)
-        self._socket = self._group = self._endpoint = None
+    def __init__(self, backend: str, address: str, timeout: float = 300.0, bucket_bytes: int = BUCKET_BYTES):
+        self._backend = backend
+        self._address = address
+        self._timeout = timeout
+        self._limit = bucket_bytes
+        self._trainer: Any = None
 
-    def bind(self, address: str) -> Endpoint:
-        """Takes a free port on `address`, which the engines must reach, and leaves the old group."""
-        self.close()
-        self._socket = socket.create_server((address, 0))
-        self._endpoint = Endpoint(address, self._socket.getsockname()[1], self._limit)
-        return self._endpoint
-
-    def open(self, world_size: int) -> None:
-        """Waits until the world_size - 1 engine workers have joined; TransferError after `timeout` seconds."""
-        listen, self._socket = self._socket, None
-        address, port = self._endpoint.address, self._endpoint.port
-        try:
-            if self._backend == "gloo":
-                self._group = Channel(
-                    address, port, 0, world_size, self._timeout, self._limit, listen, self._device
-                )
-            else:
-                listen.close()  # NCCL's store binds the port itself
-                self._group = _nccl_group(address, port, world_size)
-        except (OSError, RuntimeError) as error:
-            wait = f"{world_size - 1} engine workers did not all join within {self._timeout:g} s"
-            raise TransferError(f"weight transfer at {address}:{port}: {wait}") from error
-
-    def send(self, manifest: Manifest, named_tensors: NamedTensors, whole: bool = False) -> int:
-        """Broadcasts the tensors, which come in the manifest's order; `whole`: with their checksums, over gloo. Returns
-        the bytes sent.
+    def send(self, client: EngineClient, manifest: Manifest, named_tensors: NamedTensors) -> int:
+        """Sends the tensors, which come in the manifest's order, to all engines of `client`. Returns the bytes sent.
 
         Raises:
             ValueError: a tensor is not what the manifest announces.
-            TransferError: an engine went away or was too slow. After any error the group is closed.
+            TransferError: an engine could not take the weights; EngineLostError: it is gone or hangs.
+                After any error the transfer is closed, and the next call opens it anew.
         """
-        tensors, sums = checked(manifest, named_tensors), []
+        source = TensorSource(manifest, named_tensors)
         try:
-            if self._backend == "gloo":
-                self._send_gloo(manifest, _summed(tensors, sums) if whole else tensors)
-                if whole:
-                    self._group.tell(torch.tensor(sums, dtype=torch.int64))
-            else:
-                self._send_nccl(manifest, tensors)
-            next(tensors, None)  # runs the check that nothing is left over
-        except (RuntimeError, OSError) as error:
+            if self._trainer is None or self._trainer.client.engines != client.engines:
+                self.close()
+                self._trainer = self._open(client, source)
+            self._trainer.client = client
+            self._trainer.source = source
+            self._trainer.send_weights()
+        except (RuntimeError, OSError, ray.exceptions.RayError) as error:
             self.close()
-            raise TransferError(f"the weights did not reach all engines: {error}") from error
+            raise client.explain(error) from error
         except BaseException:  # the caller's to handle; but engines must not wait
             self.close()
             raise
         return manifest.bytes
 
-    def _send_gloo(self, manifest: Manifest, tensors: Iterator[torch.Tensor]) -> None:
-        """Packs a bucket while the one before travels."""
-        for cut in buckets(manifest.sizes, self._limit):
-            self._group.put([as_bytes(tensor) for tensor in islice(tensors, cut.stop - cut.start)])
-        self._group.flush()
-
-    def _send_nccl(self, manifest: Manifest, tensors: Iterator[torch.Tensor]) -> None:
-        from vllm.distributed.weight_transfer.packed_tensor import packed_nccl_broadcast_producer
-
-        pairs = zip(manifest.names, tensors, strict=False)
-        packed_nccl_broadcast_producer(pairs, self._group, 0, lambda p: p[1], buffer_size_bytes=self._limit)
-
     def close(self) -> None:
-        """Leaves the group; engines that still wait in it get an error at once."""
-        if self._socket is not None:
-            self._socket.close()
-        if self._backend == "nccl" and self._group is not None:
-            self._group.destroy()
-        self._socket = self._group = None
+        """Leaves the transfer."""
+        if self._trainer is not None:
+            self._trainer.shutdown()
+        self._trainer = None
 
+    def _open(self, client: EngineClient, source: TensorSource) -> Any:
+        """Returns the trainer's end of the backend once all engine workers have joined."""
+        if self._backend == "gloo":
+            return GlooTrainer(client, self._address, client.world_size, self._timeout, self._limit)
+        from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
 
-def _nccl_group(address: str, port: int, world_size: int):
-    from vllm.distributed.weight_transfer.nccl_common import trainer_init
+        return WeightTransferTrainerFactory.trainer_init(self._init_info(client, source), client=client, source=source)
 
-    return trainer_init({"master_address": address, "master_port": port, "world_size": world_size})
+    def _init_info(self, client: EngineClient, source: TensorSource) -> Any:
+        if self._backend == "ipc":
+            from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
 
+            limit = max(self._limit, *source.manifest.sizes)  # one buffer, which must hold the largest tensor
+            return IPCTrainerInitInfo(packed=True, packed_buffer_size_bytes=limit, rank=0)
+        from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
+        from vllm.utils.network_utils import get_open_port
 
-def _summed(tensors: Iterator[torch.Tensor], sums: list[int]) -> Iterator[torch.Tensor]:
-    for tensor in tensors:
-        sums.append(checksum(tensor))
-        yield tensor
+        return NCCLTrainerInitInfo(
+            master_address=self._address,
+            master_port=get_open_port(),
+            world_size=client.world_size,
+            packed_buffer_size_bytes=self._limit,
+            rank=0,
+        )

@@ -1,4 +1,4 @@
-"""Weight updates between the steps of a learner: whole turns of it, and an end to waiting. Stand-ins for all actors."""
+"""Weight updates between the steps of a learner: in turn, and an end to waiting. Stand-ins for all actors."""
 
 import asyncio
 import threading
@@ -8,94 +8,56 @@ from types import SimpleNamespace
 import pytest
 import ray
 
-from configs.schema import Config
 from learner.distributed.group import LearnerError, LearnerGroup
 from learner.distributed.weight_source import LearnerWeights
-from learner.distributed.worker import LearnerWorker
-from rollout.weights.manifest import Manifest
-from rollout.weights.transfer import Endpoint
-from rollout.weights.update import WeightUpdate
 
 
 class StandIn:
-    """A learner whose calls take turns with those of other threads, as `LearnerGroup`'s do. said: what happened."""
+    """A learner whose calls exclude those of other threads, as `LearnerGroup`'s do. events: what happened."""
 
     def __init__(self):
-        self.turn, self.said = threading.RLock(), []
+        self._lock, self.events = threading.Lock(), []
 
     def step(self, name, seconds):
-        with self.turn:
+        with self._lock:
             time.sleep(seconds)
-            self.said.append(name)
+            self.events.append(name)
 
-    def _call(self, name, result=None):
-        with self.turn:
-            self.said.append(name)
-        time.sleep(0.05)  # time for a step to slip in
-        return result
-
-    def weight_manifest(self):
-        return self._call("manifest", Manifest((), (), ()))
-
-    def bind_weights(self, timeout):
-        return self._call("bind", Endpoint("here", 1, 2))
-
-    def open_weights(self, world_size):
-        self._call("open")
-
-    def send_weights(self, whole):
-        return self._call("send", 7)
+    def send_weights(self, engines, whole):
+        with self._lock:
+            self.events.append(("send", engines, whole))
+            return 7
 
 
-class Engine:
-    def __init__(self, said):
-        self._said = said
-
-    def __getattr__(self, name):
-        async def remote(*_):
-            self._said.append(name)
-
-        return SimpleNamespace(remote=remote)
-
-
-def test_an_update_is_one_turn_of_the_learner_and_begins_with_it(tmp_path):
+def test_weights_are_sent_after_the_step_that_is_under_way_and_before_the_next():
     async def scene():
         learner = StandIn()
-        update, weights = WeightUpdate(Config(), str(tmp_path)), LearnerWeights(learner, Config())
         first = asyncio.create_task(asyncio.to_thread(learner.step, "step", 0.3))
         await asyncio.sleep(0.1)
-        updating = asyncio.create_task(update.run([Engine(learner.said)], weights))
-        await asyncio.sleep(0.1)
-        second = asyncio.create_task(asyncio.to_thread(learner.step, "next step", 0))
+        updating = asyncio.create_task(LearnerWeights(learner).send(["engine"], True))
         version = await updating
-        await asyncio.gather(first, second)
-        return version, learner.said
+        await asyncio.gather(first, asyncio.to_thread(learner.step, "next step", 0))
+        return version, learner.events
 
-    version, said = asyncio.run(asyncio.wait_for(scene(), 20))
+    version, events = asyncio.run(asyncio.wait_for(scene(), 20))
     assert version == 7
-    assert said[:3] == ["step", "manifest", "bind"]
-    assert said[-2:] == ["finish_update", "next step"]
+    assert events == ["step", ("send", ["engine"], True), "next step"]
 
 
 def test_an_update_that_is_given_up_leaves_the_learner_to_its_steps():
     async def scene():
         learner = StandIn()
-        weights = LearnerWeights(learner, Config())
-
-        async def update():
-            async with weights.turn():
-                await weights.send(True)
-
         first = asyncio.create_task(asyncio.to_thread(learner.step, "step", 0.3))
         await asyncio.sleep(0.1)
-        waiting = asyncio.create_task(update())
+        updating = asyncio.create_task(LearnerWeights(learner).send([], True))
         await asyncio.sleep(0.1)
-        waiting.cancel()
+        updating.cancel()
         await asyncio.gather(first, asyncio.to_thread(learner.step, "next step", 0))
-        await update()
-        return learner.said
+        return learner.events
 
-    assert asyncio.run(asyncio.wait_for(scene(), 20)) == ["step", "next step", "send"]
+    events = asyncio.run(asyncio.wait_for(scene(), 20))
+    assert events[0] == "step"
+    assert "next step" in events
 
 
 def test_ranks_that_never_end_sending_are_taken_for_dead_although_they_answer(monkeypatch):
@@ -109,28 +71,15 @@ def test_ranks_that_never_end_sending_are_taken_for_dead_although_they_answer(mo
     learner, closed = LearnerGroup.__new__(LearnerGroup), []
     monkeypatch.setattr(ray, "get", nothing_yet)
     call = SimpleNamespace(remote=lambda *_: "a future")
-    rank = SimpleNamespace(bind_weights=call, open_weights=call, send_weights=call)
+    rank = SimpleNamespace(send_weights=call)
     learner.turn, learner._workers, learner._sending_seconds, learner._ended = threading.RLock(), [rank], 0.1, ""
+    learner.version = 0
     learner.close = lambda: closed.append(True)
     learner._check_pulse = lambda patience: None  # they answer
-    for wait in (lambda: learner.bind_weights(1), lambda: learner.open_weights(2), learner.send_weights):
-        with pytest.raises(LearnerError, match="does not end in 0.1 s"):
-            wait()
-    assert len(closed) == 3
+    with pytest.raises(LearnerError, match="does not end in 0.1 s"):
+        learner.send_weights([], True)
+    assert len(closed) == 1
     monkeypatch.setattr(ray, "get", gone)
     monkeypatch.setattr(ray, "wait", lambda futures, **_: ([], futures))
     with pytest.raises(LearnerError, match="Cause: .* does not end in 0.1 s"):  # who came after
-        learner.bind_weights(1)
-
-
-def test_a_rank_leaves_its_old_group_when_it_opens_another(monkeypatch):
-    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "127.0.0.1")
-    config, left = Config(), []
-    config.learner.gpus = config.rollout.gpus = 1.0
-    rank = LearnerWorker(0, config)
-    rank._trainer = SimpleNamespace(manifest=lambda: SimpleNamespace(bytes=64), device="cpu")
-    rank.bind_weights(5)
-    rank._sender._group = SimpleNamespace(destroy=lambda: left.append(True))
-    rank.bind_weights(5)
-    assert left == [True]
-    rank._sender.close()
+        learner.send_weights([], True)

@@ -30,7 +30,7 @@ def test_an_engine_replaced_during_a_step_carries_the_version_whose_weights_it_g
         pool = RolloutPool(config, tmp_path, actor_class=SleepingEngine)
         try:
             await pool.start()
-            await pool.update(LearnerWeights(learner, config))
+            await pool.update(LearnerWeights(learner))
             step = asyncio.create_task(asyncio.to_thread(learner.grpo_step, [None, None]))
             await asyncio.sleep(0.5)
             os.kill(await pool.engines[0].ready.remote(), signal.SIGKILL)
@@ -39,7 +39,7 @@ def test_an_engine_replaced_during_a_step_carries_the_version_whose_weights_it_g
                 await asyncio.sleep(0.1)
             assert step.done()  # they were sent after the step that was under way
             after = [group.weight_version async for group in pool.sample(prompts)]
-            return during, after, await pool.update(LearnerWeights(learner, config))
+            return during, after, await pool.update(LearnerWeights(learner))
         finally:
             await pool.close()
             learner.close()
@@ -60,7 +60,7 @@ def test_steps_and_sending_take_turns_on_all_ranks(ray_cluster, tmp_path):
             step = asyncio.create_task(asyncio.to_thread(learner.grpo_step, [None, None]))
             await asyncio.sleep(0.2)
             began = time.monotonic()
-            return await asyncio.to_thread(learner.send_weights, True), time.monotonic() - began, step.done()
+            return await asyncio.to_thread(learner.send_weights, [], True), time.monotonic() - began, step.done()
         finally:
             learner.close()
 

@@ -7,7 +7,6 @@ same arithmetic: their log-probs agree almost exactly, and any larger difference
 import asyncio
 import os
 import signal
-from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +22,7 @@ from envs.types import Prompt, Sample
 from rollout.pool import RolloutPool
 from rollout.vllm.prompting import prompt_text
 from rollout.weights.manifest import Manifest
-from rollout.weights.transfer import WeightSender
+from rollout.weights.transfer import EngineClient, WeightSender
 from rollout.weights.update import WeightUpdate
 
 pytestmark = pytest.mark.engine
@@ -39,7 +38,7 @@ class LearnerModel:
         self.model = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
         self.processor, self.version = AutoProcessor.from_pretrained(folder), 0
         self.freezes = False
-        self.sender = WeightSender("gloo", timeout=60, bucket_bytes=4 * 2**20)
+        self.sender = WeightSender("gloo", "127.0.0.1", timeout=60, bucket_bytes=4 * 2**20)
 
     @torch.no_grad()
     def perturb(self, seed, only=""):
@@ -64,25 +63,16 @@ class LearnerModel:
         logits = self.model(**text, **pixels).logits[0, -answer.shape[1] - 1 : -1]
         return logits.log_softmax(-1).gather(1, answer.T)[:, 0].numpy()
 
-    @asynccontextmanager
-    async def turn(self):
-        yield
-
     async def manifest(self):
         sent = Manifest.of(self.model.named_parameters())
         return replace(sent, frozen=frozenset(name for name in sent.names if "visual" in name and self.freezes))
 
-    async def bind(self):
-        return self.sender.bind("127.0.0.1")
-
-    async def open(self, world_size):
-        await asyncio.to_thread(self.sender.open, world_size)
-
-    async def send(self, whole):
+    async def send(self, engines, whole):
         manifest = await self.manifest()
         manifest = manifest if whole else manifest.changing()
         tensors = [row for row in self.model.named_parameters() if row[0] in manifest.names]
-        await asyncio.to_thread(self.sender.send, manifest, tensors, whole)
+        client = EngineClient(engines, 1, 60, self.version)
+        await asyncio.to_thread(self.sender.send, client, manifest, tensors)
         return self.version
 
 
@@ -197,7 +187,7 @@ def test_no_group_is_sampled_across_an_update(stage):
 def test_what_is_not_trained_travels_once_and_again_on_demand(stage):
     """A language layer and the vision tower change; the learner says that it trains the language alone."""
     stage.learner.freezes = True
-    stage.pool._engines._update = WeightUpdate(stage.config, stage.folder)  # another job's learner
+    stage.pool._engines._update = WeightUpdate(stage.folder)  # another job's learner
 
     def update(whole=False):
         before = stage.pool.stats().update_bytes

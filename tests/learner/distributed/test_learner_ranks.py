@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -18,8 +17,8 @@ from envs.types import Sample
 from learner.distributed.group import LearnerError, LearnerGroup
 from learner.losses import Trajectory
 from learner.policy.collator import Example
-from rollout.weights.channel import Channel
-from rollout.weights.transfer import TransferError, receive
+from rollout.weights.gloo import join, receive
+from rollout.weights.transfer import EngineLostError
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("ray_cluster")]
 TOTAL = 8  # of the schedule
@@ -181,11 +180,37 @@ def test_the_death_of_a_rank_is_told_with_its_cause(start, examples):
         learner.sft_step(examples)
 
 
+@ray.remote
+class BareEngine:
+    """Takes what a learner sends, as a rollout engine does, without a model."""
+
+    def __init__(self, manifest, dies=False):
+        self.manifest, self.dies, self.arrived = manifest, dies, 0
+
+    def open_transfer(self, info):
+        self.limit = info["packed_buffer_size_bytes"]
+        where = (info["master_address"], info["master_port"], info["rank_offset"], info["world_size"])
+        self.group = join(*where, info["timeout"])
+
+    def begin_update(self): ...
+
+    def receive(self, update):
+        if self.dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.arrived = sum(len(bucket) for bucket in receive(self.group, self.manifest, self.limit))
+
+    def finish_update(self, version):
+        self.version = version
+
+    def seen(self):
+        return self.arrived, self.version
+
+
 @pytest.mark.parametrize("zero", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_an_engine_that_goes_away_in_a_weight_update_leaves_the_ranks_at_work(start, examples, zero):
     """It did not: the ranks were ended for it, and a checkpoint's worth of steps was lost with each such engine."""
     learner = start(settings(zero))
-    manifest, arrived = learner.weight_manifest(), []
+    manifest = learner.weight_manifest()
 
     def many_buckets(rank):
         from learner.distributed import weights as policy_weights
@@ -194,21 +219,10 @@ def test_an_engine_that_goes_away_in_a_weight_update_leaves_the_ranks_at_work(st
         policy_weights.BUCKET_BYTES = weight_transfer.BUCKET_BYTES = 2**16
 
     ray.get([rank.__ray_call__.remote(many_buckets) for rank in learner._workers])
-
-    def join(end):
-        return Channel(end.address, end.port, 1, 2, 30, end.bucket_bytes)
-
-    with ThreadPoolExecutor() as threads:
-        channel = threads.submit(join, learner.bind_weights(30))
-        learner.open_weights(2)
-        del channel  # the engine's process ends
-        with pytest.raises(TransferError):
-            learner.send_weights(whole=True)
-        learner.sft_step(examples)
-        end = learner.bind_weights(30)
-        channel = threads.submit(join, end)
-        learner.open_weights(2)
-        taking = threads.submit(lambda: arrived.extend(receive(channel.result(), manifest, end.bucket_bytes, True)))
-        learner.send_weights(whole=True)
-        taking.result()
-    assert sum(len(bucket) for bucket in arrived) == len(manifest.names)
+    engine = BareEngine.options(num_cpus=0)
+    with pytest.raises(EngineLostError, match="BareEngine"):
+        learner.send_weights([engine.remote(manifest), engine.remote(manifest, dies=True)], whole=True)
+    learner.sft_step(examples)
+    engines = [engine.remote(manifest) for _ in range(2)]
+    version = learner.send_weights(engines, whole=True)
+    assert ray.get([engine.seen.remote() for engine in engines]) == [(len(manifest.names), version)] * 2

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PARENT = """
 import multiprocessing, sys, time
-from rollout.vllm.follow import follow_parent
+from rollout.vllm.plugin import follow_parent
 
 def engine(ready):
     follow_parent()
