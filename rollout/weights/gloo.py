@@ -47,10 +47,10 @@ class GlooTrainer:
             "packed_buffer_size_bytes": limit,
             "timeout": timeout,
         }
-        with _SideThread() as thread:
-            joining = thread.submit(join, address, port, 0, world_size, timeout, listener)
-            client.init_weight_transfer_engine(invitation)
-            self.group = joining.result()
+        self._thread = ThreadPoolExecutor(1)  # nobody waits for it after an error: its call may never end
+        joining = self._thread.submit(join, address, port, 0, world_size, timeout, listener)
+        client.init_weight_transfer_engine(invitation)
+        self.group = joining.result()
 
     def send_weights(self) -> None:
         """Sends what `source` yields; returns once every engine has loaded it and answers again."""
@@ -61,15 +61,15 @@ class GlooTrainer:
             "shapes": [list(shape) for shape in manifest.shapes],
         }
         self.client.start_weight_update()
-        with _SideThread() as thread:
-            receiving = thread.submit(self.client.update_weights, update)
-            send(self.group, manifest, self.source, self._limit)
-            receiving.result()
+        receiving = self._thread.submit(self.client.update_weights, update)
+        send(self.group, manifest, self.source, self._limit)
+        receiving.result()
         self.client.finish_weight_update()
 
     def shutdown(self) -> None:
         """Leaves the group; engines that wait in it get an error at once."""
         self.group = None
+        self._thread.shutdown(wait=False)
 
 
 def join(
@@ -140,13 +140,3 @@ def receive(group: dist.ProcessGroupGloo, manifest: Manifest, limit: int) -> Ite
     if damaged:
         listed = ", ".join(damaged[:6])
         raise RuntimeError(f"weights arrived damaged: the checksums of {len(damaged)} tensors differ ({listed})")
-
-
-class _SideThread(ThreadPoolExecutor):
-    """Runs the engines' calls beside the transfer; after an error nobody waits for it: it may never end."""
-
-    def __init__(self):
-        super().__init__(1)
-
-    def __exit__(self, *error) -> None:
-        self.shutdown(wait=error[0] is None)
