@@ -31,9 +31,6 @@ class RolloutPool:
         self._engines = EngineSet(config, Path(policy_folder).resolve(), actor_class)
         self._engine_clocks = [BusyClock() for _ in range(config.rollout.actors)]
         self._sampling_clock = BusyClock()
-        self._groups = 0
-        self._completions = 0
-        self._tokens = 0
 
     async def start(self) -> None:
         """Starts the engines from the policy folder, side by side; returns when all of them answer."""
@@ -109,9 +106,6 @@ class RolloutPool:
         """Returns the totals up to now."""
         return replace(
             self._engines.stats,
-            groups=self._groups,
-            completions=self._completions,
-            tokens=self._tokens,
             busy_seconds=sum(clock.seconds for clock in self._engine_clocks),
             sampling_seconds=self._sampling_clock.seconds,
         )
@@ -151,9 +145,10 @@ class RolloutPool:
                 self._engines.free(place)
                 raise
             self._engines.free(place)
-            self._groups += 1
-            self._completions += len(group.completions)
-            self._tokens += sum(len(completion.token_ids) for completion in group.completions)
+            stats = self._engines.stats
+            stats.groups += 1
+            stats.completions += len(group.completions)
+            stats.tokens += sum(len(completion.token_ids) for completion in group.completions)
             return group
 
 

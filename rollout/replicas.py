@@ -69,7 +69,7 @@ class EngineSet:
     task starts it anew. The second and third report the same attempt and change nothing. All three take places
     elsewhere. When the new process has the newest weights, the engine is READY in attempt 1, with all places free.
 
-    stats: restarts and updates are counted here.
+    stats: what the engines did; restarts and updates are counted here, groups by the pool.
     """
 
     def __init__(self, config: Config, policy_folder: str | Path, actor_class: type):
