@@ -8,6 +8,7 @@ between whole GPUs, vLLM's `ipc` where learner and engines share one GPU (NCCL r
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,8 +84,6 @@ class EngineClient:
         answered, silent = (), ()
         if self._calls:
             answered, silent = ray.wait(self._calls, num_returns=len(self._calls), timeout=GRACE)
-        if silent:
-            return EngineLostError("a rollout engine was lost in a weight update: no answer in time, it hangs")
         refusal = None
         for call in answered:
             try:
@@ -93,6 +92,8 @@ class EngineClient:
                 return EngineLostError(f"a rollout engine was lost in a weight update: {describe_failure(lost)}")
             except Exception as failure:
                 refusal = failure
+        if silent:
+            return EngineLostError("a rollout engine was lost in a weight update: no answer in time, it hangs")
         if refusal is not None:
             return TransferError(f"an engine could not take the weights: {describe_failure(refusal)}")
         return TransferError(f"the weights did not reach all engines: {describe_failure(error)}")
@@ -155,11 +156,11 @@ class WeightSender:
             self._trainer.client = client
             self._trainer.source = source
             self._trainer.send_weights()
-        except (RuntimeError, OSError, ray.exceptions.RayError) as error:
+        except BaseException as error:
+            traceback.clear_frames(error.__traceback__)  # they hold the group too, and engines would wait in it
             self.close()
-            raise client.explain(error) from error
-        except BaseException:  # the caller's to handle; but engines must not wait
-            self.close()
+            if isinstance(error, (RuntimeError, OSError, ray.exceptions.RayError)):
+                raise client.explain(error) from error
             raise
         return manifest.bytes
 

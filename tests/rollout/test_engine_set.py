@@ -147,6 +147,7 @@ class Handle:
         ([EngineLostError("the engine ended")], EngineLostError, r"in a weight update: the engine ended$"),
         ([ValueError("bad shape")], TransferError, r"an engine could not take the weights: bad shape$"),
         ([ValueError("bad shape"), RayActorError()], EngineLostError, r"in a weight update: "),
+        ([TimeoutError, EngineLostError("it ended")], EngineLostError, r"in a weight update: it ended$"),
         ([None, TimeoutError], EngineLostError, r"in a weight update: no answer in time, it hangs$"),
     ],
 )

@@ -1,5 +1,8 @@
 """The arithmetic of a transfer, and the sender against bare gloo receivers in threads; no engine."""
 
+import multiprocessing
+import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -135,6 +138,43 @@ def test_a_receiver_that_goes_away_is_noticed_and_the_next_update_meets_the_engi
     engines.update_weights = receive
     sender.send(engines, Manifest.of(many), many)
     assert engines.events.count("open") == 2
+
+
+MANY = [(f"row {i}", torch.zeros(16000)) for i in range(200)]
+
+
+def receive_or_die(rank, info, dies, answers):
+    """Runs in a process of its own: joins, then is killed, or says with which error receiving ended."""
+    group = gloo.join(info["master_address"], info["master_port"], rank, info["world_size"], info["timeout"])
+    if dies:
+        os.kill(os.getpid(), signal.SIGKILL)
+    try:
+        list(gloo.receive(group, Manifest.of(MANY), info["packed_buffer_size_bytes"]))
+    except RuntimeError as error:
+        answers.put(str(error))
+
+
+class ProcessEngines(ThreadEngines):
+    """Two receivers in processes; the second is killed as soon as it has joined."""
+
+    def init_weight_transfer_engine(self, info):
+        spawn = multiprocessing.get_context("spawn")
+        self.answers = spawn.Queue()
+        for rank, dies in ((1, False), (2, True)):
+            process = spawn.Process(target=receive_or_die, args=(rank, info, dies, self.answers), daemon=True)
+            process.start()
+        process.join()
+
+    def update_weights(self, update): ...
+
+    def explain(self, error):
+        return TransferError(f"the other engine: {self.answers.get(timeout=60)}")
+
+
+def test_the_others_need_not_wait_for_their_deadline_when_one_of_them_is_killed():
+    engines, sender = ProcessEngines(2), WeightSender("gloo", "127.0.0.1", timeout=120, bucket_bytes=2**16)
+    with pytest.raises(TransferError, match="the other engine: .*(closed|reset)"):
+        sender.send(engines, Manifest.of(MANY), MANY)
 
 
 def test_what_training_never_changes_is_left_out_of_later_transfers():
