@@ -34,6 +34,7 @@ def save_checkpoint(trainer: Trainer, folder: Path) -> None:
         tensors[f"weight.{i}"] = weight.detach()
         tensors |= {f"{name}.{i}": value for name, value in optimizer.state[weight].items()}
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / f"rank-{trainer.rank}.safetensors")
     if adapters:
         save_file(adapters, folder / ADAPTERS)

@@ -87,7 +87,7 @@ def test_a_drained_actor_finishes_what_it_holds_and_ends(ray_cluster):
 def test_the_autoscaler_grows_under_load_and_shrinks_after(ray_cluster):
     async def work(pool):
         pool.autoscale(1, 3, patience=1.0, calm=2.0)
-        await pool.score(queries("rush", 40, 0.3))
+        await pool.score(queries("rush", 120, 0.3))  # longer than actors take to start on a slow machine
         busy = pool.stats()
         for _ in range(150):
             if pool.stats().actors == 1:
@@ -97,7 +97,7 @@ def test_the_autoscaler_grows_under_load_and_shrinks_after(ray_cluster):
 
     busy, calm = in_pool(work)
     assert busy.actors == 3
-    assert busy.scored == 40
+    assert busy.scored == 120
     assert calm.actors == 1
     sizes = [(scaling.before, scaling.after) for scaling in calm.scalings]
     assert sizes == [(1, 2), (2, 3), (3, 2), (2, 1)]
