@@ -34,8 +34,9 @@ def test_a_picture_crosses_the_object_store_once_and_no_message_holds_one(ray_cl
 
 @pytest.mark.engine
 @pytest.mark.slow
-def test_a_weight_update_takes_one_broadcast_a_bucket_and_three_calls_an_engine(ray_cluster):
+def test_a_weight_update_takes_three_calls_of_an_engine_however_many_buckets(ray_cluster):
     weights = sync.Weights(sync.like_qwen(256, 4, 1000), "float32")  # 16 MB
     found = asyncio.run(sync.measure(load("evaluate"), weights, bucket_mb=4, updates=2))
     assert found["buckets"] > 3
-    assert (found["rounds"], found["calls"]) == (found["buckets"], 3)
+    assert found["calls"] == 3
+    assert found["gb_per_second"] > 0
