@@ -65,6 +65,10 @@ def terminate(job):
     job.driver.send_signal(signal.SIGTERM)
 
 
+def terminate_all(job):
+    os.killpg(job.driver.pid, signal.SIGTERM)  # timeout(1), systemd and scancel send it to Ray's processes too
+
+
 def kill(job):
     job.driver.kill()
 
@@ -96,10 +100,11 @@ def test_a_local_cluster_whose_node_hangs_while_it_starts_is_one_clear_message(t
 
 
 @pytest.mark.chaos
-def test_sigterm_ends_a_job_and_all_that_it_started(corpus, tmp_path):
+@pytest.mark.parametrize("how", [terminate, terminate_all])
+def test_sigterm_ends_a_job_and_all_that_it_started(how, corpus, tmp_path):
     job = Job("sft", corpus, tmp_path / "run")
     assert len(job.named("ray::LearnerWorker")) == 2
-    assert job.end(terminate) == 143
+    assert job.end(how, seconds=30) == 143
     assert "Traceback" not in job.said()
 
 
