@@ -60,6 +60,7 @@ def test_a_policy_a_checkpoint_and_the_settings_of_a_run_open(earlier):
 
 
 @pytest.mark.engine
+@pytest.mark.slow
 def test_a_run_resumes_where_it_stopped(earlier):
     before = read_metrics(earlier / "run" / "metrics.jsonl")
     run(earlier, "resume", "run", "steps=3")
@@ -69,6 +70,7 @@ def test_a_run_resumes_where_it_stopped(earlier):
 
 
 @pytest.mark.engine
+@pytest.mark.slow
 def test_an_evaluation_gives_the_same_answers_and_numbers(earlier):
     settings = ["world.size=64", "corpus=corpus", "policy=policy", "rollout.max_tokens=16", "out=evaluate"]
     run(earlier, "run", "evaluate", *settings)
