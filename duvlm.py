@@ -185,7 +185,7 @@ def _stop(options: argparse.Namespace) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    print(importlib.import_module("benchmarks.throughput.planning").report(options.settings))
+    print(importlib.import_module("benchmarks.throughput.simulation.planning").report(options.settings))
 
 
 def _bench(options: argparse.Namespace) -> int:

@@ -30,7 +30,7 @@ BENCHMARKS = {
         "benchmarks.quality.analysis.restorers", "PSNR of every restorer at true parameters, beside classical ones.", {}
     ),
     "reward": Benchmark(
-        "benchmarks.throughput.reward",
+        "benchmarks.throughput.reward.cost",
         "Cost and ranking of a step's rewards, beside the paper's way.",
         {
             "prompts": PROMPTS,
@@ -40,10 +40,10 @@ BENCHMARKS = {
         },
     ),
     "engine": Benchmark(
-        "benchmarks.throughput.engine", "Share of a reward actor's time inside the denoiser, at full load.", {}
+        "benchmarks.throughput.reward.engine", "Share of a reward actor's time inside the denoiser, at full load.", {}
     ),
     "scaling": Benchmark(
-        "benchmarks.throughput.scaling",
+        "benchmarks.throughput.reward.scaling",
         "Efficiency of the reward pool from 1 to 64 actors with stand-in service times.",
         {
             "most": {"type": int, "default": 64, "help": "actors at most"},
@@ -52,7 +52,7 @@ BENCHMARKS = {
         },
     ),
     "pipeline": Benchmark(
-        "benchmarks.throughput.pipeline",
+        "benchmarks.throughput.loop.pipeline",
         "Step time of the loop beside that of its longest stage, with stages that sleep.",
         {
             "steps": {"type": int, "default": 8, "help": "steps of each run"},
@@ -60,17 +60,17 @@ BENCHMARKS = {
         },
     ),
     "overhead": Benchmark(
-        "benchmarks.throughput.overhead",
+        "benchmarks.throughput.loop.overhead",
         "Milliseconds a completion costs the loop when no stage takes any time, 10 to 1,000 groups a step.",
         {"groups": {"type": int, "nargs": "+", "default": [10, 100, 1000], "help": "prompts a step"}},
     ),
     "sync": Benchmark(
-        "benchmarks.throughput.sync",
+        "benchmarks.throughput.loop.sync",
         "Bytes a second of a weight update beside memcpy, calls, and the pause that rollouts see.",
         {"large": {"action": "store_true", "help": "a billion parameters too (6 GB of memory)"}},
     ),
     "transfer": Benchmark(
-        "benchmarks.throughput.transfer", "Bytes that travel, by sample and hop; how often an image does.", {}
+        "benchmarks.throughput.loop.transfer", "Bytes that travel, by sample and hop; how often an image does.", {}
     ),
     "end_to_end": Benchmark(
         "benchmarks.throughput.end_to_end",
@@ -86,7 +86,7 @@ BENCHMARKS = {
         "benchmarks.throughput.regression", "Ratios of the throughput benchmarks, beside the baseline in CI.", {}
     ),
     "simulate": Benchmark(
-        "benchmarks.throughput.simulate",
+        "benchmarks.throughput.simulation.simulate",
         "The loop in virtual time with the service times of a run: step time, queue age, busy shares.",
         {
             "run": {"type": Path, "metavar": "RUN", "default": None, "help": "folder of an RL run"},

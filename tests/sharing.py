@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks.throughput.stand_in import StandIn
+from benchmarks.throughput.loop.stubs import StandIn
 from configs.schema import Config
 from envs.taxonomy import TAXONOMY
 from envs.types import RewardQuery, Sample, Scored

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.throughput import trl_side
-from benchmarks.throughput.sleeping_loop import step_ends
+from benchmarks.throughput.loop.run import step_ends
 from configs import UserError, load
 from configs.cluster.connect import connect
 from configs.run_folders import read_metrics

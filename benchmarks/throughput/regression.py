@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.throughput import overhead, pipeline
-from benchmarks.throughput.scaling import draw, time_queries
-from benchmarks.throughput.stand_in import StandIn
+from benchmarks.throughput.loop import overhead, pipeline
+from benchmarks.throughput.loop.stubs import StandIn
+from benchmarks.throughput.reward.scaling import draw, time_queries
 from configs import UserError
 from configs.cluster.connect import connect
 from configs.schema import Config

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.throughput.reward import walk
+from benchmarks.throughput.reward.cost import walk
 from configs import UserError
 from configs.schema import Config
 from envs.environment import OfflineEnvironment

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.throughput.job_soak import titled
+from benchmarks.throughput.soak import titled
 from configs.run_folders import read_metrics
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from benchmarks.throughput.sleeping_actors import SleepingEngine, SleepingWorker
+from benchmarks.throughput.loop.stubs import SleepingEngine, SleepingWorker
 from configs import load
 from envs.types import Prompt
 from learner.distributed.group import LearnerGroup

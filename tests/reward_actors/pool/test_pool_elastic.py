@@ -9,7 +9,7 @@ import pools
 import psutil
 import pytest
 
-from benchmarks.throughput.stand_in import StandIn
+from benchmarks.throughput.loop.stubs import StandIn
 from configs import UserError
 from configs.schema import Config
 from envs.taxonomy import TAXONOMY

@@ -1,5 +1,8 @@
-"""Actors that sleep in the place of a rollout engine and a learner's rank; what they last is in `sleeps.json` of the
-folder that a policy would be in. Imports no torch: a worker process starts in a second."""
+"""Ray actors that sleep in the place of an engine, a learner's rank and a reward actor, so that the rest is measured.
+
+How long engine and rank sleep is in `sleeps.json` of the folder that a policy would be in; a reward actor sleeps as
+long as its query says. Imports no torch: a worker process starts in a second.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,12 @@ from pathlib import Path
 
 import ray
 
-from configs.schema import Config
+from configs.schema import Config, Reward
 from envs.language.answer import write
 from envs.taxonomy import TAXONOMY
-from envs.types import Completion, Group, Prompt
+from envs.types import Completion, Group, Prompt, RewardQuery, Scored
+from reward_actors.pool.batches import BatchedWorker
+from reward_actors.pool.stats import Ready, Report
 
 
 class SleepingEngine:
@@ -71,3 +76,29 @@ class SleepingWorker:
     def save(self, folder: str) -> None: ...
 
     def save_policy(self, folder: str) -> None: ...
+
+
+class StandIn(BatchedWorker):
+    """Takes `reward.batch` queries at a time; each lasts as many seconds as its `sample` (or the object it refers to)
+    says."""
+
+    def __init__(self, name: str, settings: Reward, size: int):
+        super().__init__()
+        self._name, self._rows, self._busy = name, settings.batch, 0.0
+        self._room = asyncio.Semaphore(settings.batch)
+
+    async def open(self) -> Ready:
+        return Ready("stand-in", os.getpid(), self._rows)
+
+    async def score(self, query: RewardQuery) -> Scored:
+        seconds = await query.sample if isinstance(query.sample, ray.ObjectRef) else query.sample
+        async with self._room:
+            await asyncio.sleep(seconds)
+        self._busy += seconds
+        return Scored(-seconds, actor=self._name, seconds=seconds)
+
+    def report(self) -> Report:
+        return Report(self._busy)
+
+    async def steps(self) -> int:
+        return time.monotonic_ns()

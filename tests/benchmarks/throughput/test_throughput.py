@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.throughput import scaling
-from benchmarks.throughput.fidelity import fidelity
-from benchmarks.throughput.lines import fitted
-from benchmarks.throughput.recording import read
-from benchmarks.throughput.scaling import LAWS, draw, makespan
+from benchmarks.throughput.reward import scaling
+from benchmarks.throughput.reward.fidelity import fidelity
+from benchmarks.throughput.reward.recording import read
+from benchmarks.throughput.reward.scaling import LAWS, draw, makespan
+from benchmarks.throughput.soak import fitted
 from configs import UserError, load
 
 

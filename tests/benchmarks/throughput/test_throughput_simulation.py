@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from benchmarks.__main__ import main
 from benchmarks.throughput import regression as gate
-from benchmarks.throughput.measured import read_run
-from benchmarks.throughput.planning import lower_bound, plan, report, splits, table
-from benchmarks.throughput.scaling import makespan
-from benchmarks.throughput.simulation import Shape, Times, lap, simulate
-from benchmarks.throughput.sleeping_loop import Sleeps
-from benchmarks.throughput.virtual_pool import Clock, VirtualPool
+from benchmarks.throughput.loop.run import Sleeps
+from benchmarks.throughput.reward.scaling import makespan
+from benchmarks.throughput.simulation.measured import read_run
+from benchmarks.throughput.simulation.model import Shape, Times, lap, simulate
+from benchmarks.throughput.simulation.planning import lower_bound, plan, report, splits, table
+from benchmarks.throughput.simulation.virtual_pool import Clock, VirtualPool
 from configs import UserError, config_to_yaml, load
 from learner.logging.trace import Trace
 from learner.rl.staleness import may_sample, steps_ahead

@@ -24,8 +24,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.throughput.fidelity import fidelity
-from benchmarks.throughput.recording import Recorded, corpus_of, read, record
+from benchmarks.throughput.reward.fidelity import fidelity
+from benchmarks.throughput.reward.recording import Recorded, corpus_of, read, record
 from configs import UserError
 from configs.cluster.connect import connect
 from configs.schema import Config

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.throughput.virtual_pool import Clock, VirtualPool
+from benchmarks.throughput.simulation.virtual_pool import Clock, VirtualPool
 from learner.rl.staleness import may_sample, steps_ahead
 
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.throughput.measured import Measured, newest_run, read_run
-from benchmarks.throughput.simulation import Prediction, Shape, Times, simulate
+from benchmarks.throughput.simulation.measured import Measured, newest_run, read_run
+from benchmarks.throughput.simulation.model import Prediction, Shape, Times, simulate
 from configs import UserError
 
 SHOWN = 8

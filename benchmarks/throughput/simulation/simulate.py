@@ -13,8 +13,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.throughput.measured import read_run
-from benchmarks.throughput.simulation import Prediction, simulate
+from benchmarks.throughput.simulation.measured import read_run
+from benchmarks.throughput.simulation.model import Prediction, simulate
 from configs import UserError
 from configs.schema import Config
 
@@ -64,7 +64,7 @@ def _from_run(folder: Path, actors: int, completions: int) -> dict:
 
 
 def _check(config: Config) -> list[dict]:
-    from benchmarks.throughput import overhead, pipeline
+    from benchmarks.throughput.loop import overhead, pipeline
     from configs.cluster.connect import connect
 
     connect()

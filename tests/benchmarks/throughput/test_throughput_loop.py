@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from benchmarks.throughput import regression as gate
-from benchmarks.throughput import sync, transfer
+from benchmarks.throughput.loop import sync, transfer
 from configs import load
 
 

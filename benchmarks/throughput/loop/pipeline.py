@@ -14,8 +14,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.throughput.simulation import Shape, simulate
-from benchmarks.throughput.sleeping_loop import Sleeps, run_loop
+from benchmarks.throughput.loop.run import Sleeps, run_loop
+from benchmarks.throughput.simulation.model import Shape, simulate
 from configs import UserError
 from configs.cluster.connect import connect
 from configs.schema import Config

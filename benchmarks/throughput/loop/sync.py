@@ -22,7 +22,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.throughput.sleeping_actors import SleepingEngine, SleepingWorker
+from benchmarks.throughput.loop.stubs import SleepingEngine, SleepingWorker
 from configs.cluster.connect import connect
 from configs.schema import Config
 from envs.types import Group, Prompt

@@ -14,9 +14,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks.throughput.simulation import Shape, Times, lap
-from benchmarks.throughput.sleeping_actors import SleepingEngine, SleepingWorker
-from benchmarks.throughput.stand_in import StandIn
+from benchmarks.throughput.loop.stubs import SleepingEngine, SleepingWorker, StandIn
+from benchmarks.throughput.simulation.model import Shape, Times, lap
 from configs.schema import Config
 from envs.environment import OnlineEnvironment
 from envs.taxonomy import TAXONOMY

@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.throughput.stand_in import StandIn
+from benchmarks.throughput.loop.stubs import StandIn
 from configs.cluster.connect import connect
 from configs.schema import Config
 from envs.taxonomy import TAXONOMY
