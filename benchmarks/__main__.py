@@ -91,7 +91,7 @@ BENCHMARKS = {
         {
             "run": {"type": Path, "metavar": "RUN", "default": None, "help": "folder of an RL run"},
             "actors": {"type": int, "default": 1000, "help": "reward actors"},
-            "completions": {"type": int, "default": 1_000_000, "help": "in all"},
+            "completions": {"type": int, "default": 100_000, "help": "in all"},
             "check": {"action": "store_true", "help": "against real runs with sleeping stages"},
         },
     ),

@@ -23,11 +23,12 @@ class OnlineEnvironment:
     def prompts(self, seed: int, start: int = 0) -> Iterator[Prompt]:
         """Yields prompts for ever: each epoch a permutation of (seed, epoch); `start` continues a cursor exactly."""
         count = len(self._prompts)
+        epoch, position = divmod(start, count)
         while True:
-            epoch, position = divmod(start, count)
             order = np.random.default_rng([seed, epoch]).permutation(count)
-            yield self._prompts[order[position]]
-            start += 1
+            for index in order[position:]:
+                yield self._prompts[index]
+            epoch, position = epoch + 1, 0
 
     def judge(self, prompt: Prompt, completion: Completion) -> Gated | RewardQuery | Scored:
         """Gates an answer: parses and checks it, and asks for a restoration of what deserves one (Eq. 7).

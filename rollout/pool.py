@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,11 +24,18 @@ class RolloutPool:
     Args:
         policy_folder: the policy that the engines begin with.
         actor_class: what the engines are, for measuring the pool without them.
+        engine_set: who keeps them, for simulating them.
     """
 
-    def __init__(self, config: Config, policy_folder: str | Path, actor_class: type = RolloutActor):
+    def __init__(
+        self,
+        config: Config,
+        policy_folder: str | Path,
+        actor_class: type = RolloutActor,
+        engine_set: type[EngineSet] = EngineSet,
+    ):
         self._config = config
-        self._engines = EngineSet(config, Path(policy_folder).resolve(), actor_class)
+        self._engines = engine_set(config, Path(policy_folder).resolve(), actor_class)
         self._engine_clocks = [BusyClock() for _ in range(config.rollout.actors)]
         self._sampling_clock = BusyClock()
 
@@ -64,29 +71,34 @@ class RolloutPool:
         temperature = rollout.temperature if temperature is None else temperature
         stream = _asynchronous(prompts)
         position = start
-        drawing = asyncio.ensure_future(self._draw(stream))
-        requests: set[asyncio.Future] = set()
+        tasks: set[asyncio.Task] = set()
+        ended: asyncio.Queue[asyncio.Task] = asyncio.Queue()
+
+        def spawn(work: Coroutine) -> asyncio.Task:
+            task = asyncio.ensure_future(work)
+            tasks.add(task)
+            task.add_done_callback(ended.put_nowait)
+            return task
+
+        drawing = spawn(self._draw(stream))
         with self._sampling_clock:
             try:
-                while drawing or requests:
-                    tasks = requests | {drawing} - {None}
-                    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                    if drawing in done:
-                        place, prompt = drawing.result()
-                        drawing = None
-                        if prompt is not None:
-                            prompt_seed = _seed(seed, prompt.sample_id, position)
-                            options = (n, prompt_seed, max_tokens, temperature, posteriors, grammar)
-                            requests.add(asyncio.ensure_future(self._request(place, prompt, options)))
-                            drawing = asyncio.ensure_future(self._draw(stream))
-                            position += 1
-                    for request in done & requests:
-                        requests.remove(request)
-                        yield request.result()
+                while tasks:
+                    task = await ended.get()
+                    tasks.remove(task)
+                    if task is not drawing:
+                        yield task.result()
+                        continue
+                    place, prompt = task.result()
+                    if prompt is not None:
+                        options = (n, _seed(seed, prompt.sample_id, position), max_tokens, temperature)
+                        spawn(self._request(place, prompt, (*options, posteriors, grammar)))
+                        drawing = spawn(self._draw(stream))
+                        position += 1
             finally:
-                for task in requests | {drawing} - {None}:
+                for task in tasks:
                     task.cancel()
-                if (place := _unused_place(drawing)) is not None:
+                if drawing in tasks and (place := _unused_place(drawing)) is not None:
                     self._engines.free(place)
 
     async def update(self, source: WeightSource, whole: bool = False) -> int:
@@ -152,9 +164,9 @@ class RolloutPool:
             return group
 
 
-def _unused_place(drawing: asyncio.Task | None) -> Place | None:
+def _unused_place(drawing: asyncio.Task) -> Place | None:
     """Returns the place that was taken for a prompt which nobody will ask now."""
-    if drawing is None or not drawing.done() or drawing.cancelled() or drawing.exception():
+    if not drawing.done() or drawing.cancelled() or drawing.exception():
         return None
     place, prompt = drawing.result()
     return None if prompt is None else place

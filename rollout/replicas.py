@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +108,10 @@ class EngineSet:
             RuntimeError: more than `MAX_RESTARTS` engines were lost.
         """
         while self._failure is None:
-            ready = [engine for engine in self._engines if engine.state is EngineState.READY]
-            free = [engine for engine in ready if engine.in_flight < self._config.rollout.in_flight]
+            places, ready = self._config.rollout.in_flight, EngineState.READY
+            free = [engine for engine in self._engines if engine.in_flight < places and engine.state is ready]
             if free:
-                engine = min(free, key=lambda engine: engine.in_flight)
+                engine = min(free, key=attrgetter("in_flight"))
                 engine.in_flight += 1
                 return Place(self._engines.index(engine), engine.attempt, engine.handle)
             self._place_freed.clear()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
-
-import ray
+from typing import Any
 
 from configs.schema import Config
-from envs.types import Group, Prompt
+from envs.types import Group, Prompt, Sample
 from learner.logging.runlog import RunLog
 from learner.rl.advantages import JudgedGroup, has_zero_advantage
 from learner.rl.environment import Environment
@@ -31,7 +31,10 @@ class GroupCollector:
         rewards: RewardPool | SharedPool,
         pace: Pace,
         log: RunLog,
+        put: Callable[[Sample], Any],
     ):
+        """put: puts a sample into the object store."""
+        self._put = put
         self._config, self._environment, self._pace, self._log = config, environment, pace, log
         self._rollouts, self._rewards = rollouts, rewards
 
@@ -46,7 +49,8 @@ class GroupCollector:
         grpo, seed = self._config.grpo, self._config.seed
         judged = await self._sample_and_judge(step, seed, step * grpo.prompts, grpo.prompts)
         spare, last = step * grpo.refill, (step + 1) * grpo.refill
-        while flat := [i for i, item in enumerate(judged) if has_zero_advantage(item)][: last - spare]:
+        while spare < last and (flat := [i for i, item in enumerate(judged) if has_zero_advantage(item)]):
+            flat = flat[: last - spare]
             fresh = await self._sample_and_judge(step, seed + 1, spare, len(flat))
             spare += len(flat)
             for i, item in zip(flat, fresh, strict=True):
@@ -79,4 +83,4 @@ class GroupCollector:
 
     def _put_sample(self, prompt: Prompt) -> Prompt:
         """Puts the prompt's sample into the object store: it travels once, as uint8, and by reference after."""
-        return replace(prompt, sample=ray.put(self._environment.samples[prompt.sample]))
+        return replace(prompt, sample=self._put(self._environment.samples[prompt.sample]))

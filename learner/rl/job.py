@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -23,6 +24,7 @@ from configs.cluster import scaling as control
 from configs.cluster.connect import prepare
 from configs.run_folders import continued
 from configs.schema import Config
+from envs.types import Sample
 from envs.world import policy_folder
 from learner.checks import check_rl, notes
 from learner.distributed import checkpoint
@@ -70,16 +72,26 @@ def _run(config: Config, job: str) -> None:
             print(note, flush=True)
         if not config.resume:
             checkpoint.discard(out / "checkpoints", config.policy)
-        run_with_restarts(config, lambda config: asyncio.run(Loop(config, job, policy, environment, probe).run()))
+
+        def run(config: Config) -> None:
+            mailbox = control.open_mailbox(config, job)
+            asyncio.run(Loop(config, job, policy, environment, probe, mailbox=mailbox).run())
+
+        run_with_restarts(config, run)
 
 
 @dataclass(frozen=True)
 class Stages:
-    """Makes the stages of a loop: others stand in for them where the loop itself is measured."""
+    """Makes the parts of a loop that reach beyond it: others stand in for them where the loop itself is measured.
+
+    put: puts a sample where its object reference leads to.
+    """
 
     rollouts: Callable[..., RolloutPool] = RolloutPool
     rewards: Callable[..., RewardPool | SharedPool] = open_pool
     learner: Callable[..., LearnerGroup] = LearnerGroup
+    log: Callable[..., RunLog] = RunLog
+    put: Callable[[Sample], Any] = ray.put
 
 
 STAGES = Stages()
@@ -96,7 +108,9 @@ class Loop:
         environment: Environment,
         probe: Probe | None,
         stages: Stages = STAGES,
+        mailbox: Any = None,
     ):
+        """mailbox: where `duvlm scale` puts its requests; None: nobody asks."""
         self.config = config
         self.environment = environment
         self.probe = probe
@@ -112,7 +126,7 @@ class Loop:
         self.rewards = stages.rewards(config, environment.rules)
         self.learner: LearnerGroup | None = None
         self.weights: LearnerWeights | None = None
-        self.mailbox = control.open_mailbox(config, job)
+        self.mailbox = mailbox
         self.scaling: asyncio.Task | None = None
 
     async def run(self) -> None:
@@ -127,12 +141,13 @@ class Loop:
         try:
             self.learner, *_ = await asyncio.gather(*starting)
             self.weights = LearnerWeights(self.learner)
-            self.scaling = asyncio.create_task(control.apply_requests(self.mailbox, self.rewards))
+            if self.mailbox:
+                self.scaling = asyncio.create_task(control.apply_requests(self.mailbox, self.rewards))
             first = await self._resume()
-            log = RunLog(self.out, self.job, config, config.steps, first, SHOWN)
+            log = self.stages.log(self.out, self.job, config, config.steps, first, SHOWN)
             with log as self.log, checkpoint.Saver(self.out / "checkpoints") as self.saver:
                 self.collector = GroupCollector(
-                    config, self.environment, self.rollouts, self.rewards, self.pace, self.log
+                    config, self.environment, self.rollouts, self.rewards, self.pace, self.log, self.stages.put
                 )
                 last = await self._steps(first)
                 await asyncio.to_thread(self.saver.wait)
@@ -142,7 +157,8 @@ class Loop:
         finally:
             if self.scaling:
                 self.scaling.cancel()
-            ray.kill(self.mailbox)
+            if self.mailbox:
+                ray.kill(self.mailbox)
             await asyncio.gather(self.rollouts.close(), self.rewards.close())
             with suppress(*CURABLE, UserError):  # it may still be starting, when another stage has failed
                 (await learner).close()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 
 from ray.exceptions import RayActorError, RayError
 
@@ -15,7 +14,8 @@ from configs.cluster.supervision import describe_failure
 from envs.types import Failed, Scored
 from reward_actors.pool.batches import Answer, RayActor, RayActors
 from reward_actors.pool.queue import MAX_ATTEMPTS, PullQueue, QueryState, QueuedQuery, now, state_after_failure
-from reward_actors.pool.replicas import SERVING, Replica, ReplicaSet, ReplicaState
+from reward_actors.pool.replica import SERVING, Replica, ReplicaState, Room
+from reward_actors.pool.replicas import ReplicaSet
 
 NO_ACTOR_LEFT = (
     "no reward actor is left, all were given up. The last: {}. Put that right and run the same command again"
@@ -64,35 +64,25 @@ class Dispatcher:
         await self._background.cancel()
         self.replicas.close()
 
-    def dispatch(self, freed: Replica | None = None) -> None:
-        """Sends waiting queries to actors that have room.
-
-        freed: the only replica that can have gained room since the last call; None: any may have. With a thousand
-        actors most calls follow an answer, and looking at one is what makes them cheap.
-        """
-        replicas = self.replicas.replicas
+    def dispatch(self) -> None:
+        """Sends waiting queries to actors that have room; with a thousand of them as quickly as with one."""
+        self._scheduled, replicas = False, self.replicas.replicas
         if not replicas:
             error = NO_ACTOR_LEFT.format(self.replicas.last_death)
             for item in self.waiting():
                 item.refuse(UserError(error))
             self.queue, self.suspects = PullQueue(), PullQueue()
         if self.suspects or self._reserved:
-            freed = None
             self._reserved = reserve(replicas, len(self.suspects), bool(self.queue))
             for replica in replicas:
                 if replica.state is ReplicaState.RESERVED and not replica.in_flight:
-                    self._send(replica, [self.suspects.pop()])
-        if self._scheduled:
-            freed, self._scheduled = None, False
-        if self.queue:
-            rows = sum([replica.rows for replica in replicas if replica.state is ReplicaState.READY])
-            for replica, items in assign([freed] if freed else replicas, rows, self.queue).items():
-                self._send(replica, items)
+                    serial, item = next(self._serials), self.suspects.pop()
+                    replica.take(serial, item)
+                    self._send(replica, {serial: item})
+        for replica, batch in assign(self.replicas.room, self.queue, self._serials).items():
+            self._send(replica, batch)
 
-    def _send(self, replica: Replica, items: Sequence[QueuedQuery]) -> None:
-        batch = {next(self._serials): item for item in items}
-        for serial, item in batch.items():
-            replica.take(serial, item)
+    def _send(self, replica: Replica, batch: dict[int, QueuedQuery]) -> None:
         self._background.spawn(self._deliver(replica, replica.actor, batch))
 
     async def _deliver(self, replica: Replica, actor: RayActor, batch: dict[int, QueuedQuery]) -> None:
@@ -147,9 +137,7 @@ class Dispatcher:
     def _after_release(self, replica: Replica) -> None:
         if replica.state is ReplicaState.DRAINING:
             self.replicas.drain(replica)
-            self.dispatch()
-        else:
-            self.dispatch(replica)
+        self.dispatch()
 
     def _retry_or_fail(self, item: QueuedQuery, reason: str, actor_died: bool) -> None:
         if item.state is QueryState.DONE:  # nobody waits for it any more
@@ -183,19 +171,17 @@ def reserve(replicas: Sequence[Replica], suspects: int, others_wait: bool) -> in
     return count
 
 
-def assign(replicas: Iterable[Replica], rows: int, queue: PullQueue[QueuedQuery]) -> dict[Replica, list[QueuedQuery]]:
-    """Takes queries out of the queue, one after the other, each for the replica with the least to do.
+def assign(
+    room: Room, queue: PullQueue[QueuedQuery], serials: Iterator[int]
+) -> dict[Replica, dict[int, QueuedQuery]]:
+    """Takes queries out of the queue, one after the other, each into the replica with the least to do.
 
-    While more queries wait than `rows`, the rows of all READY replicas, each replica is given a few ahead of its room;
-    not at the end, when another would be idle for it.
+    While more queries wait than there are rows, each replica is given a few ahead of its room; not at the end, when
+    another would be idle for it. Returns what each replica has been given, by serial number.
     """
-    places = [(replica, replica.places(ahead=len(queue) > rows)) for replica in replicas]
-    heap = [(len(one.in_flight), i, one) for i, (one, most) in enumerate(places) if len(one.in_flight) < most]
-    heapq.heapify(heap)
-    batches: dict[Replica, list[QueuedQuery]] = {}
-    while queue and heap:
-        load, i, replica = heapq.heappop(heap)
-        if load < replica.places(ahead=len(queue) > rows):
-            batches.setdefault(replica, []).append(queue.pop())
-            heapq.heappush(heap, (load + 1, i, replica))
+    batches: dict[Replica, dict[int, QueuedQuery]] = {}
+    while queue and (replica := room.least_loaded(ahead=len(queue) > room.rows)):
+        serial, item = next(serials), queue.pop()
+        replica.take(serial, item)
+        batches.setdefault(replica, {})[serial] = item
     return batches

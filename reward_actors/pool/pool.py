@@ -22,7 +22,7 @@ from reward_actors.pool.autoscaling_policy import Limits
 from reward_actors.pool.batches import RayActors
 from reward_actors.pool.dispatcher import Dispatcher
 from reward_actors.pool.queue import ClientQuota, QueuedQuery, now
-from reward_actors.pool.replicas import SERVING, ReplicaState
+from reward_actors.pool.replica import SERVING, ReplicaState
 from reward_actors.pool.stats import IDLE, Counts, PoolStats
 from reward_actors.pool.worker import RewardActor
 from reward_actors.scoring.agreement import with_agreement
@@ -110,12 +110,11 @@ class RewardPool:
             UserError: the configured scorer cannot judge these samples, or no actor is left.
         """
         quota = self.quota(client)
-        results = [await self._ask(query, priority, quota) for query in queries]
-        answers = await asyncio.gather(*map(asyncio.shield, results), return_exceptions=True)
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
-        return answers
+        async with quota.asking:  # one call after the other gets its slots, so that older steps get theirs first
+            results = [await self._ask(query, priority, quota) for query in queries]
+        if results:
+            await asyncio.wait(results)  # cancels none of them, others may wait for the same
+        return [result.result() for result in results]
 
     async def resize(self, actors: int) -> None:
         """Sets the number of actors while they work, and ends autoscaling.

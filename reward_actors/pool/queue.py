@@ -63,7 +63,7 @@ class ClientQuota:
 
     def __init__(self, client: str):
         self.client, self.id, self.closed = client, uuid.uuid4().hex, False
-        self.slots = asyncio.Semaphore(SLOTS)
+        self.slots, self.asking = asyncio.Semaphore(SLOTS), asyncio.Lock()
         self._counts: Counter[str] = Counter()
 
     def count(self, name: str) -> None:
@@ -170,10 +170,10 @@ class PullQueue(Generic[T]):
         self._lanes: dict[str, list[tuple[int, int, T]]] = {}  # of those who wait, none empty
         self._turns: dict[str, int] = {}
         self._turn = 0  # of the last that was served
-        self._arrivals = itertools.count()
+        self._arrivals, self._length = itertools.count(), 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._lanes.values()))
+        return self._length
 
     def __iter__(self) -> Iterator[T]:
         """Iterates over all that waits, in no order."""
@@ -186,6 +186,7 @@ class PullQueue(Generic[T]):
             lane = self._lanes[client] = []
             self._turns[client] = max(self._turns.get(client, 0), self._turn)
         heapq.heappush(lane, (priority, next(self._arrivals), item))
+        self._length += 1
 
     def pop(self) -> T:
         """Takes out the next item. Raises IndexError where none waits."""
@@ -195,6 +196,7 @@ class PullQueue(Generic[T]):
         lane, self._turn = self._lanes[client], self._turns[client]
         self._turns[client] += 1
         item = heapq.heappop(lane)[2]
+        self._length -= 1
         if not lane:
             self._close_lane(client)
         return item
@@ -205,6 +207,7 @@ class PullQueue(Generic[T]):
         if lane is None:
             return []
         self._close_lane(client)
+        self._length -= len(lane)
         return [item for _, _, item in sorted(lane, key=lambda entry: entry[:2])]
 
     def _close_lane(self, client: str) -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable
-from dataclasses import replace
-from enum import Enum, auto
+from collections.abc import Callable
 
 from ray.exceptions import RayError
 
 from configs import UserError
 from configs.cluster.background import Background
-from envs.types import Scored
-from reward_actors.pool.batches import Finished, RayActor, RayActors
-from reward_actors.pool.queue import QueryState, QueuedQuery, now
+from reward_actors.pool.batches import RayActors
+from reward_actors.pool.queue import now
+from reward_actors.pool.replica import Replica, ReplicaState, Room
 from reward_actors.pool.stats import IDLE, Report
 
 MAX_RESTARTS = 20
@@ -25,129 +23,12 @@ BACK_OFF_SECONDS = (0.1, 10.0)
 """The pause before a restart, doubled up to the second number while no restoration succeeds."""
 
 
-class ReplicaState(Enum):
-    """Says what a replica is doing.
-
-    STARTING -> READY, when its actor has loaded its prior. READY -> RESERVED -> ISOLATING -> READY, for a suspect.
-    Each -> STARTING, when its actor dies. Each -> DRAINING -> STOPPED, when the pool shrinks.
-    """
-
-    STARTING = auto()  # no actor takes work yet: the first is loading, or another in place of one that died
-    READY = auto()  # takes queries of any kind, as far as it has room
-    RESERVED = auto()  # takes nothing more; once it is empty it gets one suspect
-    ISOLATING = auto()  # holds one suspect, and nothing else
-    DRAINING = auto()  # finishes what it holds
-    STOPPED = auto()  # its actor is gone, and no other will come
-
-
-SERVING = (ReplicaState.READY, ReplicaState.RESERVED, ReplicaState.ISOLATING)
-
-
-class Replica:
-    """Holds an actor, another one when it dies, the queries that are in it by serial number, and what it has done.
-
-    Attributes:
-        rows: how many queries it restores together.
-        failures_in_row: starts since its last restoration.
-    """
-
-    def __init__(self, name: str):
-        self.name, self.state = name, ReplicaState.STARTING
-        self.actor: RayActor | None = None
-        self.fingerprint, self.pid, self.rows = "", 0, 0
-        self.in_flight: dict[int, QueuedQuery] = {}
-        self.failures_in_row = self._steps = 0
-        self._past, self._present = IDLE, IDLE  # reports: of actors before, of this one
-        self._occupied = self._since = self._moved = 0.0
-
-    async def open(self, actor: RayActor) -> None:
-        """Waits until a new actor has loaded its prior. Raises what `RayActor.open` does; `kill` it then."""
-        self.actor = actor
-        ready = await actor.open()
-        self.fingerprint, self.pid, self.rows, self._steps = ready.fingerprint, ready.pid, ready.rows, 0
-
-    def kill(self) -> None:
-        """Ends the actor, if there is one; what it has done stays counted."""
-        if self.actor is not None:
-            self.actor.kill()
-        self.actor, self._past, self._present = None, self._past + self._present, IDLE
-
-    def take(self, serial: int, item: QueuedQuery) -> None:
-        """Notes a query on its way to the actor."""
-        if not self.in_flight:
-            self._since = self._moved = now()
-        item.assign()
-        self.in_flight[serial] = item
-        if item.state is QueryState.PROBING:
-            self.state = ReplicaState.ISOLATING
-
-    def release(self, serials: Iterable[int]) -> list[QueuedQuery]:
-        """Notes that queries have left the actor, however they ended, and returns those that it held."""
-        items = [self.in_flight.pop(serial) for serial in serials if serial in self.in_flight]
-        if items and not self.in_flight:
-            self._occupied += now() - self._since
-            if self.state in SERVING:
-                self.state = ReplicaState.READY
-        return items
-
-    async def finished(self, timeout: float) -> Finished:
-        """Waits for the next answers of the present actor, as long as it holds nothing or goes on stepping.
-
-        Its steps are looked at twice in `timeout` seconds: it hangs where the second look finds no more of them, or
-        the first is not answered by then.
-
-        Raises:
-            TimeoutError: it held something and took no step for `timeout` seconds.
-            ray.exceptions.RayActorError: it is dead.
-        """
-        actor, half = self.actor, timeout / 2
-        answers = asyncio.ensure_future(actor.take())
-        try:
-            while True:
-                done, _ = await asyncio.wait([answers], timeout=half - self._idle_seconds % half)
-                if done:
-                    return self._note(answers.result())
-                if self.in_flight:
-                    async with asyncio.timeout(max(half, timeout - self._idle_seconds)):
-                        steps = await actor.steps()
-                    if steps != self._steps:
-                        self._steps, self._moved = steps, now()
-                if self._idle_seconds >= timeout:
-                    raise TimeoutError(f"no step in {timeout:g} s")
-        finally:
-            answers.cancel()
-
-    def places(self, ahead: bool) -> int:
-        """Returns how many queries of any kind it may hold now.
-
-        ahead: whether it gets a few beyond its rows, so that the next one enters where one leaves, without a call in
-        between.
-        """
-        return self.rows + ahead * max(1, self.rows // 4) if self.state is ReplicaState.READY else 0
-
-    @property
-    def report(self) -> Report:
-        """What its actors have done, and the seconds in which they held a query."""
-        occupied = self._occupied + (now() - self._since if self.in_flight else 0.0)
-        return replace(self._past + self._present, occupied=occupied)
-
-    @property
-    def _idle_seconds(self) -> float:
-        """How long it has held something without a step that we know of; 0 while it holds nothing."""
-        return now() - self._moved if self.in_flight else 0.0
-
-    def _note(self, finished: Finished) -> Finished:
-        if any(isinstance(answer.result, Scored) for answer in finished.answers):
-            self.failures_in_row = 0
-        self._present, self._steps, self._moved = finished.report, finished.steps, now()
-        return finished
-
-
 class ReplicaSet:
     """Keeps as many replicas as are wanted: starts them, starts actors anew in place of dead ones, lets them drain.
 
     Attributes:
         replicas: all that are not STOPPED.
+        room: which of them may be given more.
         restarts, restart_seconds: actors started anew, and how long their replicas had none.
         last_death: why the last actor died, in one line.
         fingerprint: what shapes the scores, as the first actor said; empty before. Actors with another are refused.
@@ -169,6 +50,7 @@ class ReplicaSet:
         self._actors, self._background = actors, background
         self._on_ready, self._on_lost = on_ready, on_lost
         self.replicas: list[Replica] = []
+        self.room = Room()
         self.restarts, self.restart_seconds = 0, 0.0
         self.last_death = self.fingerprint = ""
         self._left = IDLE
@@ -180,7 +62,7 @@ class ReplicaSet:
         for replica in staying[count:]:
             replica.state = ReplicaState.DRAINING
             self.drain(replica)
-        new = [Replica(f"reward-{next(self._names)}") for _ in range(count - len(staying))]
+        new = [Replica(f"reward-{next(self._names)}", self.room) for _ in range(count - len(staying))]
         self.replicas += new
         ends = await asyncio.gather(*(self._add(replica) for replica in new), return_exceptions=True)
         for error in filter(None, ends):

@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.throughput.loop.run import Sleeps, run_loop
-from benchmarks.throughput.simulation.model import Shape, simulate
+from benchmarks.throughput.loop.shape import Shape
+from benchmarks.throughput.simulation.virtual import simulate
 from configs import UserError
 from configs.cluster.connect import connect
 from configs.schema import Config

@@ -10,12 +10,12 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from benchmarks.throughput.loop.shape import Shape, Times, lap
 from benchmarks.throughput.loop.stubs import SleepingEngine, SleepingWorker, StandIn
-from benchmarks.throughput.simulation.model import Shape, Times, lap
 from configs.schema import Config
 from envs.environment import OnlineEnvironment
 from envs.taxonomy import TAXONOMY
@@ -26,8 +26,6 @@ from learner.rl.environment import Environment
 from learner.rl.job import Loop, Stages
 from reward_actors.pool.pool import RewardPool
 from rollout.pool import RolloutPool
-
-NOTHING = 0.001  # CPUs that a sleeping actor reserves
 
 
 @dataclass(frozen=True)
@@ -74,8 +72,7 @@ def run_loop(
     Returns:
         Seconds of a step, and CPU seconds of this process in it.
     """
-
-    config = _configured(config, shape, steps, out)
+    config = shape.configured(config, steps, out)
     policy = out / "sleeps"
     policy.mkdir(parents=True)
     (policy / "sleeps.json").write_text(json.dumps({"group": times.group[0], "learner": times.learner[0]}))
@@ -100,19 +97,3 @@ def step_ends(out: Path) -> list[float]:
     """When the weights of each step were out, seconds since the epoch, from the trace of a run."""
     spans = trace.read_spans(out / "trace.json")
     return [span.end for span in spans if (span.process, span.thread) == ("learner", "sync")]
-
-
-def _configured(config: Config, shape: Shape, steps: int, out: Path) -> Config:
-    sizes = {"group_size": shape.group_size, "actors": shape.engines, "in_flight": shape.in_flight}
-    pool = {"actors": shape.actors, "max_actors": 0, "batch": shape.rows, "scorer": ["mse"], "gpus": 0.0}
-    return replace(
-        config,
-        out=str(out),
-        steps=steps,
-        probe="",
-        resume=False,
-        rollout=replace(config.rollout, **sizes, cpus=NOTHING, gpus=0.0),
-        reward=replace(config.reward, **pool, cpus=NOTHING, strategy="structured"),
-        learner=replace(config.learner, ranks=1, cpus=NOTHING, gpus=0.0, checkpoint_every=10**6),
-        grpo=replace(config.grpo, prompts=shape.prompts, max_staleness=shape.max_staleness, refill=0, kl=0.0),
-    )

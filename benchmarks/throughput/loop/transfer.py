@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.throughput.loop.run import run_loop
+from benchmarks.throughput.loop.shape import Shape, Times
 from benchmarks.throughput.loop.stubs import StandIn
-from benchmarks.throughput.simulation.model import Shape, Times
 from configs.cluster.connect import connect
 from configs.schema import Config
 from envs.language.answer import write

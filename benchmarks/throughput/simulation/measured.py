@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.throughput.simulation.model import Shape, Times, lap
+from benchmarks.throughput.loop.shape import Shape, Times, lap
 from configs import Config, UserError
 from configs import run_folders as runs
 from configs.run_folders import read_metrics

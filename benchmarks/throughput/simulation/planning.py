@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks.throughput.loop.shape import Shape, Times
 from benchmarks.throughput.simulation.measured import Measured, newest_run, read_run
-from benchmarks.throughput.simulation.model import Prediction, Shape, Times, simulate
+from benchmarks.throughput.simulation.virtual import Prediction, simulate
 from configs import UserError
 
 SHOWN = 8

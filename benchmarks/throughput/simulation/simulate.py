@@ -1,4 +1,4 @@
-"""The loop in virtual time (`simulation`), with the service times of a real run.
+"""The loop in virtual time (`virtual`), with the service times of a real run.
 
 Predicts the run itself first, beside what it measured; then a larger one: `actors` reward actors, engines, prompts and
 learner ranks more in the same proportion. `check` compares with real runs whose stages sleep (`pipeline`), and takes
@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.throughput.simulation.measured import read_run
-from benchmarks.throughput.simulation.model import Prediction, simulate
+from benchmarks.throughput.simulation.virtual import Prediction, simulate
 from configs import UserError
 from configs.schema import Config
 
@@ -32,7 +32,7 @@ def run(config: Config, run: Path | None, actors: int, completions: int, check: 
     if run is not None:
         figures |= _from_run(run, actors, completions)
     if check:
-        figures["check"] = _check(config)
+        figures["check"] = compare(config)
     return figures
 
 
@@ -63,7 +63,8 @@ def _from_run(folder: Path, actors: int, completions: int) -> dict:
     }
 
 
-def _check(config: Config) -> list[dict]:
+def compare(config: Config) -> list[dict]:
+    """Runs the loop with stages that sleep, each the longest in turn, and predicts it; `error` is a share."""
     from benchmarks.throughput.loop import overhead, pipeline
     from configs.cluster.connect import connect
 

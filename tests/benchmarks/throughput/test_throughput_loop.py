@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.throughput import regression as gate
 from benchmarks.throughput.loop import sync, transfer
+from benchmarks.throughput.simulation import simulate
 from configs import load
 
 
@@ -21,6 +22,14 @@ def test_the_stand_in_for_a_policy_folder_has_the_tensors_it_announces(tmp_path)
 def test_no_ratio_of_the_throughput_benchmarks_is_below_its_baseline(ray_cluster):
     """Quick versions of `pipeline`, `overhead` and `scaling`, about a minute of mostly waiting."""
     assert gate.broken(gate.measure(load("evaluate")), gate.baseline()) == []
+
+
+@pytest.mark.engine
+@pytest.mark.slow
+def test_the_loop_in_virtual_time_takes_its_steps_as_fast_as_the_real_one(ray_cluster):
+    """The real one, whose stages sleep, needs a quiet machine."""
+    for row in simulate.compare(load("evaluate")):
+        assert abs(row["error"]) < simulate.BOUND, row
 
 
 @pytest.mark.engine

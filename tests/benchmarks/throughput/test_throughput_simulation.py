@@ -1,6 +1,9 @@
 """The RL loop in virtual time, and the plans that rest on it. No engine, no waiting."""
 
+import asyncio
+import itertools
 import json
+import time
 
 import numpy as np
 import pytest
@@ -10,14 +13,18 @@ from hypothesis import strategies as st
 from benchmarks.__main__ import main
 from benchmarks.throughput import regression as gate
 from benchmarks.throughput.loop.run import Sleeps
+from benchmarks.throughput.loop.shape import Shape, Times, lap
 from benchmarks.throughput.reward.scaling import makespan
+from benchmarks.throughput.simulation.clock import VirtualLoop
 from benchmarks.throughput.simulation.measured import read_run
-from benchmarks.throughput.simulation.model import Shape, Times, lap, simulate
 from benchmarks.throughput.simulation.planning import lower_bound, plan, report, splits, table
-from benchmarks.throughput.simulation.virtual_pool import Clock, VirtualPool
+from benchmarks.throughput.simulation.virtual import SleepingRewardActors, simulate
 from configs import UserError, config_to_yaml, load
+from envs.types import RewardQuery
 from learner.logging.trace import Trace
 from learner.rl.staleness import may_sample, steps_ahead
+from reward_actors.pool import queue
+from reward_actors.pool.pool import RewardPool
 
 SHAPE = Shape(prompts=8, group_size=8, in_flight=4, actors=4, rows=4)
 SECONDS = st.floats(0.1, 3)
@@ -47,37 +54,74 @@ def test_on_policy_the_stages_wait_for_each_other():
 def test_no_simulated_step_beats_its_longest_stage(group, restoration, learner, staleness, asked):
     shape = Shape(prompts=6, group_size=4, engines=2, in_flight=2, actors=3, max_staleness=staleness)
     times = Times([group], [restoration / 10], [learner], [0.1], asked)
-    steps = 30
+    steps = 8
     whole = simulate(shape, times, steps).seconds
     if asked == 1:
         assert whole >= lower_bound(shape, times) * steps * 0.999
     assert whole >= learner * steps
 
 
-def test_the_virtual_pool_ends_when_a_perfect_pull_queue_does():
+def in_virtual_time(work):
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(work)
+
+
+async def when_answered(batches, dispatch=0.0, **reward):
+    """When each of {priority: seconds of its queries} is answered by the real pool, over actors that sleep."""
+    config = load("evaluate", [f"reward.{name}={value}" for name, value in reward.items()])
+    pool, numbers = RewardPool(config, memo=0, actors=SleepingRewardActors(config.reward, dispatch)), itertools.count()
+
+    async def score(priority, seconds):
+        await pool.score([RewardQuery("picture", each, next(numbers)) for each in seconds], priority)
+        return asyncio.get_running_loop().time()
+
+    await pool.start()
+    ends = await asyncio.gather(*(score(priority, seconds) for priority, seconds in batches.items()))
+    await pool.close()
+    return ends
+
+
+def test_virtual_time_jumps_to_the_next_timer_and_threads_take_as_long_as_their_coroutine():
+    async def work():
+        began = time.monotonic()
+        await asyncio.gather(asyncio.sleep(1000), asyncio.to_thread(asyncio.sleep, 3000), asyncio.to_thread(len, ""))
+        return asyncio.get_running_loop().time(), time.monotonic() - began
+
+    virtual, real = in_virtual_time(work())
+    assert virtual == 3000
+    assert real < 10
+
+
+def test_who_waits_for_ever_in_virtual_time_hears_of_it():
+    async def work():
+        await asyncio.get_running_loop().create_future()
+
+    with pytest.raises(RuntimeError, match="nothing will ever happen"):
+        in_virtual_time(work())
+
+
+def test_the_pool_ends_when_a_perfect_pull_queue_does():
     times = np.random.default_rng(0).lognormal(size=200).tolist()
-    draws, ended, clock = iter(times), [], Clock()
-    pool = VirtualPool(clock, 7, 0, 1, lambda: next(draws))
-    pool.score(len(times), 0, lambda: ended.append(clock.now))
-    clock.run(lambda: bool(ended))
-    assert ended[0] == pytest.approx(makespan(times, 7, "pull"))
+    (ended,) = in_virtual_time(when_answered({0: times}, actors=7, batch=4))
+    assert ended <= makespan(times, 28, "pull") + max(times)
+    (ended,) = in_virtual_time(when_answered({0: [1.0] * 28}, actors=7, batch=4))
+    assert ended == 1.0
 
 
 def test_the_driver_hands_out_one_query_after_the_other():
-    ended, clock = [], Clock()
-    pool = VirtualPool(clock, 4, 0, 4, lambda: 1.0, dispatch=0.5)
-    pool.score(16, 0, lambda: ended.append(clock.now))
-    clock.run(lambda: bool(ended))
-    assert ended == [16 * 0.5 + 1.0]
+    assert in_virtual_time(when_answered({0: [1.0] * 16}, dispatch=0.5, actors=4, batch=4)) == [16 * 0.5 + 1.0]
 
 
 def test_older_steps_are_restored_first():
-    ended, clock = [], Clock()
-    pool = VirtualPool(clock, 1, 0, 1, lambda: 1.0)
-    for step in (5, 4, 3):
-        pool.score(1, step, lambda step=step: ended.append(step))
-    clock.run(lambda: len(ended) == 3)
-    assert ended == [5, 3, 4]  # 5 had begun before the others came
+    steps = dict.fromkeys((5, 4, 3), [1.0] * 4)
+    assert in_virtual_time(when_answered(steps, actors=1, batch=1)) == [12.0, 8.0, 4.0]
+
+
+def test_of_two_calls_that_wait_for_slots_the_first_gets_all_of_its_first(monkeypatch):
+    """Or the groups of two steps would be restored at once, and the older step would be done only with the younger."""
+    monkeypatch.setattr(queue, "SLOTS", 4)
+    steps = {0: [1.0] * 8, 1: [1.0] * 8}
+    assert in_virtual_time(when_answered(steps, actors=4, batch=1)) == [2.0, 4.0]
 
 
 def test_the_autoscaler_grows_a_pool_that_falls_behind_and_steps_become_shorter():
@@ -87,6 +131,15 @@ def test_the_autoscaler_grows_a_pool_that_falls_behind_and_steps_become_shorter(
     assert fixed.actors == 2 < grown.actors <= 16
     assert grown.seconds < fixed.seconds / 2
     assert max(fixed.queue_age) > max(grown.queue_age)
+
+
+def test_a_thousand_reward_actors_cost_no_more_a_completion_than_a_few():
+    """Bounds CPU time, far above what it takes: 100,000 completions are to take less than a minute."""
+    shape = Shape(prompts=125, group_size=8, engines=500, in_flight=8, actors=1000)
+    began = time.process_time()
+    found = simulate(shape, Times([1.0], [1.0, 3.0], [1.0]), 4)
+    assert found.completions == 4000
+    assert time.process_time() - began < 10
 
 
 def test_the_first_two_steps_and_the_last_do_not_count():

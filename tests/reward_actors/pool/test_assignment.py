@@ -1,29 +1,36 @@
 """Which actor is assigned what waits; no Ray."""
 
+import asyncio
+import itertools
+
 import pytest
 
+from envs.types import RewardQuery
 from reward_actors.pool.dispatcher import assign, reserve
-from reward_actors.pool.queue import PullQueue
-from reward_actors.pool.replicas import Replica, ReplicaState
+from reward_actors.pool.queue import PullQueue, QueuedQuery
+from reward_actors.pool.replica import Replica, ReplicaState, Room
 
 
 def holding(*counts, rows=4):
-    """Replicas with `rows` rows that hold so many queries."""
-    replicas = []
+    """Replicas of one room with `rows` rows that hold so many queries."""
+    room, replicas = Room(), []
     for name, count in enumerate(counts):
-        replica = Replica(str(name))
-        replica.state, replica.rows, replica.in_flight = ReplicaState.READY, rows, dict.fromkeys(range(count))
+        replica = Replica(str(name), room)
+        replica.rows, replica.in_flight, replica.state = rows, dict.fromkeys(range(count)), ReplicaState.READY
         replicas.append(replica)
     return replicas
 
 
 def assigned(replicas, waiting):
     """How many of so many that wait each is assigned."""
-    queue = PullQueue()
-    for number in range(waiting):
-        queue.push(number)
-    rows = sum(replica.rows for replica in replicas if replica.state is ReplicaState.READY)
-    batches = assign(replicas, rows, queue)
+
+    async def work():
+        queue = PullQueue()
+        for number in range(waiting):
+            queue.push(QueuedQuery(RewardQuery(f"{number}", None), asyncio.get_running_loop().create_future()))
+        return assign(replicas[0]._room, queue, itertools.count(100)), queue
+
+    batches, queue = asyncio.run(work())
     counts = [len(batches.get(replica, ())) for replica in replicas]
     assert len(queue) == waiting - sum(counts)
     return counts

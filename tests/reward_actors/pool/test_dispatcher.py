@@ -12,7 +12,7 @@ from reward_actors.pool import replicas as replica_sets
 from reward_actors.pool.batches import BatchedWorker, RejectedQueryError
 from reward_actors.pool.dispatcher import Dispatcher
 from reward_actors.pool.queue import QueryState, QueuedQuery
-from reward_actors.pool.replicas import ReplicaState
+from reward_actors.pool.replica import ReplicaState
 from reward_actors.pool.stats import Ready, Report
 
 TIMEOUT = 0.4
