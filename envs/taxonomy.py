@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations, islice, product
 
 from configs import UserError
@@ -33,7 +34,7 @@ class DegradationType:
     name: str
     keys: tuple[Key, ...]
 
-    @property
+    @cached_property
     def parts(self) -> tuple[str, ...]:
         """The names of the phenomena in physical order; of a single type, its own."""
         return parts_of(self.name)
@@ -114,7 +115,7 @@ class Taxonomy:
     def __contains__(self, type_name: object) -> bool:
         return any(kind.name == type_name for kind in self.types)
 
-    @property
+    @cached_property
     def singles(self) -> tuple[DegradationType, ...]:
         """The types that are no composites."""
         return tuple(kind for kind in self.types if len(kind.parts) == 1)
@@ -124,7 +125,7 @@ class Taxonomy:
         """The types of pictures with something wrong, composites among them."""
         return tuple(kind for kind in self.types if kind.phenomena)
 
-    @property
+    @cached_property
     def most_parts(self) -> int:
         """How many degradations a picture has at once, at most."""
         return max(len(kind.parts) for kind in self.types)

@@ -54,7 +54,7 @@ class Key:
     over_picture: bool = False
     period: float = 0.0
 
-    @property
+    @cached_property
     def bins(self) -> int:
         return math.floor((self.high - self.low) / self.step + 1e-6) + 1
 

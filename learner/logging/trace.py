@@ -27,7 +27,7 @@ class Span:
 
 
 class Trace:
-    """Writes a trace file that grows by one line a span, so that a killed run leaves all but its last line.
+    """Writes a trace file that grows by two lines a span, so that a killed run leaves all but its last span.
 
     A file that exists is continued. A span is a pair of asynchronous events: those of one thread may overlap.
     """
@@ -51,6 +51,7 @@ class Trace:
         began, length = round(start * 1e6), max(0, round(seconds * 1e6))
         self._event(ph="b", ts=began, args={"who": [process, thread], "dur": length}, **pair)
         self._event(ph="e", ts=began + length, **pair)
+        self._stream.flush()
 
     def close(self) -> None:
         """Makes the file valid JSON."""
@@ -59,7 +60,6 @@ class Trace:
 
     def _event(self, **event) -> None:
         self._stream.write(self._separator + json.dumps({**event, "tid": event["pid"]}))
-        self._stream.flush()
         self._separator = ",\n"
 
 
