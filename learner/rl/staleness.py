@@ -1,4 +1,4 @@
-"""How far sampling may run ahead of learning: the rule of the RL loop, and of the simulation of it."""
+"""How far sampling may run ahead of learning: the rule of the RL loop."""
 
 from __future__ import annotations
 

@@ -37,12 +37,7 @@ class Report:
     occupied: float = 0.0
 
     def __add__(self, other: Report) -> Report:
-        return Report(
-            self.busy + other.busy,
-            self.denoiser + other.denoiser,
-            self.image_steps + other.image_steps,
-            self.occupied + other.occupied,
-        )
+        return Report(*(getattr(self, name) + getattr(other, name) for name in Report.__dataclass_fields__))
 
 
 IDLE = Report()

@@ -85,11 +85,7 @@ def run_loop(
         lambda config, environment: RewardPool(config, reward_class, 0, environment=environment),
         partial(LearnerGroup, worker_class=SleepingWorker),
     )
-
-    async def run() -> None:
-        await Loop(config, "offline", policy, world, None, stages).run()
-
-    asyncio.run(run())
+    asyncio.run(Loop(config, "offline", policy, world, None, stages).run())
     return lap(step_ends(out)), lap(environment.marks)
 
 

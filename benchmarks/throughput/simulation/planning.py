@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 from benchmarks.throughput.loop.shape import Shape, Times
 from benchmarks.throughput.simulation.measured import Measured, newest_run, read_run
@@ -58,9 +59,9 @@ def splits(gpus: int, engine: float, actor: float, rank: float) -> list[Split]:
 def lower_bound(shape: Shape, times: Times) -> float:
     """Seconds of a step that no order of work can beat: those of its longest stage."""
     places = min(shape.prompts, shape.engines * shape.in_flight)
-    rollout = shape.prompts * _mean(times.group) / places
-    reward = shape.prompts * shape.group_size * times.asked * _mean(times.restoration) / (shape.actors * shape.rows)
-    return max(rollout + _mean(times.sync), reward, _mean(times.learner) + _mean(times.sync))
+    rollout = shape.prompts * fmean(times.group) / places
+    reward = shape.prompts * shape.group_size * times.asked * fmean(times.restoration) / (shape.actors * shape.rows)
+    return max(rollout + fmean(times.sync), reward, fmean(times.learner) + fmean(times.sync))
 
 
 def plan(measured: Measured, gpus: int) -> list[Plan]:
@@ -69,7 +70,7 @@ def plan(measured: Measured, gpus: int) -> list[Plan]:
     Raises:
         UserError: three roles do not fit.
     """
-    engine, actor, rank = _needs(measured)
+    engine, actor, rank = (need or 1.0 for need in _gpus(measured))
     choices = []
     for split in splits(gpus, engine, actor, rank):
         shape = replace(measured.shape, engines=split.engines, actors=split.actors, most_actors=0)
@@ -116,15 +117,7 @@ def report(words: Sequence[str]) -> str:
     return f"{told}\n{table(measured, plan(measured, int(gpus)))}"
 
 
-def _needs(measured: Measured) -> tuple[float, float, float]:
-    return tuple(need or 1.0 for need in _gpus(measured))
-
-
 def _gpus(measured: Measured) -> tuple[float, float, float]:
     """GPUs that an engine, a reward actor and a rank take."""
     config = measured.config
     return config.rollout.gpus, config.reward.gpus, config.learner.gpus
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
