@@ -151,6 +151,19 @@ class Grpo:
 
 
 @dataclass
+class Restore:
+    confidence: float = _(
+        0.5, "A photograph is left as it is where the type that was read is less probable than this.", 0, 1
+    )
+    gain: float = _(
+        0.0,
+        "It is left where restoring is not expected to lower the mean squared error, on [0, 1], by more than this.",
+        -1,
+        1,
+    )
+
+
+@dataclass
 class Depth:
     actors: int = _(1, "Networks that estimate depth at once, one per Ray actor.", 1, 1024)
     cpus: float = _(1.0, "CPUs an actor reserves of the cluster.", 0, 1024)
@@ -207,12 +220,14 @@ class Config:
     study: Literal["", "table4", "table5", "figure7"] = _("", "What `ablate` draws again.")
     image: str = _("", "Photograph to restore or degrade, or a folder of them to restore.")
     degradation: str = _("", "JSON of the degradation to undo; empty asks the policy.")
+    force: bool = _(False, "Restore what was read, however uncertain it is.")
     world: World = field(default_factory=World)
     rollout: Rollout = field(default_factory=Rollout)
     reward: Reward = field(default_factory=Reward)
     learner: Learner = field(default_factory=Learner)
     grpo: Grpo = field(default_factory=Grpo)
     depth: Depth = field(default_factory=Depth)
+    restore: Restore = field(default_factory=Restore)
 
 
 @dataclass(frozen=True)

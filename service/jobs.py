@@ -8,7 +8,7 @@ JOBS = (
         "restore",
         "service.restore:run",
         "Restore a photograph, or a folder of them.",
-        reads=("image", "degradation", "policy", "world", "rollout", "reward"),
+        reads=("image", "degradation", "force", "policy", "world", "rollout", "reward", "restore"),
     ),
     Job(
         "degrade",
@@ -20,7 +20,7 @@ JOBS = (
         "serve",
         "service.serve:serve",
         "Restore photographs for a web page and over HTTP, until interrupted.",
-        reads=("policy", "world", "rollout", "reward"),
+        reads=("policy", "world", "rollout", "reward", "restore"),
         roles=lambda config: (rollout_engines(config), reward_actors(config)),
         own_command=True,
     ),

@@ -2,17 +2,18 @@
 
 The operator acts on the whole photograph at its own resolution; the prior, made for small pictures, sees it in
 overlapping tiles. The policy sees the central square at its working resolution, and what it answers in pixels is scaled
-to the photograph's. A photograph whose answer is invalid is left as it came.
+to the photograph's. A photograph whose answer is invalid, `none`, or too uncertain is left as it came.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from configs.schema import Config
 from envs.corpus.generate import encode
 from envs.pictures import SUFFIXES, UNREADABLE, read_picture
 from envs.taxonomy import Degradation, world_taxonomy
+from service.decision import decide_for
 from service.pictures import content_name
 from service.pixels import given_degradation
 from service.reader import Reader, Reading, as_picture
@@ -37,7 +39,8 @@ class Restored:
     """Holds a photograph after `restore`.
 
     picture: uint8 RGB (H, W, 3). action: `restored` or `left`. reason: why it was left: `invalid` where the answer
-    could not be read; empty where it was restored.
+    could not be read, `none` where nothing is wrong, `uncertain` where restoring may do harm (`service.decision`);
+    empty where it was restored.
     """
 
     picture: np.ndarray
@@ -52,6 +55,7 @@ def restore(
     prior: str = "shipped",
     steps: int = 0,
     config: Config | None = None,
+    force: bool = False,
 ) -> Restored:
     """Restores one photograph in this process.
 
@@ -59,6 +63,7 @@ def restore(
         image: a path, the bytes of a file, a PIL image, or uint8 RGB (H, W, 3).
         reading: what a `Reader` read off it; or a degradation, in pixels of the photograph, as
             {"type": "blur", "values": {"sigma": 2.0}} has it. By default the shipped policy is asked.
+        force: what was read is restored, however uncertain; what was given always is.
         restorer, prior, steps: see `reward.restorer`, `reward.prior`, `reward.steps`.
 
     Returns:
@@ -75,23 +80,25 @@ def restore(
     from reward_actors.restoration.tiles import prior_for_size
 
     config, photo = config or load("restore"), as_picture(image)
-    degradation = Reader(config=config)(photo) if reading is None else reading
-    if isinstance(degradation, Reading):
-        degradation = degradation.degradation
-    if isinstance(degradation, dict):
+    reading = Reader(config=config)(photo) if reading is None else reading
+    if isinstance(reading, dict):
         ratio = max(1.0, min(photo.shape[:2]) / config.world.size)
-        degradation = given_degradation(degradation, world_taxonomy(config.world), ratio)
-    if degradation is None:
-        return Restored(photo, "left", "invalid")
+        reading = given_degradation(reading, world_taxonomy(config.world), ratio)
+    if isinstance(reading, Degradation):
+        reading = Reading(reading, "")
+    settings = replace(config.restore, confidence=0.0, gain=-math.inf) if force else config.restore
+    action, reason = decide_for(photo, reading, settings, config.world.size)
+    if action == "left":
+        return Restored(photo, action, reason)
     check_prior(prior)
     torch.set_num_threads(os.cpu_count() or 1)  # one photograph in one process: nobody else computes
     network = prior_for_size(_prior(prior, config.world.size), *photo.shape[:2])
     chosen, names = preset(restorer, steps), [content_name(photo)]
-    (result,) = restore_batch(network, chosen, [photo], [degradation], names, noise=config.reward.noise)
+    (result,) = restore_batch(network, chosen, [photo], [reading.degradation], names, noise=config.reward.noise)
     picture = to_uint8(result)
     if (photo == photo[..., :1]).all():
         picture = np.repeat(picture.mean(-1, keepdims=True).round().astype(np.uint8), 3, axis=-1)
-    return Restored(picture, "restored")
+    return Restored(picture, action)
 
 
 def run(config: Config) -> None:
@@ -152,7 +159,7 @@ def _restored_one(config: Config, reader: Reader | None, file: Path, result: Pat
         given = given_degradation(json.loads(config.degradation), world_taxonomy(config.world), ratio)
         reading = Reading(given, "")
     reward = config.reward
-    restored = restore(photo, reading, reward.restorer, reward.prior, reward.steps, config)
+    restored = restore(photo, reading, reward.restorer, reward.prior, reward.steps, config, config.force)
     result.parent.mkdir(parents=True, exist_ok=True)
     result.write_bytes(encode(restored.picture))
     answer = reading.degradation.as_dict() if reading.degradation else None
@@ -172,8 +179,9 @@ def _restored_one(config: Config, reader: Reader | None, file: Path, result: Pat
     }
     result.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
     rationale = reading.text.partition("[")[0].strip()
-    words = json.dumps(answer) if answer else f"no valid answer ({reading.text[:80]!r}), left as it is"
-    print(f"{result}: {f'{rationale} ' if answer and rationale else ''}{words}")
+    words = json.dumps(answer) if answer else f"no valid answer ({reading.text[:80]!r})"
+    left = f", left as it is ({restored.reason})" if restored.action == "left" else ""
+    print(f"{result}: {f'{rationale} ' if answer and rationale else ''}{words}{left}")
 
 
 def _read(file: Path) -> np.ndarray:

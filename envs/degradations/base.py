@@ -188,6 +188,9 @@ class Phenomenon(Operator):
     formula: ClassVar[str]
     """Its line in the zero-shot question."""
 
+    shows_when_reduced: bool = True
+    """It is seen in a photograph that was reduced to the size of a policy's world, too; otherwise it is read from
+    pieces at the photograph's own scale alone."""
     never_with: tuple[str, ...] = ()
     """Phenomena that no composite has beside it."""
     follows_depth: bool = False

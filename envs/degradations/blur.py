@@ -40,6 +40,7 @@ class Blur(Phenomenon):
 
     name = title = "blur"
     place = Place.LENS
+    shows_when_reduced = False
     keys = (Key("sigma", "px", 0.30, 12.0, 0.01, in_pixels=True),)
     severity = Severity("sigma", moderate=1.8, severe=3.0)
     formula = "convolution with a Gaussian of standard deviation sigma"

@@ -25,6 +25,7 @@ class Jpeg(Phenomenon):
 
     name, title = "jpeg", "JPEG"
     place = Place.FILE
+    shows_when_reduced = False
     keys = (Key("quality", "1", 1.0, 100.0, 1.0),)
     severity = Severity("quality", moderate=45.0, severe=20.0)
     formula = "JPEG compression with chroma subsampling 4:2:0, by the encoder's `quality`"

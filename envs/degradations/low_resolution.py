@@ -28,6 +28,7 @@ class LowResolution(Phenomenon):
 
     name, title = "low_resolution", "low resolution"
     place = Place.STORAGE
+    shows_when_reduced = False
     keys = (Key("scale", "1", 2.0, 8.0, 1.0, in_pixels=True),)
     severity = Severity("scale", moderate=2.5, severe=3.5)
     formula = "bicubic reduction by an integer scale, shown enlarged by pixel replication"

@@ -29,6 +29,7 @@ class MotionBlur(Phenomenon):
 
     name, title = "motion_blur", "motion blur"
     place = Place.LENS
+    shows_when_reduced = False
     never_with = ("blur",)
     keys = (
         Key("length", "px", 2.0, LONGEST, 0.1, in_pixels=True),

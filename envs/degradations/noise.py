@@ -26,6 +26,7 @@ class Noise(Phenomenon):
 
     name = title = "noise"
     place = Place.READOUT
+    shows_when_reduced = False
     keys = (Key("noise_level", "levels", 2.0, 60.0, 0.2),)
     severity = Severity("noise_level", moderate=12.0, severe=25.0)
     formula = "white Gaussian noise, `noise_level` its standard deviation in grey levels of 255"

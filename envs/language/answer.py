@@ -55,16 +55,17 @@ def rationale(degradation: Degradation) -> str:
     """
     phenomena = degradation.phenomena
     levels = [part.severity.level(degradation[part.severity.key]) for part in phenomena]
-    return _sentence(levels, phenomena)
+    return sentence(levels, phenomena)
 
 
 def severities(taxonomy: Taxonomy) -> list[str]:
     """Lists every rationale there is."""
     levels = range(len(SEVERITY_WORDS))
-    return [_sentence(each, t.phenomena) for t in taxonomy.degraded for each in product(levels, repeat=len(t.parts))]
+    return [sentence(each, t.phenomena) for t in taxonomy.degraded for each in product(levels, repeat=len(t.parts))]
 
 
-def _sentence(levels: Sequence[int], phenomena: Sequence[Phenomenon]) -> str:
+def sentence(levels: Sequence[int], phenomena: Sequence[Phenomenon]) -> str:
+    """Says the severity of each phenomenon, 0, 1 or 2 for mild, moderate or severe; nothing of none."""
     if not phenomena:
         return ""
     phrases = [
@@ -145,14 +146,15 @@ def _build(numbers: dict[str, dict[str, list[str]]], words: str, taxonomy: Taxon
             return Invalid("wrong_shape", f"{key.name} has {key.size} numbers, not {len(written)}")
         if not all(_NUMBER.fullmatch(number) for number in written):
             return Invalid("bad_number", f"{key.name}: {' '.join(written)[:60]}")
-        values[key.name] = _shaped([float(number) for number in written], key)
+        values[key.name] = shaped([float(number) for number in written], key)
     try:
         return Answer(taxonomy.degradation(joined(numbers), values), words)
     except ValueError as error:
         return Invalid("out_of_range", str(error))
 
 
-def _shaped(numbers: list[float], key: Key):
+def shaped(numbers: list[float], key: Key):
+    """Nests the numbers of a key, given row by row, as its values are."""
     for length in reversed(key.shape):
         numbers = [numbers[i : i + length] for i in range(0, len(numbers), length)]
     return numbers[0]

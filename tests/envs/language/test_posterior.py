@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from envs.degradations.motion_blur import MotionBlur
 from envs.language import posterior
 from envs.taxonomy import TAXONOMY
 
@@ -47,3 +48,39 @@ def test_readings_lie_on_the_grid_and_intervals_hold_their_share(seed, temperatu
 def test_a_temperature_above_one_widens():
     peaked = np.array([0.1, 0.8, 0.1])
     assert posterior.tempered(peaked, 2.0)[1] < 0.8 < posterior.tempered(peaked, 0.5)[1]
+
+
+def bump(key, middle, width):
+    found = np.exp(-0.5 * ((np.array(list(key.grid())) - middle) / width) ** 2)
+    return found / found.sum()
+
+
+def test_views_that_agree_know_no_more_than_one():
+    one = bump(SIGMA, 2.0, 0.2)
+    assert posterior.pooled(SIGMA, np.array([one] * 5)) == pytest.approx(one, abs=1e-5)
+    assert posterior.pooled(SIGMA, np.array([one])) == pytest.approx(one)
+
+
+def test_views_that_disagree_make_the_interval_wide_enough_for_what_they_say():
+    apart = np.array([bump(SIGMA, middle, 0.1) for middle in (1.5, 2.0, 2.5)])
+    found = posterior.pooled(SIGMA, apart)
+    low, high = posterior.interval(SIGMA, found)
+    assert posterior.mean(SIGMA, found) == pytest.approx(2.0, abs=0.02)
+    assert low < 1.5 < 2.5 < high
+    alone = posterior.interval(SIGMA, apart[1])
+    assert high - low > 2 * (alone[1] - alone[0])
+
+
+def test_a_view_that_knows_nothing_has_little_say():
+    vague = np.full(SIGMA.bins, 1 / SIGMA.bins)
+    found = posterior.pooled(SIGMA, np.array([bump(SIGMA, 2.0, 0.1), vague]))
+    assert posterior.quantile(SIGMA, found, 0.5) == pytest.approx(2.0, abs=0.05)
+
+
+def test_directions_are_pooled_across_the_end_of_their_range():
+    angle = MotionBlur.keys[1]
+    near = [np.roll(bump(angle, 90, 3), turn) for turn in (88, -88)]  # at 178 and 2 degrees
+    found = posterior.pooled(angle, np.array(near))
+    assert min(found.argmax(), 180 - found.argmax()) <= 3
+    low, high = posterior.interval(angle, found)
+    assert high - low < 30
