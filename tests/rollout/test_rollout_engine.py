@@ -1,7 +1,9 @@
 """A real vLLM engine on the tiny policy: what it samples, and what it knows after a weight update.
 
 The learner of these tests is a transformers model in this process. On CPUs engine and transformers do the
-same arithmetic: their log-probs agree almost exactly, and any larger difference is a bug.
+same arithmetic: their log-probs agree almost exactly, and any larger difference is a bug. The largest difference of
+some 600 tokens was 1e-6 with the weights of the start; it grows with them, to 3e-6 after one update of these tests and
+7e-6 after four. Other weights differ by more than 1e-2.
 """
 
 import asyncio
@@ -26,6 +28,8 @@ from rollout.weights.transfer import EngineClient, WeightSender
 from rollout.weights.update import WeightUpdate
 
 pytestmark = pytest.mark.engine
+EQUAL = 1e-5
+"""Nats, of each token, in float32."""
 
 
 class LearnerModel:
@@ -140,7 +144,7 @@ def test_the_engine_reads_the_prompt_as_the_processor_writes_it(stage):
 
 
 def test_engine_and_learner_agree_before_any_update(stage):
-    assert all(stage.gap(group) < 1e-3 for group in stage.groups(stage.prompts, n=2))
+    assert all(stage.gap(group) < EQUAL for group in stage.groups(stage.prompts, n=8))
 
 
 def test_greedy_decoding_repeats_itself(stage):
@@ -157,12 +161,12 @@ def test_engine_and_learner_agree_after_an_update(stage, only):
     stage.learner.perturb(seed=1, only=only)
     assert stage.gap(before) > 1e-2
     assert stage.run(stage.pool.update(stage.learner)) == stage.learner.version
-    (after,) = stage.groups(stage.prompts[:1], n=4)
-    assert after.weight_version == stage.learner.version
-    assert stage.gap(after) < 1e-3
+    after = stage.groups(stage.prompts, n=8)
+    assert {group.weight_version for group in after} == {stage.learner.version}
+    assert all(stage.gap(group) < EQUAL for group in after)
     probe = stage.pool.engines[0].logprobs.remote(stage.prompts[0], before.completions[0])
     known = stage.learner.logprobs(stage.samples[0], before.completions[0])
-    assert np.abs(np.array(stage.run(_answer(probe))) - known).max() < 1e-3
+    assert np.abs(np.array(stage.run(_answer(probe))) - known).max() < EQUAL
 
 
 def test_no_group_is_sampled_across_an_update(stage):
