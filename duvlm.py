@@ -96,6 +96,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     status = command("status", _status, "List the jobs of a cluster, or the runs in ./runs and their processes.")
     logs = command("logs", lambda o: submission.logs(o.id, o.address, o.follow), "Print the log of a job.")
     stop = command("stop", _stop, "Stop a submitted job.")
+    verify = command("verify", _verify, "Compare what a run, corpus, policy or prior holds with its hashes.")
     scale = command("scale", _scale, "Change the number of actors of a running job.")
     plan = command("plan", _plan, "Split GPUs between the roles of an RL job, by the times of a run.")
     bench = command("bench", _bench, "Measure something beside its bound; as `python -m benchmarks NAME`.")
@@ -116,6 +117,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         made.add_argument("--dry-run", action="store_true", help="print settings and resource plan only")
     submit.add_argument("--no-follow", action="store_true", help="return once the cluster has the job")
     logs.add_argument("-f", "--follow", action="store_true", help="until it ends; then return its status")
+    verify.add_argument("folder", metavar="FOLDER", type=Path, help="such a folder, or one that holds several")
     scale.add_argument("what", choices=["rewards"], help="the reward actors")
     scale.add_argument("count", metavar="N|MIN:MAX", help="how many there should be, or between which numbers")
     scale.add_argument("--address", metavar="HOST:PORT", default="auto", help="Ray cluster (%(default)s)")
@@ -170,6 +172,10 @@ def _status(options: argparse.Namespace) -> None:
     rows = submission.status(options.address) if options.address else [*run_folders.listing(), *run_folders.processes()]
     for row in rows:
         print("  ".join(map(str, row)))
+
+
+def _verify(options: argparse.Namespace) -> int:
+    return 0 if importlib.import_module("configs.verify").verify(options.folder) else 1
 
 
 def _scale(options: argparse.Namespace) -> None:

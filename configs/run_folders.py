@@ -5,14 +5,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import yaml
-
 from configs.errors import UserError
+from configs.files import read_json_lines, read_yaml, write_atomically
 from configs.jobs import jobs
 from configs.load import changed, config_to_yaml, parse_pair, run_folder, with_world
 from configs.schema import Config
@@ -35,14 +35,11 @@ def reopen(folder: Path, overrides: Sequence[str] = ()) -> tuple[str, Config]:
             f"resume: expected the folder of a run, with a config.yaml, got {str(folder)!r}; a job writes it in its "
             "first seconds"
         )
-    text = file.read_text()
-    first = text.partition("\n")[0].removeprefix("# job: ")
+    first = file.read_bytes().partition(b"\n")[0].decode(errors="replace").removeprefix("# job: ")
     job = first if first in jobs() else folder.resolve().name
     if job not in jobs():
         raise UserError(f"resume: {file} does not say which job it was; use `duvlm run JOB out={folder}`")
-    settings = yaml.safe_load(text)
-    if not isinstance(settings, dict):
-        raise UserError(f"resume: expected the settings of a run in {file}, got {text[:80]!r}")
+    settings = read_yaml(file, cure=f"use `duvlm run {job} out={folder}` with the settings of the run")
     config = changed(Config(), settings | {"out": str(folder), "resume": True}, str(file))
     return job, changed(config, dict(with_world([parse_pair(text) for text in overrides])))
 
@@ -65,7 +62,7 @@ def listing(root: Path = Path("runs")) -> Iterator[tuple[str, str]]:
         if (folder / "summary.json").exists():
             yield str(folder), "finished"
         elif (step := _last_step(folder / "metrics.jsonl")) is not None:
-            yield str(folder), f"step {step} of {yaml.safe_load((folder / 'config.yaml').read_text())['steps']}"
+            yield str(folder), f"step {step} of {_steps_of(folder)}"
         else:
             yield str(folder), "not finished"
 
@@ -83,10 +80,25 @@ def processes() -> Iterator[tuple[int, str]]:
             yield process.info["pid"], " ".join(["duvlm", *words[2:5]])
 
 
+def _steps_of(folder: Path) -> str:
+    try:
+        return str(read_yaml(folder / "config.yaml", ("steps",))["steps"])
+    except UserError as error:
+        return f"an unknown number: {error}"
+
+
 def _last_step(file: Path) -> int | None:
-    """Reads the last step of metrics.jsonl; a line that is being written does not count."""
-    lines = file.read_bytes().rpartition(b"\n")[0].splitlines() if file.exists() else []
-    return json.loads(lines[-1])["step"] if lines else None
+    """Reads the last step of metrics.jsonl; a line that is being written, or damaged, does not count."""
+    rows = _rows(file)[0]
+    return rows[-1]["step"] if rows else None
+
+
+def _rows(file: Path) -> tuple[list[dict], list[int]]:
+    """Reads the lines of metrics.jsonl that are steps, and the numbers of those that are damaged."""
+    if not file.exists():
+        return [], []
+    rows, damaged = read_json_lines(file)
+    return [row for row in rows if isinstance(row.get("step"), int)], damaged
 
 
 @contextmanager
@@ -128,7 +140,8 @@ def continued(config: Config, job: str) -> Iterator[Path]:
     """
     folder = run_folder(config, job)
     with locked(folder):
-        if config.resume and _last_step(folder / "metrics.jsonl") is not None:
+        begun = _last_step(folder / "metrics.jsonl") is not None or any((folder / "checkpoints").glob("step-*"))
+        if config.resume and begun:
             _check_continues(folder, config)
         else:
             write_atomically(folder / "config.yaml", config_to_yaml(config, job))
@@ -137,7 +150,12 @@ def continued(config: Config, job: str) -> Iterator[Path]:
 
 def _check_continues(folder: Path, config: Config) -> None:
     file = folder / "config.yaml"
-    before = yaml.safe_load(file.read_text()) if file.is_file() else {}
+    before = {}
+    if file.is_file():
+        try:
+            before = read_yaml(file)
+        except UserError as error:
+            print(f"{error}; it is written anew, and nothing is known of the settings of the run so far", flush=True)
     for key in LEARNED_FROM:
         there, here = str(before.get(key, "")), getattr(config, key)
         known = there in ("", "shipped", "random") or Path(there).exists()
@@ -154,19 +172,22 @@ def _check_continues(folder: Path, config: Config) -> None:
         )
 
 
-def write_atomically(file: Path, text: str) -> None:
-    """Replaces `file` in one step: a reader sees the old text or the new, never half."""
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
-    aside.write_text(text)
-    os.replace(aside, file)
-
-
 def read_metrics(file: Path) -> list[dict]:
-    """Reads the lines of metrics.jsonl; a last line cut short by a kill is left out."""
-    lines = file.read_text().split("\n")[:-1] if file.exists() else []
-    return [json.loads(line) for line in lines]
+    """Reads the lines of metrics.jsonl; a last line cut short by a kill is left out, and lines that are damaged."""
+    return _rows(file)[0]
 
 
 def lines_until(file: Path, step: int) -> str:
-    """Returns the lines of metrics.jsonl up to `step`, as text: a run resumed there writes the rest anew."""
-    return "".join(json.dumps(line) + "\n" for line in read_metrics(file) if line["step"] <= step)
+    """Returns the lines of metrics.jsonl up to `step`, as text: a run resumed there writes the rest anew.
+
+    Where lines are missing or damaged it says so; a damaged file is kept beside, as metrics.jsonl.damaged.
+    """
+    rows, damaged = _rows(file)
+    if damaged:
+        aside = file.with_name(f"{file.name}.damaged")
+        shutil.copy2(file, aside)
+        numbers = ", ".join(map(str, damaged[:5]))
+        print(f"{file}: {len(damaged)} lines are damaged and left out (line {numbers}); kept as {aside}", flush=True)
+    elif step and not rows:
+        print(f"{file} is missing: the log begins at step {step + 1}", flush=True)
+    return "".join(json.dumps(line) + "\n" for line in rows if line["step"] <= step)

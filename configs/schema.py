@@ -11,8 +11,8 @@ from dataclasses import Field, dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-ALIASES: dict[str, str] = {}
-"""Earlier names of settings, still understood: {old key: new key}; a setting that is gone maps to an empty text."""
+ALIASES: dict[str, str] = {"predictions": "policy"}
+"""Other names of settings, understood too: {name: key}; a setting that is gone maps to an empty text."""
 
 
 def _(default: Any, help: str, low: float | None = None, high: float | None = None) -> Any:

@@ -8,7 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from configs import UserError
+from configs.files import read_json
 from configs.hub import model_folder
+from configs.models import check_model
 from configs.schema import World
 from envs.language.answer import SEVERITY_WORDS
 from envs.observation import QUESTION
@@ -19,10 +21,17 @@ SHIPPED = Path(__file__).parent.parent / "learner" / "weights" / "policy"
 
 
 def policy_folder(policy: str, world: World) -> Path:
-    """Finds the folder of a policy, `shipped` or a path. Raises UserError unless it is a policy of this world."""
+    """Finds the folder of a policy, `shipped` or a path. Raises UserError unless it is a whole policy of this world."""
     folder = SHIPPED if policy == "shipped" else model_folder(policy, "policy").resolve()
-    check_world(folder, world)
+    check_policy(folder, world)
     return folder
+
+
+def check_policy(folder: Path, world: World) -> None:
+    """Checks that a policy is whole, hashes and all, and of this world. Raises UserError where it is not."""
+    if (Path(folder) / FILE).is_file():
+        check_model(folder, "policy")
+    check_world(folder, world)
 
 
 def is_foreign(folder: Path) -> bool:
@@ -81,7 +90,5 @@ def check_world(folder: Path, world: World) -> None:
 
 
 def _card(folder: Path) -> dict:
-    try:
-        return asdict(World()) | json.loads((Path(folder) / FILE).read_text())  # it may be older than a setting
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{Path(folder) / FILE} is damaged ({error}): expected what a training job wrote") from None
+    card = read_json(Path(folder) / FILE, ("taxonomy",), "expected what a training job wrote")
+    return asdict(World()) | card  # it may be older than a setting

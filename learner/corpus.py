@@ -9,7 +9,7 @@ from configs import UserError
 from configs.run_folders import locked
 from configs.schema import Config
 from envs.corpus import build
-from envs.corpus.reader import check_size, read_card
+from envs.corpus.reader import check_corpus, check_size, read_card
 
 
 def training_corpus(config: Config, out: Path, of_this_seed: bool = False) -> Path:
@@ -26,6 +26,7 @@ def training_corpus(config: Config, out: Path, of_this_seed: bool = False) -> Pa
     if config.corpus:
         folder = Path(config.corpus).resolve()
         check_size(folder, config.world)
+        check_corpus(folder)
         return folder
     if config.size not in (0, config.world.size):
         raise UserError(
@@ -38,6 +39,7 @@ def training_corpus(config: Config, out: Path, of_this_seed: bool = False) -> Pa
     with locked(out):
         if config.resume and (folder / "corpus.json").is_file():
             _check_same(folder, settings, of_this_seed)
+            check_corpus(folder)
         else:
             build.run(settings)
     return folder

@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from configs import UserError, run_folder
+from configs import UserError, manifest, run_folder
 from configs.cluster.connect import prepare
 from configs.run_folders import continued
 from configs.schema import Config
@@ -173,9 +173,9 @@ def _resume(config: Config, learner: LearnerGroup, out: Path) -> tuple[int, dict
 
 
 def _replace(folder: Path, source: Path) -> None:
-    """Makes `folder` a copy of `source`, which stays; what is there goes when the copy is complete."""
+    """Makes `folder` a copy of the policy in `source`, which stays; the policy there goes when the copy is complete."""
     aside = folder.with_name(f".{folder.name}")
     shutil.rmtree(aside, ignore_errors=True)
     shutil.copytree(source, aside)
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+    manifest.write(aside, "policy")
+    manifest.replace(folder, aside)

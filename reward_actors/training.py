@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any, Protocol
 
 import torch
 
-from configs.run_folders import lines_until, write_atomically
+from configs.files import damaged, write_atomically
+from configs.run_folders import lines_until
 
 LOG_STEPS = 50
 
@@ -77,5 +79,14 @@ def save_checkpoint(file: Path, state: dict) -> None:
 
 
 def load_checkpoint(file: Path) -> dict | None:
-    """Reads a checkpoint of tensors and plain values; None where there is none."""
-    return torch.load(file, weights_only=True) if file.is_file() else None
+    """Reads a checkpoint of tensors and plain values; None where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    if not file.is_file():
+        return None
+    try:
+        return torch.load(file, weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise damaged(file, error, "copy it here again, or begin anew with resume=false") from None

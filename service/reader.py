@@ -18,7 +18,7 @@ from configs.schema import Config
 from envs.language.posterior import INTERVAL
 from envs.pictures import UNREADABLE, read_picture, to_rgb
 from envs.taxonomy import world_taxonomy
-from envs.world import SHIPPED, check_world, is_foreign
+from envs.world import SHIPPED, check_policy, is_foreign
 from learner.policy.collator import Collator
 from learner.policy.model import Policy, load_policy
 from service.reading.foreign import Foreign
@@ -55,7 +55,7 @@ class Reader:
         if self._foreign:
             return
         world = self._config.world
-        check_world(folder, world)
+        check_policy(folder, world)
         model, processor = load_policy(folder)
         self._policy = Policy(model.to(device))
         self._collate = Collator(processor, model.model, world.views)

@@ -7,7 +7,6 @@ over three is a narrow one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from benchmarks.ablate.studies import Cell, Study
 from benchmarks.quality.analysis import posteriors
+from benchmarks.quality.sources.evaluations import read_answers
 from benchmarks.quality.sources.predictions import Answered
 from envs.bootstrap import RESAMPLES, Interval, interval, resampled_sums
 from envs.language.posterior import Posterior
@@ -43,7 +43,7 @@ def read_terms(evaluation: Path, truths: Sequence[Degradation], taxonomy: Taxono
     Raises:
         ValueError: it has answers to another number of samples.
     """
-    rows = [json.loads(line) for line in (evaluation / "answers.jsonl").read_text().splitlines()]
+    rows = read_answers(evaluation)
     by_sample = posteriors.read(evaluation, taxonomy)
     answers = [
         Answered(row["after"]["given"], read_text(row["after"]["given"], taxonomy), by_sample.get(row["sample_id"], ()))

@@ -7,23 +7,22 @@ interrupted goes on, and the tables are written anew after each.
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-
-import yaml
 
 from benchmarks.ablate import report, results, studies
 from benchmarks.ablate.studies import Cell, Study
 from benchmarks.ablate.training import run_cell, trained_seconds
 from benchmarks.quality.checks import check_prior
 from benchmarks.quality.evaluate import check_size
-from configs import UserError, config_to_yaml, run_folder
+from configs import UserError, config_to_yaml, manifest, run_folder
 from configs.cluster import connect as cluster
+from configs.files import read_yaml
 from configs.run_folders import locked, write_atomically
 from configs.schema import Config
-from envs.corpus.reader import read_samples
+from envs.corpus.reader import check_corpus, read_samples
 from envs.world import world_taxonomy
+from learner.distributed import checkpoint
 
 FREE = ("seed", "resume", "name", "out", "max_failures", "trackers")
 """Settings that may differ when a study is gone on with; cells of other seeds are added to it."""
@@ -94,13 +93,20 @@ def _begun(study: Study, out: Path) -> Iterator[Cell]:
 
 
 def _discard(study: Study, out: Path) -> None:
-    """Forgets all cells, trained policies too. What says that something is finished goes first: what an interrupted
-    start leaves of a cell is not taken for done."""
+    """Forgets all cells, trained policies too; what a person put beside them stays.
+
+    What says that something is finished goes first: what an interrupted start leaves of a cell is not taken for done.
+    """
     folders = [cell.folder(out) for cell in _begun(study, out)]
     for finished in (summary for folder in folders for summary in folder.glob("*/summary.json")):
         finished.unlink()
-    for folder in filter(Path.exists, folders):
-        shutil.rmtree(folder)
+    for folder in folders:
+        for training in (folder / "train", folder / "timing"):
+            checkpoint.discard(training / "checkpoints")
+            for policy in (training / "policy", training / "best", training / "initial"):
+                manifest.remove(policy)
+            (training / "metrics.jsonl").unlink(missing_ok=True)
+        (folder / "steps.json").unlink(missing_ok=True)
 
 
 def _corpus(config: Config, out: Path) -> Path:
@@ -109,6 +115,7 @@ def _corpus(config: Config, out: Path) -> Path:
 
         return training_corpus(config, out)
     check_size(config)
+    check_corpus(Path(config.corpus))
     return Path(config.corpus).resolve()
 
 
@@ -117,7 +124,7 @@ def _check_same(out: Path, config: Config) -> None:
     file = out / "config.yaml"
     if not config.resume or not file.is_file():
         return
-    there, here = yaml.safe_load(file.read_text()), dataclasses.asdict(config)
+    there, here = read_yaml(file, cure="resume=false trains anew"), dataclasses.asdict(config)
     other = [name for name in here if name not in FREE and there.get(name) != here[name]]
     if other:
         raise UserError(

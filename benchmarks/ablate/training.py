@@ -13,10 +13,11 @@ from benchmarks.quality.columns import Task
 from benchmarks.quality.sources import policy as policies
 from benchmarks.quality.sources.predictions import in_order, reasons
 from configs.cluster import connect as cluster
+from configs.files import read_json
 from configs.run_folders import read_metrics, write_atomically
 from configs.schema import Config, World
 from envs.bootstrap import mean_interval
-from envs.corpus.reader import read_samples
+from envs.corpus.reader import read_card, read_samples
 from envs.metrics import measure
 from envs.world import world_taxonomy
 from learner.logging.trace import read_spans
@@ -82,7 +83,7 @@ def regridded(corpus: Path, world: World, folder: Path) -> Path:
 
     Itself where the grid is its own; otherwise FOLDER, links to its shards beside a card of the other world.
     """
-    card = json.loads((corpus / "corpus.json").read_text())
+    card = read_card(corpus)
     if card["world"]["step_scale"] == world.step_scale:
         return corpus
     folder.mkdir(parents=True, exist_ok=True)
@@ -121,7 +122,7 @@ def _steps_within(seconds: float, config: Config) -> int:
         each = statistics.median(_sft_seconds(cell / "timing")[1:])  # the first makes its buffers
         timing = {"steps": max(1, round(seconds / each)), "seconds": seconds, "seconds_a_step": each}
         write_atomically(file, json.dumps(timing) + "\n")
-    return json.loads(file.read_text())["steps"]
+    return read_json(file, ("steps",), "delete it, and it is measured again")["steps"]
 
 
 def _sft_seconds(training: Path) -> list[float]:

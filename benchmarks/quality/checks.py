@@ -5,15 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from configs import UserError
+from configs.models import check_model
 
 
 def check_prior(spec: str) -> None:
-    """Raises UserError where nothing is at `reward.prior`; whether it is a network, only loading it can tell."""
+    """Raises UserError where nothing is at `reward.prior`, or it is damaged; whether it is a network, only loading it
+    can tell."""
     place = Path(spec).expanduser()
     if spec.endswith((".pt", ".pth")):
         there = place.is_file()
     else:
-        there = spec in ("shipped", "gaussian") or any((place / f / "config.json").is_file() for f in ("", "unet"))
+        folders = [place / name for name in ("unet", "") if (place / name / "config.json").is_file()]
+        there = spec in ("shipped", "gaussian") or folders
+        if folders:
+            check_model(folders[0], "prior")
     if not there:
         raise UserError(
             f"reward.prior={spec}: expected shipped, gaussian, the folder of a diffusers UNet2DModel (config.json and "

@@ -18,8 +18,9 @@ from benchmarks.quality.sources import predictions
 from benchmarks.quality.sources.evaluations import named_folders
 from benchmarks.quality.summary import Answers, summarise
 from configs import UserError, run_folder
+from configs.load import changed
 from configs.schema import Config
-from envs.corpus.reader import CorpusSplit, read_card, read_samples
+from envs.corpus.reader import CorpusSplit, check_corpus, read_card, read_samples
 from envs.taxonomy import Degradation, Taxonomy
 from envs.world import world_taxonomy
 
@@ -38,6 +39,9 @@ def run(config: Config) -> None:
         return
     if not config.corpus:
         raise UserError("corpus: expected the folder of a corpus; `duvlm run corpus out=FOLDER` builds one")
+    check_corpus(Path(config.corpus))
+    if config.endpoint or config.policy.endswith(".jsonl"):  # whoever answers there sees what the corpus has
+        config = changed(config, {"world.size": read_card(Path(config.corpus))["size"]})
     taxonomy = world_taxonomy(config.world)
     samples = read_samples(Path(config.corpus), config.split, taxonomy, config.limit)
     folder, usage, qualities, biases = run_folder(config, "evaluate"), {}, {}, []

@@ -22,6 +22,7 @@ from configs.errors import UserError
 from configs.hub import model_folder
 from configs.jobs import jobs
 from configs.load import parse_pair, run_folder
+from configs.models import check_model
 from configs.schema import Config
 
 DEADLINE = 10.0
@@ -131,7 +132,7 @@ def prepare(config: Config, job: str) -> ResourcePlan:
             raise UserError(f"trackers: {name} is not installed here: `pip install {name}`, or leave it out")
     if wanted.roles:
         if any(setting.key == "reward.prior" for setting in jobs()[job].settings()):
-            model_folder(config.reward.prior, "reward.prior")  # before the actors start, which ask no hub
+            _check_prior(config.reward.prior)
         connect(dict(map(parse_pair, config.environment)))
         if find():
             await_room(wanted)
@@ -140,6 +141,15 @@ def prepare(config: Config, job: str) -> ResourcePlan:
             check(wanted, nodes())
             supervision.end_with_cluster(run_folder(config, job))
     return wanted
+
+
+def _check_prior(spec: str) -> None:
+    """Fetches the prior before the actors start, which ask no hub, and checks that it is whole."""
+    folder = model_folder(spec, "reward.prior")
+    for place in (folder / "unet", folder):
+        if (place / "config.json").is_file():
+            check_model(place, "prior")
+            return
 
 
 def await_room(plan: ResourcePlan, deadline: float = ROOM_SECONDS) -> None:

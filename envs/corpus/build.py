@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from configs import UserError, run_folder
+from configs import UserError, manifest, run_folder
 from configs.run_folders import locked
 from configs.schema import Config
 from envs.corpus import shards
@@ -25,7 +25,7 @@ from envs.corpus.card import make_card, write_card
 from envs.corpus.datasets import SPLITS, Photo, parse_sources
 from envs.corpus.generate import Recipe
 from envs.corpus.photos import scan_photos
-from envs.corpus.reader import read_card
+from envs.corpus.reader import DATA, read_card
 from envs.corpus.review import read_reviews
 from envs.degradations import depth
 
@@ -41,8 +41,8 @@ def run(config: Config) -> None:
     from configs.cluster.connect import prepare
 
     folder = run_folder(config, "corpus").resolve()
-    if folder.exists() and any(folder.iterdir()) and not (folder / "corpus.json").is_file():
-        raise UserError(f"out={folder} holds other things: expected a new or empty folder, or a corpus to replace")
+    if manifest.kind_of(folder) != "corpus":
+        _check_replaceable(folder)
     recipe, skipped = plan(config)
     for path, why in skipped.items():
         print(f"skipped {path}: {why}")
@@ -50,6 +50,7 @@ def run(config: Config) -> None:
         print(f"{folder}: complete already, built from the same photographs and settings")
         shutil.rmtree(_beside(folder), ignore_errors=True)
         return
+    _check_replaceable(folder)
     prepare(config, "corpus")
     build(recipe, skipped, folder, shards.write_with_ray)
     counts = ", ".join(f"{count} {split}" for split, count in recipe.counts.items())
@@ -111,19 +112,31 @@ def build(recipe: Recipe, skipped: dict[str, str], folder: Path, write=shards.wr
         records = {shard.file: shards.read_record(shard, partial) for shard in wanted}
         corpus = partial / "corpus"
         write_card(make_card(recipe, skipped, records), corpus)
-        if folder.exists():
-            folder.rename(partial / "replaced")
-        corpus.rename(folder)
+        known = {name: manifest.Entry(record["bytes"], record["sha256"]) for name, record in records.items()}
+        manifest.write(corpus, "corpus", known)
+        manifest.replace(folder, corpus)
 
 
 def is_complete(folder: Path, recipe: Recipe) -> bool:
     """Tells whether `folder` holds the corpus of this recipe, no shard missing."""
     if not (folder / "corpus.json").is_file():
         return False
-    card = read_card(folder)
-    sizes = {folder / name: shard["bytes"] for name, shard in card.get("shards", {}).items()}
-    whole = all(file.is_file() and file.stat().st_size == size for file, size in sizes.items())
+    try:
+        card, written = read_card(folder), manifest.read(folder)
+    except UserError:  # it is damaged: built again
+        return False
+    whole = not (written and manifest.faults(folder, manifest.only(written, DATA)))
     return card.get("recipe") == recipe.fingerprint() and whole
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Raises UserError where something in `folder` was not written by an earlier build."""
+    if foreign := manifest.foreign(folder, "corpus"):
+        listed = ", ".join(foreign[:4]) + (f" and {len(foreign) - 4} more" if len(foreign) > 4 else "")
+        raise UserError(
+            f"out={folder} holds other things ({listed}): expected a new or empty folder, or a corpus to replace with "
+            "nothing else in it; move them elsewhere, or build into another folder"
+        )
 
 
 def _shares(spec: str, photos: Sequence[Photo]) -> dict[str, int]:

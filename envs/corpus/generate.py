@@ -250,9 +250,10 @@ def encode(image: np.ndarray) -> bytes:
     return cv2.imencode(".png", image[..., ::-1])[1].tobytes()
 
 
-def decode(png: bytes) -> np.ndarray:
-    """Reads PNG bytes as uint8 RGB (H, W, 3)."""
-    return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)[..., ::-1].copy()
+def decode(png: bytes) -> np.ndarray | None:
+    """Reads PNG bytes as uint8 RGB (H, W, 3); None where they are damaged."""
+    picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR) if len(png) else None
+    return None if picture is None else picture[..., ::-1].copy()
 
 
 def _attempt(

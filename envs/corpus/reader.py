@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
@@ -12,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from cachetools import LRUCache, cachedmethod
 
-from configs import UserError
+from configs import UserError, manifest
+from configs.files import damaged, read_json
 from configs.schema import World
 from envs.corpus.generate import decode
 from envs.degradations.depth import decode_map
@@ -21,6 +23,9 @@ from envs.types import Sample
 
 _SMALL = ["sample_id", "photo_id", "split", "type", "values"]
 _CACHED_BYTES = 64 << 20
+DATA = r".*\.parquet|corpus\.json"
+"""What is read of a corpus; the rest is for people, who may edit it."""
+CURE = "copy the corpus here again, or build it again"
 
 
 class CorpusSplit(Sequence[Sample]):
@@ -69,8 +74,8 @@ class CorpusSplit(Sequence[Sample]):
             sample_id=cells["sample_id"],
             photo_id=cells["photo_id"],
             split=cells["split"],
-            degraded=decode(self._images.cell(row, "degraded")),
-            clean=decode(self._images.cell(row, "clean")) if self._clean else None,
+            degraded=self._images.picture(row, "degraded"),
+            clean=self._images.picture(row, "clean") if self._clean else None,
             degradation=self._taxonomy.degradation(cells["type"], json.loads(cells["values"])),
             transmission=decode_map(encoded) if encoded else None,
         )
@@ -89,9 +94,9 @@ class RowGroups:
 
     def __init__(self, files: Sequence[Path]):
         self._paths = list(files)
-        self._files = [pq.ParquetFile(file, memory_map=True) for file in files]
-        self._groups = [(file, group) for file in self._files for group in range(file.num_row_groups)]
-        rows = [file.metadata.row_group(group).num_rows for file, group in self._groups]
+        self._files = [open_parquet(file) for file in files]
+        self._groups = [(file, i) for file, opened in enumerate(self._files) for i in range(opened.num_row_groups)]
+        rows = [self._files[file].metadata.row_group(group).num_rows for file, group in self._groups]
         self._starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
         self._cache, self._lock = LRUCache(_CACHED_BYTES, getsizeof=lambda cells: cells.nbytes), Lock()
 
@@ -107,11 +112,28 @@ class RowGroups:
         return self._cache.currsize
 
     def small_columns(self) -> pa.Table:
-        return pa.concat_tables([file.read(columns=_SMALL) for file in self._files]).combine_chunks()
+        tables = []
+        for path, file in zip(self._paths, self._files, strict=True):
+            with _named(path):
+                tables.append(file.read(columns=_SMALL))
+        return pa.concat_tables(tables).combine_chunks()
+
+    def picture(self, row: int, column: str) -> np.ndarray:
+        """Gives the picture in one row, uint8 RGB (H, W, 3).
+
+        Raises:
+            UserError: it is damaged.
+        """
+        picture = decode(self.cell(row, column))
+        if picture is None:
+            group = self._group_of(row)
+            where = f"row {row - int(self._starts[group])} of row group {self._groups[group][1]}"
+            raise damaged(self._paths[self._groups[group][0]], f"no picture in {where}", CURE)
+        return picture
 
     def cell(self, row: int, column: str) -> memoryview:
         """Gives the bytes in one row, none for a cell that is null; any thread may ask."""
-        group = int(np.searchsorted(self._starts, row, side="right")) - 1
+        group = self._group_of(row)
         with self._lock:
             cells = self._read(group, column)
         cell = cells[row - int(self._starts[group])]
@@ -120,19 +142,48 @@ class RowGroups:
     @cachedmethod(lambda self: self._cache)
     def _read(self, group: int, column: str) -> pa.Array:
         file, number = self._groups[group]
-        return file.read_row_group(number, columns=[column])[column].combine_chunks()
+        with _named(self._paths[file]):
+            return self._files[file].read_row_group(number, columns=[column])[column].combine_chunks()
+
+    def _group_of(self, row: int) -> int:
+        return int(np.searchsorted(self._starts, row, side="right")) - 1
+
+
+@contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """Turns what pyarrow makes of a damaged file into an error that names it."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise damaged(file, error, CURE) from None
+
+
+def open_parquet(file: Path) -> pq.ParquetFile:
+    """Opens a shard. Raises UserError where it is damaged."""
+    with _named(file):
+        return pq.ParquetFile(file, memory_map=True)
 
 
 def read_card(folder: Path) -> dict:
     """Reads the corpus.json of a corpus.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or it is damaged.
     """
     file = Path(folder) / "corpus.json"
     if not file.is_file():
         raise UserError(f"no corpus at {folder}: expected a folder with corpus.json (`duvlm run corpus` builds it)")
-    return json.loads(file.read_text())
+    return read_json(file, ("counts", "taxonomy", "size"), CURE)
+
+
+def check_corpus(folder: Path) -> None:
+    """Compares what is read of a corpus with its hashes, at some gigabytes a second; one without hashes passes.
+
+    Raises:
+        UserError: one is missing or damaged.
+    """
+    read_card(folder)
+    manifest.check(folder, CURE, needed=DATA)
 
 
 def check_size(folder: Path, world: World) -> None:
@@ -168,7 +219,7 @@ def read_samples(
         )
     if split not in card["counts"]:
         raise UserError(f"the corpus in {folder} has no {split} samples, only {card['counts']}")
-    images = RowGroups(sorted(Path(folder).glob(f"{split}-*-of-*.parquet")))
+    images = RowGroups(_shards(Path(folder), split))
     if images.rows != card["counts"][split]:
         raise UserError(
             f"the corpus in {folder} has {images.rows} {split} samples, its corpus.json says"
@@ -176,3 +227,10 @@ def read_samples(
         )
     whole = CorpusSplit(images, images.small_columns(), taxonomy, clean=clean, transmission=transmission)
     return whole[:limit] if limit else whole
+
+
+def _shards(folder: Path, split: str) -> list[Path]:
+    """The shards of a split that belong to a corpus, each as long as it was written."""
+    written = manifest.check(folder, CURE, hashed=False, needed=DATA)
+    found = sorted(folder.glob(f"{split}-*-of-*.parquet"))
+    return [file for file in found if not written or file.name in written.files]

@@ -14,7 +14,7 @@ import numpy as np
 from configs import UserError, run_folder
 from configs.schema import Config
 from envs.corpus.datasets import SPLITS
-from envs.corpus.reader import read_card, read_samples
+from envs.corpus.reader import check_corpus, read_card, read_samples
 from envs.types import Sample
 from envs.world import world_taxonomy
 
@@ -43,12 +43,13 @@ def run(config: Config) -> None:
     folder, corpus = run_folder(config, "review"), Path(config.corpus)
     if list(folder.glob("*")) and not (folder / "index.html").is_file():
         raise UserError(f"out={folder} holds other things: expected a new or empty folder, or one of sheets to replace")
+    check_corpus(corpus)
     card, taxonomy = read_card(corpus), world_taxonomy(config.world)
     ranges = {name: [key.low, key.high, key.unit] for name, key in taxonomy.keys.items()}
     splits = {split: read_samples(corpus, split, taxonomy) for split in SPLITS if split in card["counts"]}
     picked = pick(card["counts"], config.seed, config.limit)
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("sheet-*.html"):
+    for old in folder.glob("sheet-[0-9]*.html"):
         old.unlink()
     sheets = [picked[start : start + SHEET] for start in range(0, len(picked), SHEET)]
     names = []

@@ -1,28 +1,23 @@
 """Checkpoints on disk: written aside, hashed, renamed; the newest sound one is found again; a few are kept.
 
-A `Saver` hashes and seals behind the next steps; files are hashed several at a time.
+A `Saver` hashes and seals behind the next steps.
 
 ROOT/step-00000100/  manifest.json  policy/...  rank-0.safetensors  rank-0.json ...
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import shutil
-from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from configs import UserError
+from configs import UserError, manifest
+from configs.models import check_model
 
 _NAME = re.compile(r"step-(\d{8})")
-_MANIFEST = "manifest.json"
 KEPT = 2
-_HASHING = 8
-"""Files that are hashed at a time; hashing lets go of the interpreter."""
 
 
 class Saver:
@@ -68,42 +63,50 @@ def begin(root: Path, step: int) -> Path:
 
 
 def finish(draft: Path, keep: int = KEPT, cursor: dict | None = None) -> Path:
-    """Seals a draft: writes its manifest (hashes, `cursor` as JSON), renames it, keeps the newest `keep`.
+    """Seals a draft: writes its manifest and that of its policy, renames it, keeps the newest `keep`.
 
-    Checkpoints of later steps are damaged ones that the run went back behind: they go too.
+    Checkpoints of later steps are damaged ones that the run went back behind: they go too. Of all of them that goes
+    which the project wrote.
+
+    cursor: what else the job needs to go on, as JSON.
     """
-    files = sorted(path for path in draft.rglob("*") if path.is_file())
-    hashes = {str(path.relative_to(draft)): digest for path, digest in zip(files, _hashes(files), strict=True)}
-    (draft / _MANIFEST).write_text(json.dumps({"files": hashes, "cursor": cursor or {}}, indent=1))
-    for path in (*files, draft / _MANIFEST):
-        _flush(path)
+    policy, known = draft / "policy", {}
+    if policy.is_dir():
+        of_policy = manifest.write(policy, "policy")
+        known = {f"policy/{name}": entry for name, entry in of_policy.files.items()}
+    manifest.write(draft, "checkpoint", known, cursor=cursor or {})
+    for name in manifest.listing(draft):
+        _flush(draft / name)
     final = draft.with_name(f"step-{draft.name.rpartition('-')[2]}")
-    shutil.rmtree(final, ignore_errors=True)
-    draft.rename(final)
+    manifest.replace(final, draft)
     _flush(final.parent)
     upto = [path for path in checkpoints(final.parent) if path <= final]
     for other in set(checkpoints(final.parent)) - set(upto[-keep:]):
-        shutil.rmtree(other)
+        manifest.remove(other)
     return final
 
 
-def discard(root: Path, policy: str) -> None:
-    """Forgets what an earlier run left: it would be taken for further than a new run's own checkpoints.
+def discard(root: Path, policy: str = "") -> None:
+    """Deletes what an earlier run left: it would be taken for further than a new run's own checkpoints.
 
     Raises:
         UserError: the new run begins with a `policy` in there.
     """
-    if Path(policy).resolve().is_relative_to(Path(root).resolve()):
+    if policy and Path(policy).resolve().is_relative_to(Path(root).resolve()):
         raise UserError(
             f"policy={policy} is in a checkpoint that resume=false discards: copy it elsewhere, or write to another "
             "folder with name= or out="
         )
-    shutil.rmtree(root, ignore_errors=True)
+    for earlier in checkpoints(root):
+        manifest.remove(earlier)
+    for left in Path(root).glob(".draft-*"):
+        shutil.rmtree(left)
 
 
 def checkpoints(root: Path) -> list[Path]:
-    """Lists sealed checkpoints, oldest first, not verified."""
-    return sorted(path for path in Path(root).glob("step-*") if _NAME.fullmatch(path.name))
+    """Lists sealed checkpoints, oldest first, not verified; where only a person's files are left there is none."""
+    found = (path for path in Path(root).glob("step-*") if _NAME.fullmatch(path.name))
+    return sorted(path for path in found if any(path.glob("*.json")) or any(path.glob("*.safetensors")))
 
 
 def step_of(checkpoint: Path) -> int:
@@ -113,7 +116,7 @@ def step_of(checkpoint: Path) -> int:
 
 def cursor_of(checkpoint: Path) -> dict:
     """Reads back the `cursor` that it was sealed with."""
-    return json.loads((checkpoint / _MANIFEST).read_text())["cursor"]
+    return manifest.read(checkpoint).facts["cursor"]
 
 
 def newest(root: Path) -> tuple[Path | None, list[str]]:
@@ -122,38 +125,49 @@ def newest(root: Path) -> tuple[Path | None, list[str]]:
     for checkpoint in reversed(checkpoints(root)):
         if not (reason := _fault(checkpoint)):
             return checkpoint, damage
-        damage.append(f"checkpoint {checkpoint} is damaged ({reason}); an older one is used")
+        damage.append(f"checkpoint {checkpoint} is damaged ({reason})")
     return None, damage
 
 
 def to_continue(root: Path, resume: bool) -> Path | None:
-    """Finds the newest sound checkpoint, if there is one and `resume`; prints what is used and why."""
+    """Finds the newest sound checkpoint, if there is one and `resume`; prints what is used and why.
+
+    Raises:
+        UserError: there are checkpoints, and not one of them is whole.
+    """
     checkpoint, damage = newest(root) if resume else (None, [])
-    for sentence in [*damage, *([f"continuing from {checkpoint}"] if checkpoint else [])]:
-        print(sentence, flush=True)
+    if damage and not checkpoint:
+        raise UserError(f"{'; '.join(damage)}. No older one is left, and nothing was changed. {_saved(root)}")
+    for sentence in damage:
+        print(f"{sentence}; an older one is used", flush=True)
+    if checkpoint:
+        print(f"continuing from {checkpoint}", flush=True)
     return checkpoint and checkpoint.resolve()
 
 
 def _fault(checkpoint: Path) -> str:
+    """Says in a few words what is wrong with a checkpoint; empty where nothing is."""
     try:
-        files = json.loads((checkpoint / _MANIFEST).read_text())["files"]
-    except (OSError, ValueError, KeyError) as error:
+        written = manifest.read(checkpoint)
+    except UserError as error:
         return f"its manifest cannot be read: {error}"
-    if missing := next((name for name in files if not (checkpoint / name).is_file()), ""):
-        return f"{missing} is missing"
-    digests = _hashes([checkpoint / name for name in files])
-    changed = (name for (name, digest), now in zip(files.items(), digests, strict=True) if digest != now)
-    return next((f"{name} has changed" for name in changed), "")
+    if written is None:
+        return f"{manifest.NAME} is missing"
+    return next((f"{name} {why}" for name, why in manifest.faults(checkpoint, written).items()), "")
 
 
-def _hashes(files: Iterable[Path]) -> list[str]:
-    with ThreadPoolExecutor(_HASHING) as threads:
-        return list(threads.map(_hash, files))
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _saved(root: Path) -> str:
+    """Says what is left to begin with where no checkpoint is whole."""
+    for checkpoint in reversed(checkpoints(root)):
+        try:
+            check_model(checkpoint / "policy", "policy")
+        except UserError:
+            continue
+        return (
+            f"The policy of {checkpoint.name} is whole: name= or out= of a new run with "
+            f"policy={checkpoint / 'policy'} begins with it; resume=false begins anew here and deletes all of them"
+        )
+    return "Copy them here again from where they are whole; resume=false begins anew here and deletes them"
 
 
 def _flush(path: Path) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from configs import UserError
+from configs import UserError, manifest
 from learner.distributed.deepspeed import base_optimizer, gathered, master_weights, read_parameters, sharded_numels
 from learner.distributed.reshard import read_share
 from learner.distributed.trainer import Trainer
@@ -109,7 +110,9 @@ def _load_parameters(trainer: Trainer, folder: Path) -> None:
     if trainer.config.learner.lora:
         read_parameters(adapter_parameters(trainer.model), [folder / ADAPTERS])
     else:
-        files = sorted((folder / "policy").glob("*.safetensors"))
+        written = manifest.read(folder)
+        names = written.files if written else manifest.listing(folder)
+        files = [folder / name for name in names if re.fullmatch(r"policy/.*\.safetensors", name)]
         read_parameters(dict(trainer.model.named_parameters()), files)
 
 

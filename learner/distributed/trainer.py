@@ -6,6 +6,7 @@ whatever the number of ranks and the size of a micro-batch.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -15,6 +16,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from configs import manifest
 from configs.schema import Config
 from envs.world import world_taxonomy, write_world
 from learner import losses
@@ -243,7 +245,7 @@ class Trainer:
     def write_policy(self, folder: Path, whole: dict[str, torch.Tensor]) -> None:
         """Writes, on rank 0, what `gather_policy` gave as a Hugging Face folder that transformers and vLLM open.
 
-        No rank waits for it in a collective: it may last longer than those may.
+        folder: new or empty. No rank waits for it in a collective: it may last longer than those may.
         """
         if self.rank == 0:
             self.model.save_pretrained(folder, state_dict=whole, max_shard_size=SHARD_SIZE)
@@ -251,8 +253,13 @@ class Trainer:
             write_world(folder, self.config.world)
 
     def save_policy(self, folder: Path) -> None:
-        """Gathers and writes the policy; every rank takes part."""
-        self.write_policy(folder, self.gather_policy())
+        """Gathers the policy and writes it with its manifest, in the place of an earlier one; every rank takes part."""
+        whole, aside = self.gather_policy(), folder.with_name(f".{folder.name}")
+        if self.rank == 0:
+            shutil.rmtree(aside, ignore_errors=True)
+            self.write_policy(aside, whole)
+            manifest.write(aside, "policy")
+            manifest.replace(folder, aside)
 
 
 def _read_logprobs(logits: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor]:

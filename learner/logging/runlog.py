@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from configs import Config, config_to_yaml
-from configs.run_folders import lines_until, write_atomically
+from configs import Config, UserError, config_to_yaml
+from configs.files import read_json, write_atomically
+from configs.run_folders import lines_until
 from learner.logging.console import Console
 from learner.logging.prometheus import PrometheusSink
 from learner.logging.trace import Trace
@@ -99,10 +100,19 @@ class RunLog:
 def finished(folder: Path, config: Config) -> bool:
     """Whether the run in `folder` has finished at least the steps asked for; says so."""
     summary = Path(folder) / "summary.json"
-    done = config.resume and summary.exists() and json.loads(summary.read_text()).get("steps", 0) >= config.steps
+    done = config.resume and summary.exists() and _steps_in(summary) >= config.steps
     if done:
         print(f"{folder} has finished its {config.steps} steps: nothing to do (resume=false trains anew)", flush=True)
     return done
+
+
+def _steps_in(summary: Path) -> int:
+    """Reads the steps of a finished run; 0 where its summary is damaged, so that it goes on from its checkpoint."""
+    try:
+        return int(read_json(summary).get("steps", 0))
+    except (UserError, TypeError, ValueError) as error:
+        print(f"{error}; the run goes on from its newest checkpoint", flush=True)
+        return 0
 
 
 def _plain(value: Any) -> Any:

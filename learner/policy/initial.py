@@ -10,7 +10,9 @@ from pathlib import Path
 import torch
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
-from configs import UserError
+from configs import UserError, manifest
+from configs.files import read_json
+from configs.models import check_model
 from configs.schema import Config, World
 from envs.language.answer import answer_tokens
 from envs.world import is_foreign, policy_folder, world_taxonomy, write_world
@@ -31,8 +33,9 @@ def initial_policy(config: Config, out: Path) -> Path:
     """
     folder = (out / "initial").resolve()
     if config.policy == "random":
-        shutil.rmtree(folder, ignore_errors=True)
-        return build_tiny_policy(folder, world_taxonomy(config.world), config.world.size, config.seed)
+        aside = _aside(folder)
+        build_tiny_policy(aside, world_taxonomy(config.world), config.world.size, config.seed)
+        return _put(folder, aside)
     if is_foreign(Path(config.policy)):
         return _adopted(Path(config.policy).resolve(), folder, config)
     return policy_folder(config.policy, config.world)
@@ -42,18 +45,29 @@ def _adopted(model: Path, folder: Path, config: Config) -> Path:
     """Adopts the model in `folder`, once: what continues a run starts from the same."""
     record = folder / SOURCE
     if config.resume and record.is_file():
-        if (first := json.loads(record.read_text())["policy"]) != str(model):
+        if (first := read_json(record, ("policy",))["policy"]) != str(model):
             raise UserError(
                 f"policy={model}, but the run in {folder.parent} began with {first}: set it back, write elsewhere with "
                 "name= or out=, or start anew with resume=false"
             )
         return policy_folder(str(folder), config.world)
-    aside = folder.with_name(f".{folder.name}")
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = _aside(folder)
     adopt(model, aside, config.world)
     (aside / SOURCE).write_text(json.dumps({"policy": str(model)}))
-    shutil.rmtree(folder, ignore_errors=True)
-    return aside.rename(folder)
+    return _put(folder, aside)
+
+
+def _aside(folder: Path) -> Path:
+    """Where a policy is written until it is complete."""
+    aside = folder.with_name(f".{folder.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    return aside
+
+
+def _put(folder: Path, aside: Path) -> Path:
+    manifest.write(aside, "policy")
+    manifest.replace(folder, aside)
+    return folder
 
 
 def adopt(folder: Path, out: Path, world: World) -> Path:
@@ -66,9 +80,10 @@ def adopt(folder: Path, out: Path, world: World) -> Path:
         UserError: `folder` holds no Qwen3-VL.
     """
     try:
+        check_model(folder, "policy")
         model = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype="auto", local_files_only=True)
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (UserError, OSError, ValueError, RuntimeError) as error:
         raise UserError(f"policy={folder}: expected a Qwen3-VL as a Hugging Face folder: {str(error)[:200]}") from None
     taxonomy = world_taxonomy(world)
     known = len(processor.tokenizer)

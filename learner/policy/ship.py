@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
 import torch
 
-from configs import UserError
+from configs import UserError, manifest
 from configs.schema import World
-from envs.world import SHIPPED, check_world, world_of, write_world
+from envs.world import SHIPPED, check_policy, world_of, write_world
 from learner.policy.model import load_policy
 
 LARGEST = 12 * 2**20
@@ -22,16 +23,20 @@ def ship(source: Path, target: Path = SHIPPED, world: World | None = None) -> No
     Raises:
         UserError: `source` is no policy of this world, or too large to ship.
     """
-    check_world(source, world or World())
+    check_policy(source, world or World())
     model, processor = load_policy(source)
     size = 2 * sum(parameter.numel() for parameter in model.parameters())
     if size > LARGEST:
         most = LARGEST / 2**20
         raise UserError(f"{source} has {size / 2**20:.1f} MiB in half precision: at most {most:.0f} are shipped")
-    target.mkdir(parents=True, exist_ok=True)
-    model.to(torch.float16).save_pretrained(target)
-    processor.save_pretrained(target)
-    write_world(target, world_of(source))
+    aside = target.with_name(f".{target.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    model.to(torch.float16).save_pretrained(aside)
+    processor.save_pretrained(aside)
+    write_world(aside, world_of(source))
+    manifest.write(aside, "policy")
+    manifest.replace(target, aside)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 import ray
 
 from configs.schema import Config
-from envs.corpus.reader import check_size, read_samples
+from envs.corpus.reader import check_corpus, check_size, read_samples
 from envs.language.reading import read_text
 from envs.metrics import measure
 from envs.types import Prompt
@@ -26,6 +26,7 @@ class Probe:
         self._taxonomy = world_taxonomy(config.world)
         folder = Path(config.probe).resolve()
         check_size(folder, config.world)
+        check_corpus(folder)
         samples = read_samples(folder, config.split, self._taxonomy, config.limit or SAMPLES)
         self._truth = samples.degradations()
         self._samples = [replace(sample, clean=None, degradation=None) for sample in samples]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
 
 from configs import UserError
+from configs.files import read_json
 from configs.hub import model_folder
+from configs.models import check_model
 from reward_actors.priors.base import SCHEDULE, Prior
 from reward_actors.priors.convert_adm import load_adm
 from reward_actors.priors.gaussian import photo_gaussian
@@ -54,8 +55,9 @@ def _load_folder(spec: str, dtype: torch.dtype):
     from diffusers import UNet2DModel  # six seconds that nobody spends who has no network to load
 
     try:
+        check_model(folder, "prior")
         return UNet2DModel.from_pretrained(str(folder), torch_dtype=dtype, local_files_only=True)
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
+    except (UserError, OSError, ValueError, TypeError, RuntimeError) as error:
         reason = str(error).strip() or type(error).__name__
         raise UserError(f"reward.prior={spec}: {folder} is no readable UNet2DModel: {reason}") from error
 
@@ -65,12 +67,8 @@ def _check_schedule(folder: Path) -> None:
     for path in (folder / "scheduler_config.json", folder.parent / "scheduler" / "scheduler_config.json"):
         if not path.exists():
             continue
-        try:
-            saved = json.loads(path.read_text())
-            wrong = {name: saved[name] for name, ours in SCHEDULE.items() if saved.get(name, ours) != ours}
-        except (ValueError, AttributeError) as error:
-            raise UserError(f"{path}: expected the JSON object of a diffusers scheduler: {error}") from error
-        if wrong:
+        saved = read_json(path, cure="expected the JSON object of a diffusers scheduler")
+        if wrong := {name: saved[name] for name, ours in SCHEDULE.items() if saved.get(name, ours) != ours}:
             expected = {name: SCHEDULE[name] for name in wrong}
             raise UserError(
                 f"{path}: expected linear betas and a network that predicts noise, {expected}, found {wrong}: "

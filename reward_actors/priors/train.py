@@ -8,6 +8,7 @@ start from a closed form and live there. The result is the moving average of the
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 
-from configs import UserError, config_to_yaml, run_folder
+from configs import UserError, config_to_yaml, manifest, run_folder
 from configs.run_folders import locked, write_atomically
 from configs.schema import Config
 from envs.corpus.photos import find_photos
@@ -156,7 +157,11 @@ class PriorTrainer:
         """Writes the averaged weights as a diffusers folder in half precision (read back as float32)."""
         network = build_prior()
         self.average.copy_to(network.parameters())
-        network.half().save_pretrained(folder)
+        aside = folder.with_name(f".{folder.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        network.half().save_pretrained(aside)
+        manifest.write(aside, "prior")
+        manifest.replace(folder, aside)
 
     def state_dict(self) -> dict:
         parts = {name: getattr(self, name).state_dict() for name in ("model", "average", "optimiser", "schedule")}

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from configs import UserError
+from configs.models import check_model
 from configs.schema import Config
 from envs.language.reading import read_free_text
 from envs.observation import views
@@ -23,6 +24,7 @@ class Foreign:
     def __init__(self, folder: Path, config: Config, device: torch.device):
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
+        check_model(folder, "policy")
         try:
             self._processor = AutoProcessor.from_pretrained(folder)
             model = AutoModelForImageTextToText.from_pretrained(folder, use_safetensors=True)

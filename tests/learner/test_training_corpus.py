@@ -34,7 +34,7 @@ def built(monkeypatch):
     def run(settings):
         recipe, _ = build.plan(settings)
         Path(settings.out).mkdir(exist_ok=True)
-        card = {"recipe": recipe.fingerprint(), "seed": settings.seed}
+        card = {"recipe": recipe.fingerprint(), "seed": settings.seed, "counts": {}, "taxonomy": "", "size": 64}
         (Path(settings.out) / "corpus.json").write_text(json.dumps(card))
         made.append((settings.photos, settings.seed))
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.quality.sources.predictions import Answered
 from configs import UserError
+from configs.files import damaged, read_json, read_json_lines
 from envs.language.reading import Reading, read_degradation, read_free_text, read_object
 from envs.taxonomy import Degradation, Taxonomy
+
+AGAIN = "evaluate again, or copy the evaluation here again"
 
 
 @dataclass(frozen=True)
@@ -69,18 +71,28 @@ def read_evaluations(spec: str, taxonomy: Taxonomy) -> list[Evaluation]:
     return evaluations
 
 
+def read_answers(folder: Path) -> list[dict]:
+    """Reads the answers.jsonl of an evaluation. Raises UserError where a line is damaged."""
+    rows, wrong = read_json_lines(folder / "answers.jsonl")
+    if wrong:
+        raise damaged(folder / "answers.jsonl", f"line {wrong[0]} is no JSON object", AGAIN)
+    return rows
+
+
 def _read(name: str, folder: Path, taxonomy: Taxonomy) -> Evaluation:
     if not (folder / "summary.json").is_file() or not (folder / "answers.jsonl").is_file():
         raise UserError(f"scores: {folder} holds no finished evaluation (summary.json and answers.jsonl)")
-    rows = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+    rows = read_answers(folder)
     try:
         truths = [taxonomy.degradation(row["truth"]["type"], row["truth"]["values"]) for row in rows]
         answers = [Answered(row["after"]["given"], _reading(row["after"], taxonomy)) for row in rows]
+    except (KeyError, TypeError) as error:
+        raise damaged(folder / "answers.jsonl", f"a line has no {error}", AGAIN) from None
     except ValueError as error:
         raise UserError(f"scores: {folder} is of another world ({error}): set world.* to match") from None
     return Evaluation(
         name,
-        json.loads((folder / "summary.json").read_text()),
+        read_json(folder / "summary.json", cure=AGAIN),
         tuple(row["sample_id"] for row in rows),
         tuple(truths),
         tuple(answers),

@@ -11,6 +11,7 @@ from rich.progress import Progress
 
 from benchmarks.quality.sources.predictions import Answered
 from configs import UserError
+from configs.models import check_model
 from configs.schema import Config
 from envs import world as policy_world
 from envs.corpus.reader import CorpusSplit
@@ -34,9 +35,11 @@ def find(policy: str, config: Config) -> Source:
         UserError: no policy there, or one of ours that was trained in another world.
     """
     folder = policy_world.SHIPPED if policy == "shipped" else Path(policy).resolve()
-    if policy_world.is_foreign(folder) and not _has_answer_tokens(folder, config):
-        return Source(folder, trained=False)
-    policy_world.check_world(folder, config.world)
+    if policy_world.is_foreign(folder):
+        check_model(folder, "policy")
+        if not _has_answer_tokens(folder, config):
+            return Source(folder, trained=False)
+    policy_world.check_policy(folder, config.world)
     return Source(folder, trained=True)
 
 

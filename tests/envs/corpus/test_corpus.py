@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import UserError
+from configs import UserError, manifest
 from configs.schema import Config, World
 from envs.corpus import build, generate
 from envs.corpus import shards as corpus_shards
@@ -249,9 +249,8 @@ def test_a_complete_corpus_is_not_built_again(folder, recipe, capsys):
 
 def test_a_corpus_is_replaced_as_a_whole(tmp_path, recipe):
     build.build(build.plan(config(seed=1))[0], {}, tmp_path / "corpus")
-    (tmp_path / "corpus" / "old.txt").write_text("of the old corpus")
     build.build(recipe, {}, tmp_path / "corpus")
-    assert not (tmp_path / "corpus" / "old.txt").exists()
+    assert manifest.foreign(tmp_path / "corpus") == []
     assert is_complete(tmp_path / "corpus", recipe)
 
 
@@ -259,7 +258,7 @@ def test_a_missing_shard_is_noticed(tmp_path, recipe):
     build.build(recipe, {}, tmp_path / "corpus")
     next((tmp_path / "corpus").glob("val-*.parquet")).unlink()
     assert not is_complete(tmp_path / "corpus", recipe)
-    with pytest.raises(UserError, match="a shard is missing"):
+    with pytest.raises(UserError, match="val-.*parquet is missing: copy the corpus here again"):
         read_samples(tmp_path / "corpus", "val", TAXONOMY)
 
 
