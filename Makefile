@@ -1,4 +1,4 @@
-# make setup | quickstart | test | test-slow | test-chaos | fuzz | lint | docs      (EXTRA=cuda for GPUs; else as installed, or cpu)
+# make setup | quickstart | test | test-slow | test-chaos | test-faults | fuzz | lint | docs      (EXTRA=cuda for GPUs; else as installed, or cpu)
 INSTALLED := $(patsubst .venv/.ready-%,%,$(wildcard .venv/.ready-*))
 EXTRA ?= $(firstword $(INSTALLED) cpu)
 BIN := .venv/bin
@@ -6,7 +6,9 @@ RUN := $(BIN)/python duvlm.py run
 Q := runs/quickstart
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup quickstart test test-slow test-chaos fuzz lint docs
+FAULTS ?= 200
+
+.PHONY: help setup quickstart test test-slow test-chaos test-faults fuzz lint docs
 
 help:
 	@head -1 Makefile
@@ -20,7 +22,7 @@ setup: .venv/.ready-$(EXTRA)
 
 # The whole idea on real photographs: a corpus, a little SFT from the shipped warm start, RL, before and after.
 quickstart: setup
-	rm -rf $(Q)
+	@if [ -e $(Q) ]; then mv $(Q) $(Q).$$(date +%Y%m%d-%H%M%S); fi
 	$(RUN) corpus name=quickstart count=600
 	$(RUN) sft name=quickstart corpus=$(Q)/corpus steps=20 learner.warmup=5 learner.lr=1e-4
 	$(RUN) offline name=quickstart corpus=$(Q)/corpus policy=$(Q)/sft/policy steps=12
@@ -35,6 +37,10 @@ test-slow: setup
 
 test-chaos: setup
 	$(BIN)/pytest -m chaos --timeout=1800
+
+# FAULTS processes killed and about as many files damaged, at random: two hours; FAULTS=20 for a tenth of it.
+test-faults: setup
+	FAULTS=$(FAULTS) HYPOTHESIS_PROFILE=thorough $(BIN)/pytest -m faults --timeout=9000
 
 fuzz: setup
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest tests/fuzz --timeout=3600

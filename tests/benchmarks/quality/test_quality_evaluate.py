@@ -20,7 +20,7 @@ from configs.schema import Config, Reward, World
 from envs.corpus import build, generate
 from envs.corpus.card import make_card
 from envs.corpus.generate import SCHEMA
-from envs.corpus.reader import read_samples
+from envs.corpus.reader import read_card, read_samples
 from envs.degradations import physics
 from envs.world import world_taxonomy
 from reward_actors.restoration.running_batch import to_uint8
@@ -269,3 +269,15 @@ def test_a_policy_is_evaluated_beside_the_truth(tmp_path):
     assert columns["classical, true parameters"]["psnr"] > columns["not restored"]["psnr"]
     assert all(cell["optimum"] == 1 for cell in summary["bias"]["psnr"].values() if cell["optimum"])
     assert len(list((tmp_path / "out" / "pictures").iterdir())) == 4 * 6
+
+
+def test_predictions_is_another_name_of_policy_and_the_size_is_that_of_the_corpus(folder, samples, tmp_path):
+    lines = [{"sample_id": s.sample_id, "degradation": s.degradation.as_dict()} for s in samples]
+    (tmp_path / "other.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert read_card(folder)["size"] != World().size
+    status, summary = evaluate(folder, tmp_path, [], f"predictions={tmp_path / 'other.jsonl'}")
+    assert (status, summary["j_acc"]) == (0, 1)
+    restored = tmp_path / "restored"
+    restored.mkdir()
+    status, _ = evaluate(folder, tmp_path, lines, f"restored={restored}", "reward.prior=nowhere")
+    assert status == 2  # for want of a prior, not of the size
