@@ -173,9 +173,15 @@ def _resume(config: Config, learner: LearnerGroup, out: Path) -> tuple[int, dict
 
 
 def _replace(folder: Path, source: Path) -> None:
-    """Makes `folder` a copy of the policy in `source`, which stays; the policy there goes when the copy is complete."""
+    """Makes `folder` a copy of the policy in `source`, which stays; the policy there goes when the copy is complete.
+
+    What a person put beside either stays where it is.
+    """
     aside = folder.with_name(f".{folder.name}")
     shutil.rmtree(aside, ignore_errors=True)
     shutil.copytree(source, aside)
+    if (aside / manifest.NAME).is_file():
+        for name in manifest.foreign(aside):
+            (aside / name).unlink()
     manifest.write(aside, "policy")
     manifest.replace(folder, aside)

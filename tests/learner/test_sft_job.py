@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from configs import UserError, load
+from configs import UserError, load, manifest
 from envs.corpus import build, generate
 from envs.corpus.card import make_card
 from envs.corpus.generate import SCHEMA
@@ -157,3 +157,14 @@ def test_a_prior_of_faces_before_driving_scenes_is_told():
     assert "knows faces" in notes(driving)[0]
     assert notes(load("offline", ["track=qwen3vl_8b", "photos=celeba:A"])) == []
     assert driving.learner.lr < load("sft", ["track=qwen3vl_8b"]).learner.lr
+
+
+def test_weights_that_somebody_put_beside_a_checkpoint_do_not_come_along(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "model.safetensors").write_text("ours")
+    manifest.write(source, "policy")
+    (source / "other.safetensors").write_text("somebody's")
+    sft._replace(tmp_path / "best", source)
+    assert manifest.listing(tmp_path / "best") == [manifest.NAME, "model.safetensors"]
+    assert (source / "other.safetensors").exists()
