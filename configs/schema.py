@@ -81,7 +81,7 @@ class Reward:
     max_actors: int = _(0, "Reward actors at most, as the load needs; 0 keeps the number at start.", 0, 4096)
     cpus: float = _(0.25, "CPUs a reward actor reserves of the cluster.", 0, 1024)
     gpus: float = _(0.0, "GPUs per reward actor, fractions allowed.", 0, 1)
-    restorer: Literal["ddnm", "ddnm_plus", "fast", "few", "average", "hqs", "tv", "closed_form"] = _(
+    restorer: Literal["ddnm", "ddnm_plus", "fast", "few", "average", "hqs", "once", "tv", "closed_form"] = _(
         "fast", "How a picture is restored."
     )
     noise: Literal["rounding", "estimated"] = _(

@@ -17,6 +17,7 @@ class Sample:
     """Holds one row of a corpus. Images are uint8 (H, W, 3); clean and degradation are None where nobody knows them.
 
     transmission: the true map of haze, float32 (H, W) in 0 .. 1, where it was asked for and haze follows depth.
+    noise: standard deviation of the noise of `degraded` on [0, 1], where it is known.
     """
 
     sample_id: str
@@ -26,6 +27,7 @@ class Sample:
     clean: np.ndarray | None = None
     degradation: Degradation | None = None
     transmission: np.ndarray | None = None
+    noise: float | None = None
 
     def content(self) -> str:
         """Returns 16 hex digits that change with either picture: what a score depends on beside its query."""

@@ -1,8 +1,9 @@
 """Restores photographs of any size: `duvlm run restore image=FILE|FOLDER`, and the function behind it.
 
 The operator acts on the whole photograph at its own resolution; the prior, made for small pictures, sees it in
-overlapping tiles. The policy sees the central square at its working resolution, and what it answers in pixels is scaled
-to the photograph's. A photograph whose answer is invalid, `none`, or too uncertain is left as it came.
+overlapping tiles, and above `LARGE` pixels so does the operator. The policy sees a large photograph reduced and in
+pieces at its own scale (`service.reading`); its answer is in pixels of the photograph. A photograph whose answer is
+invalid, `none`, or too uncertain is left as it came.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,8 @@ from service.pixels import given_degradation
 from service.reader import Reader, Reading, as_picture
 
 SMALLEST = 16
+LARGE = 4_000_000
+"""Pixels above which a photograph is restored tile by tile, with one call of the prior for each."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,14 @@ class Restored:
 
     picture: uint8 RGB (H, W, 3). action: `restored` or `left`. reason: why it was left: `invalid` where the answer
     could not be read, `none` where nothing is wrong, `uncertain` where restoring may do harm (`service.decision`);
-    empty where it was restored.
+    empty where it was restored. restorer: by what it was restored, another than was asked for where that would call the
+    prior too often for so large a photograph.
     """
 
     picture: np.ndarray
     action: str
     reason: str = ""
+    restorer: str = ""
 
 
 def restore(
@@ -75,6 +80,7 @@ def restore(
     """
     import torch
 
+    from reward_actors.restoration.pieces import noise_of, restore_in_tiles
     from reward_actors.restoration.presets import restorer as preset
     from reward_actors.restoration.running_batch import restore_batch, to_uint8
     from reward_actors.restoration.tiles import prior_for_size
@@ -92,13 +98,20 @@ def restore(
         return Restored(photo, action, reason)
     check_prior(prior)
     torch.set_num_threads(os.cpu_count() or 1)  # one photograph in one process: nobody else computes
-    network = prior_for_size(_prior(prior, config.world.size), *photo.shape[:2])
-    chosen, names = preset(restorer, steps), [content_name(photo)]
-    (result,) = restore_batch(network, chosen, [photo], [reading.degradation], names, noise=config.reward.noise)
-    picture = to_uint8(result)
+    chosen, name, found = preset(restorer, steps), content_name(photo), reading.degradation
+    if photo.shape[0] * photo.shape[1] > LARGE:
+        chosen = chosen if chosen.calls <= 1 else preset("once")
+        network = _prior(prior, config.world.size)
+        noise = noise_of(photo, found) if config.reward.noise == "estimated" else None
+        shown = partial(track, description="tiles", disable=not sys.stdout.isatty(), transient=True)
+        picture = to_uint8(restore_in_tiles(network, chosen, photo, found, name, noise, shown))
+    else:
+        network = prior_for_size(_prior(prior, config.world.size), *photo.shape[:2])
+        (result,) = restore_batch(network, chosen, [photo], [found], [name], noise=config.reward.noise)
+        picture = to_uint8(result)
     if (photo == photo[..., :1]).all():
         picture = np.repeat(picture.mean(-1, keepdims=True).round().astype(np.uint8), 3, axis=-1)
-    return Restored(picture, action)
+    return Restored(picture, action, restorer=chosen.name)
 
 
 def run(config: Config) -> None:
@@ -173,7 +186,7 @@ def _restored_one(config: Config, reader: Reader | None, file: Path, result: Pat
         "confidence": round(reading.confidence, 4) if reader else None,
         "source": "policy" if reader else "given",
         "text": reading.text if reader else None,
-        "restorer": config.reward.restorer,
+        "restorer": restored.restorer or config.reward.restorer,
         "prior": config.reward.prior,
         "seconds": round(time.time() - started, 2),
     }

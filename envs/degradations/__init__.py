@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -122,6 +123,17 @@ def closed_form(y: Tensor, degradations: Sequence[Degradation], sigma_y: Tensor 
         y, degradations, sigma_y: as in `project`.
     """
     return _by_type("closed_form", degradations, y, sigma_y=sigma_y).clamp(0, 1)
+
+
+def part_of(degradation: Degradation, window: tuple[slice, slice], size: tuple[int, int]) -> Degradation:
+    """Describes the degradation of a window of a picture: what is laid out over the picture is cut with it.
+
+    size: height and width of the picture.
+    """
+    values = (
+        (key, PHENOMENA[OWNERS[key]].within(key, value, window, size)) for key, value in degradation.values
+    )
+    return replace(degradation, values=tuple(values))
 
 
 def estimate_noise(y: Tensor, degradations: Sequence[Degradation]) -> Tensor:

@@ -216,6 +216,10 @@ class Phenomenon(Operator):
             mild: by the milder laws of a part of a composite.
         """
 
+    def within(self, key: str, value: Value, window: tuple[slice, slice], size: tuple[int, int]) -> Value:
+        """Returns the value that a key has in a window of a picture of `size`, (height, width)."""
+        return value
+
     def joint_with(self, before: str) -> Operator | None:
         """Returns an operator for the phenomenon `before` and then this one, where one after the other undo badly."""
         return None

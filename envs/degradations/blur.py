@@ -23,6 +23,9 @@ from envs.degradations.common import (
 _TRUNCATE = 4.0  # the kernel reaches to 4 sigma, as SciPy's
 EMPTY, FEW_FREQUENCIES = 0.002, 100
 """A frequency of less gain holds noise alone; so many of them are needed to read its deviation."""
+FITTED_SIZE, LOUD = 256, 20
+"""Pixels a side up to which pictures have the mean spectrum of photographs; a frequency this much above the noise tells
+how far a larger one is from it."""
 UNSHARP_SIGMA, UNSHARP_AMOUNT = 2 / 128, 1.0
 """The blur that unsharp masking assumes, in picture widths, and how much of what it took is put back."""
 
@@ -68,11 +71,11 @@ class Blur(Phenomenon):
         :math:`x_0 + W (y - A x_0)`, W the Wiener filter in place of the pseudo-inverse.
         """
         gain = spectrum(values["sigma"], *y.shape[-2:])
-        power = photo_power(*y.shape[-2:]).to(y.device)
+        estimate, data = dct2(x0), dct2(y)
+        power = _power(data, gain, sigma_y)
         variance = 1 / (1 / power + noise_level.reshape(-1, 1, 1, 1) ** -2)
-        estimate = dct2(x0)
         weights = gain * variance / (gain.square() * variance + sigma_y**2)
-        return idct2(estimate + weights * (dct2(y) - gain * estimate))
+        return idct2(estimate + weights * (data - gain * estimate))
 
     def estimate_noise(self, y, values) -> Tensor:
         r"""Reads the median of |DCT| where the blur leaves nothing but noise, :math:`\lambda < .002`; from flat parts
@@ -87,9 +90,9 @@ class Blur(Phenomenon):
     def closed_form(self, y, values, sigma_y=QUANTISATION) -> Tensor:
         r"""Applies the Wiener filter against the mean spectrum of photographs:
         :math:`\lambda P / (\lambda^2 P + \sigma_y^2)`."""
-        gain = spectrum(values["sigma"], *y.shape[-2:])
-        power = photo_power(*y.shape[-2:]).to(y.device)
-        return idct2(gain * power / (gain.square() * power + sigma_y**2) * dct2(y))
+        gain, data = spectrum(values["sigma"], *y.shape[-2:]), dct2(y)
+        power = _power(data, gain, sigma_y)
+        return idct2(gain * power / (gain.square() * power + sigma_y**2) * data)
 
     def classical(self):
         return {"Wiener filter": self.estimate}
@@ -102,6 +105,24 @@ class Blur(Phenomenon):
 
 
 PHENOMENON = Blur()
+
+
+def _power(data: Tensor, gain: Tensor, sigma_y: Tensor | float) -> Tensor:
+    r"""Returns the power that the DCT of a picture is taken to have, (B or 1, 1, H, W).
+
+    That of the mean photograph was fitted to small crops; a piece of a large photograph may have a hundredth of it at
+    its own scale, or more. So in pictures of more than `FITTED_SIZE` a side its height is read off the frequencies that
+    the blur leaves: the mean of :math:`(|Y|^2 - \sigma_y^2) / (\lambda^2 P)` where :math:`\lambda^2 P` is
+    `LOUD` times the noise.
+    """
+    power = photo_power(*data.shape[-2:]).to(data.device)
+    if min(data.shape[-2:]) <= FITTED_SIZE:
+        return power
+    expected, noise = gain.square() * power, torch.as_tensor(sigma_y, device=data.device).square()
+    loud = (expected > LOUD * noise).float()
+    loud[..., 0, 0] = 0
+    height = ((data.square() - noise) / expected * loud).sum((1, 2, 3), keepdim=True)
+    return power * (height / (3 * loud.sum((1, 2, 3), keepdim=True)).clamp_min(1)).clamp(1e-4, 1e2)
 
 
 def spectrum(sigma: Tensor, height: int, width: int) -> Tensor:

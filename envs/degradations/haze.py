@@ -83,6 +83,14 @@ class Haze(Phenomenon):
         t, light = _maps(y, values)
         return (y - light * (1 - t)) / t
 
+    def within(self, key, value, window, size):
+        """Averages the map of a grid over the blocks of the window."""
+        if not isinstance(value, tuple):
+            return value
+        rows, columns = (_spread(n, len(value))[part].numpy() for n, part in zip(size, window, strict=True))
+        means = block_means((rows @ np.float32(value) @ columns.T).clip(THINNEST, 1), len(value))
+        return tuple(map(tuple, means.tolist()))
+
     def classical(self):
         return {"haze formula": self.estimate}
 

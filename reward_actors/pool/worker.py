@@ -16,7 +16,8 @@ from cachetools import LRUCache
 
 from configs import UserError
 from configs.schema import Reward
-from envs.taxonomy import TAXONOMY, taxonomy
+from envs.degradations import NONE, PHENOMENA
+from envs.taxonomy import taxonomy
 from envs.types import RewardQuery, Sample, Scored
 from reward_actors.pool.batches import BatchedWorker, RejectedQueryError
 from reward_actors.pool.stats import IDLE, Ready, Report
@@ -27,7 +28,7 @@ from reward_actors.restoration.running_batch import RunningBatch, to_uint8
 from reward_actors.scoring.scorer import check, fingerprint, prepare, score_batch
 
 SAMPLES_KEPT = 256
-WORLDS = (TAXONOMY, taxonomy(camera=True))
+WORLDS = tuple(taxonomy(types=[*PHENOMENA, NONE], camera=camera) for camera in (False, True))
 """The world in which the types have fewest keys, and the one in which they have most."""
 
 
@@ -160,8 +161,8 @@ class RewardActor(BatchedWorker):
     def _admit(self, pending: PendingQuery) -> None:
         serial = next(self._serials)
         self._active[serial] = pending
-        query = pending.query
-        self._batch.add(serial, query.sample_id, pending.sample.degraded, query.degradation)
+        query, sample = pending.query, pending.sample
+        self._batch.add(serial, query.sample_id, sample.degraded, query.degradation, sigma_y=sample.noise)
 
     def _step(self) -> list[tuple[int, Scored | Exception]]:
         """Takes the batch one step further; returns the scores of the rows that it finishes, or why one has none."""
@@ -216,7 +217,7 @@ def check_query(query: RewardQuery, sample: Sample) -> None:
             )
     if answer is None:
         return
-    unknown = [name for name in answer.types if name not in TAXONOMY]
+    unknown = [name for name in answer.types if name not in WORLDS[0]]
     needed, known = ({k.name for name in answer.types if name in world for k in world[name].keys} for world in WORLDS)
     keys = {name for name, _ in answer.values}
     if unknown or not needed <= keys <= known:

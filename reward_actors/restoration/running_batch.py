@@ -100,6 +100,7 @@ class RunningBatch:
         degraded: np.ndarray,
         degradation: Degradation | None,
         restorer: Restorer | None = None,
+        sigma_y: float | None = None,
     ) -> None:
         """Takes in one picture.
 
@@ -109,6 +110,7 @@ class RunningBatch:
             degraded: uint8 (H, W, 3).
             degradation: what is to be undone; None leaves the picture as it is.
             restorer: overrides the batch's own for this picture.
+            sigma_y: standard deviation of its noise on [0, 1], where it is known; otherwise as `noise` says.
 
         Raises:
             RuntimeError: there is no free slot.
@@ -120,9 +122,12 @@ class RunningBatch:
         if degradation is None:
             self._rows.append(Row(key, sample_id, None, restorer, y, (), x=2 * y[None] - 1))
             return
-        sigma_y = estimate_noise(y[None], [degradation]) if self._noise == "estimated" else None
-        timesteps = schedule(restorer, degradation, sigma_y is not None and float(sigma_y) > NOISY)
-        self._rows.append(Row(key, sample_id, degradation, restorer, y, timesteps, sigma_y))
+        if sigma_y is not None:
+            noise = torch.tensor([sigma_y], device=y.device)
+        else:
+            noise = estimate_noise(y[None], [degradation]) if self._noise == "estimated" else None
+        timesteps = schedule(restorer, degradation, noise is not None and float(noise) > NOISY)
+        self._rows.append(Row(key, sample_id, degradation, restorer, y, timesteps, noise))
 
     @torch.inference_mode()
     def step(self) -> list[tuple[Hashable, np.ndarray]]:
@@ -193,12 +198,14 @@ def restore_batch(
     sample_ids: Sequence[str],
     capacity: int = 16,
     noise: str = "rounding",
+    sigma_y: float | None = None,
 ) -> list[np.ndarray]:
     """Restores pictures in this process, without Ray.
 
     Args:
         degraded: uint8 (H, W, 3) each; degradations, sample_ids: one a picture.
         capacity: pictures that step together. noise: as in `RunningBatch`.
+        sigma_y: standard deviation of the noise of all of them, where it is known.
 
     Returns:
         float32 (H, W, 3) in [0, 1] each, in order.
@@ -208,13 +215,16 @@ def restore_batch(
     restored: dict[Hashable, np.ndarray] = {}
     while waiting or len(batch):
         while waiting and batch.slots:
-            batch.add(*waiting.pop())
+            batch.add(*waiting.pop(), sigma_y=sigma_y)
         restored.update(batch.step())
     return [restored[i] for i in range(len(degraded))]
 
 
 def _noise_of(rows: Sequence[Row]) -> Tensor | None:
-    return None if rows[0].sigma_y is None else torch.cat([row.sigma_y for row in rows])
+    if all(row.sigma_y is None for row in rows):
+        return None
+    rounding = rows[0].y.new_full((1,), QUANTISATION)
+    return torch.cat([rounding if row.sigma_y is None else row.sigma_y for row in rows])
 
 
 def to_uint8(picture: np.ndarray) -> np.ndarray:

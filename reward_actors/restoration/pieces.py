@@ -1,0 +1,143 @@
+"""Cuts a photograph into overlapping tiles that are restored by themselves, and puts them together without seams.
+
+Operators and prior see one tile at a time, so memory and time grow with the number of pixels and no faster. A border
+that the photograph does not have is wrong within the reach of the degradation: so much of each tile is thrown away, and
+over a further stretch neighbours are blended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from envs.degradations import estimate_noise, part_of
+from envs.degradations.common import as_batch
+from envs.taxonomy import Degradation
+from reward_actors.priors.base import Prior
+from reward_actors.restoration.presets import Restorer
+from reward_actors.restoration.running_batch import restore_batch
+from reward_actors.restoration.tiles import WHOLE, prior_for_size
+
+RAMP = 48
+"""Pixels over which neighbouring tiles are blended."""
+NARROWEST, WIDEST = 24, 96
+"""Pixels thrown away at a border that is not the photograph's, at least and at most."""
+LATTICE = 48
+"""Tiles begin at multiples of this many pixels: of the blocks of JPEG and of the cells of low resolution (2, 3, 4)."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Locates a tile in a photograph: rows and columns from `top` and `left` on, to before `bottom` and `right`."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Indexes the tile in an array (H, W, ...)."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+
+class Mosaic:
+    """Lays out the tiles of one photograph and collects them restored.
+
+    >>> mosaic = Mosaic(600, 900, margin=24)
+    >>> for tile in mosaic.tiles:
+    ...     mosaic.add(tile, np.zeros((tile.bottom - tile.top, tile.right - tile.left, 3), np.float32))
+    >>> mosaic.picture().shape
+    (600, 900, 3)
+    """
+
+    def __init__(self, height: int, width: int, margin: int, side: int = WHOLE):
+        """margin: pixels thrown away at inner borders. side: of a tile; smaller photographs are one tile."""
+        self._margin, self._size = margin, (height, width)
+        starts = [list(_starts(n, side, 2 * (margin + RAMP))) for n in (height, width)]
+        self.tiles = [
+            Tile(top, left, min(top + side, height), min(left + side, width)) for top in starts[0] for left in starts[1]
+        ]
+        self._total = np.zeros((height, width, 3), np.float32)
+        self._weights = np.zeros((height, width, 1), np.float32)
+
+    def add(self, tile: Tile, restored: np.ndarray) -> None:
+        """Takes in a restored tile, (h, w, 3)."""
+        rows = self._ramp(tile.top, tile.bottom, self._size[0])
+        columns = self._ramp(tile.left, tile.right, self._size[1])
+        weight = (rows[:, None] * columns)[..., None]
+        self._total[tile.window] += weight * restored
+        self._weights[tile.window] += weight
+
+    def picture(self) -> np.ndarray:
+        """Returns what was put together, float32 (H, W, 3)."""
+        self._total /= self._weights
+        return self._total
+
+    def _ramp(self, begin: int, end: int, length: int) -> np.ndarray:
+        """Weights along one side: 1 inside, 0 in the margin of an inner border, linear between."""
+        position = np.arange(end - begin, dtype=np.float32) + 1
+        weight = np.ones_like(position)
+        if begin > 0:
+            weight = np.minimum(weight, (position - self._margin) / RAMP)
+        if end < length:
+            weight = np.minimum(weight, (position[::-1] - self._margin) / RAMP)
+        return weight.clip(0, 1)
+
+
+def restore_in_tiles(
+    prior: Prior,
+    restorer: Restorer,
+    photo: np.ndarray,
+    degradation: Degradation,
+    name: str,
+    sigma_y: float | None = None,
+    progress: Callable[[Sequence[Tile]], Iterable[Tile]] = iter,
+) -> np.ndarray:
+    """Restores a photograph of any size tile by tile, in this process.
+
+    Args:
+        photo: uint8 (H, W, 3). degradation: what is to be undone, in its pixels.
+        name: whose noise is used, tile by tile. sigma_y: standard deviation of the noise of the photograph on [0, 1].
+        progress: goes over the tiles and shows how far it is.
+
+    Returns:
+        float32 (H, W, 3) in [0, 1].
+    """
+    mosaic = Mosaic(*photo.shape[:2], margin_of(degradation))
+    for tile in progress(mosaic.tiles):
+        given = np.ascontiguousarray(photo[tile.window])
+        within = part_of(degradation, tile.window, photo.shape[:2])
+        names = [f"{name}/{tile.top}/{tile.left}"]
+        fitting = prior_for_size(prior, *given.shape[:2])
+        (restored,) = restore_batch(fitting, restorer, [given], [within], names, sigma_y=sigma_y)
+        mosaic.add(tile, restored)
+    return mosaic.picture()
+
+
+def noise_of(photo: np.ndarray, degradation: Degradation) -> float:
+    """Estimates the noise of a large photograph, one number for all of it: the median over nine windows of it."""
+    height, width = photo.shape[:2]
+    side = min(WHOLE, height, width)
+    starts = [[round(share * (n - side)) for share in (0.1, 0.5, 0.9)] for n in (height, width)]
+    windows = [photo[top : top + side, left : left + side] for top in starts[0] for left in starts[1]]
+    readings = [float(estimate_noise(as_batch(np.ascontiguousarray(each)), [degradation])) for each in windows]
+    return float(np.median(readings))
+
+
+def margin_of(degradation: Degradation) -> int:
+    """Computes how far a border that is not the photograph's may be felt: four times its longest length in pixels."""
+    keys = {key.name: key for part in degradation.phenomena for key in part.keys}
+    lengths = [value for name, value in degradation.values if keys[name].in_pixels]
+    return int(min(max([NARROWEST, *(4 * length for length in lengths)]), WIDEST))
+
+
+def _starts(length: int, side: int, overlap: int) -> Iterator[int]:
+    """Begins of tiles along a side, on the lattice; the last one ends with the photograph and may be shorter."""
+    start, stride = 0, max(LATTICE, (side - overlap) // LATTICE * LATTICE)
+    yield start
+    while start + side < length:
+        start += stride
+        yield start
