@@ -13,7 +13,7 @@ from typing import TypeVar
 T = TypeVar("T")
 SLOTS = 16
 """Requests that are worked on at once; who comes later is asked to come again."""
-SECONDS = 120.0
+SECONDS = 300.0
 """A request whose work takes longer is given up."""
 MAX_BYTES = 16 * 2**20
 """The largest body."""

@@ -19,9 +19,11 @@ from envs.corpus.generate import degrade, encode
 from envs.taxonomy import Degradation, Key, Taxonomy, world_taxonomy
 from service import pictures, security
 from service.admission import SECONDS, Admission, NoRoomError, TooLargeError, TooSlowError
+from service.decision import decide_for, forced
 from service.engine import Service, Unanswered
 from service.pictures import Upload
-from service.pixels import given_degradation, reduced, to_photo
+from service.pixels import given_degradation
+from service.reading.questions import Reading
 
 PAGE = (Path(__file__).parent / "page.html").read_text()
 
@@ -37,7 +39,7 @@ class Ingress:
         security.ACCESS.allow(hosts, token)
         self.config, self.taxonomy = config, world_taxonomy(config.world)
         self.service, self.admission = Service(config), Admission()
-        self.decoder = ThreadPoolExecutor(1)  # a picture of 40 megapixels takes 360 MB: one at a time
+        self.decoder = ThreadPoolExecutor(1)  # a picture of 16 megapixels takes 150 MB: one at a time
         self._starting = asyncio.get_running_loop().create_task(self.service.start())
         self._failure_reported = False
 
@@ -78,54 +80,71 @@ class Ingress:
 
     @app.post("/api/read")
     async def read(self, request: Request) -> dict:
-        """Body: a picture. What the policy reads off it: {"degradation" or null, "text", "size", "ratio"}.
+        """Body: a picture. What the policy reads off it: {"degradation" or null, "text", "reason", "intervals",
+        "confidence", "action", "size", "ratio"}.
 
-        `sigma` and `scale` count pixels of the picture as sent, whose width and height are `size`. `ratio`: how many of
-        them one of the policy's is.
+        Lengths count pixels of the picture as sent, whose width and height are `size`. `ratio`: how many of them one
+        of the policy's is where it sees the whole. `intervals`: {key: [low, high]}, 90 % of the posterior, null where
+        there is none. `confidence`: probability of the type. `action`: `restored` or `left`, what `/api/restore` would
+        do, and `why` it would leave the picture.
         """
         return await self._admitted(request, self._read)
 
     @app.post("/api/restore")
-    async def restore(self, request: Request, degradation: str = "") -> Response:
-        """Body: a picture; `degradation`: JSON {"type", "values"}, or nothing to ask the policy.
+    async def restore(self, request: Request, degradation: str = "", force: int = 0) -> Response:
+        """Body: a picture; `degradation`: JSON {"type", "values"}, or nothing to ask the policy; `force`: 1 restores
+        what the policy read, however uncertain.
 
-        The restored picture as PNG, reduced to a long side of 512 px where it is larger. The parameters are in the
-        header X-Degradation, JSON; there and in `degradation` `sigma` and `scale` count pixels of the picture as sent.
-        X-Action is `restored`, or `left` where the policy gave no valid answer (X-Reason: `invalid`): then the picture
-        comes back as it was read.
+        The restored picture as PNG, of the size that was sent. The parameters are in the header X-Degradation, JSON;
+        there and in `degradation` lengths count pixels of the picture. X-Action is `restored`, or `left`: then the
+        picture comes back as it was read, because (X-Reason) the answer is `invalid`, nothing is wrong (`none`), or
+        restoring might do harm (`uncertain`). A given degradation is always undone.
         """
-        return await self._admitted(request, partial(self._restore, degradation))
+        return await self._admitted(request, partial(self._restore, degradation, bool(force)))
 
     @app.post("/api/degrade")
     async def degrade(self, request: Request, degradation: str) -> Response:
         """Body: a picture; `degradation`: JSON {"type", "values"}, in pixels of the picture as sent.
 
-        The degraded picture as PNG, reduced to a long side of 512 px where it is larger.
+        The degraded picture as PNG, of the size that was sent.
         """
         return await self._admitted(request, partial(self._degrade, degradation))
 
     async def _read(self, upload: Upload) -> dict:
-        answer = await self.service.read(upload.picture)
-        degradation = answer.degradation and to_photo(answer.degradation, upload.ratio).as_dict()
-        return {"degradation": degradation, "text": answer.text, "size": upload.size, "ratio": self._pixels(upload)}
+        reading = await self.service.read(upload.picture)
+        action, why = await self._decide(upload, reading)
+        return {
+            "degradation": reading.degradation and reading.degradation.as_dict(),
+            "text": reading.text,
+            "reason": reading.reason,
+            "intervals": reading.intervals and {key: list(ends) for key, ends in reading.intervals.items()},
+            "confidence": round(reading.confidence, 4),
+            "action": action,
+            "why": why,
+            "size": upload.size,
+            "ratio": self._pixels(upload),
+        }
 
-    async def _restore(self, degradation: str, upload: Upload) -> Response:
+    async def _restore(self, degradation: str, force: bool, upload: Upload) -> Response:
         if degradation:
-            wanted = self._given(degradation, upload)
-            here = reduced(wanted, upload.ratio)
+            reading = Reading(self._given(degradation, upload), "")
         else:
-            here = (await self.service.read(upload.picture)).degradation
-            if here is None:
-                return _png(upload.picture, {"X-Degradation": "null", "X-Action": "left", "X-Reason": "invalid"})
-            wanted = to_photo(here, upload.ratio)
-        restored = await self.service.restore(upload.picture, here)
-        return _png(restored, {"X-Degradation": json.dumps(wanted.as_dict()), "X-Action": "restored", "X-Reason": ""})
+            reading = await self.service.read(upload.picture)
+        action, reason = await self._decide(upload, reading, force)
+        picture, found = upload.picture, reading.degradation
+        if action == "restored":
+            picture = await self.service.restore(picture, found, upload.coding)
+        said = json.dumps(found and found.as_dict())
+        return _png(picture, {"X-Degradation": said, "X-Action": action, "X-Reason": reason})
+
+    async def _decide(self, upload: Upload, reading: Reading, force: bool = False) -> tuple[str, str]:
+        settings = forced(self.config.restore) if force else self.config.restore
+        return await asyncio.to_thread(decide_for, upload.picture, reading, settings, self.config.world.size)
 
     async def _degrade(self, degradation: str, upload: Upload) -> Response:
         wanted = self._given(degradation, upload)
         loop = asyncio.get_running_loop()
-        here = reduced(wanted, upload.ratio)
-        made = await loop.run_in_executor(self.decoder, degrade, upload.picture, here)
+        made = await loop.run_in_executor(self.decoder, degrade, upload.picture, wanted)
         return _png(made, {"X-Degradation": json.dumps(wanted.as_dict())})
 
     def _given(self, text: str, upload: Upload) -> Degradation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -34,6 +35,11 @@ def decide(degradation: Degradation | None, confidence: float, gain: float, sett
     if confidence < settings.confidence or gain <= settings.gain:
         return "left", "uncertain"
     return "restored", ""
+
+
+def forced(settings: Restore) -> Restore:
+    """Returns settings by which everything is restored that can be."""
+    return replace(settings, confidence=0.0, gain=-np.inf)
 
 
 def decide_for(photo: np.ndarray, reading: Reading, settings: Restore, size: int) -> tuple[str, str]:

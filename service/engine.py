@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from configs.schema import Config
-from envs.language.reading import read_text
+from envs.degradations import part_of
+from envs.degradations.jpeg import Coding, with_coding
+from envs.language.reading import read_free_text
 from envs.taxonomy import Degradation
-from envs.types import Prompt, RewardQuery, Scored
+from envs.types import Group, Prompt, RewardQuery, Scored
 from envs.world import policy_folder, world_taxonomy
 from reward_actors.pool.pool import RewardPool
+from reward_actors.restoration.pieces import Mosaic, Tile, margin_of, noise_of
 from rollout.pool import RolloutPool
 from rollout.vllm.sampling import answer_temperature
 from service.pictures import as_sample
 from service.pixels import policy_view, to_photo
+from service.reading.engine import ReadCompletion, ReadingActor
+from service.reading.questions import Reading
+
+ANSWERS_KEPT = 256
+"""Restored pictures and tiles that are remembered, at most: each has up to 0.8 MB."""
+Answer = Reading
+"""An earlier name."""
 
 
 class Unanswered(RuntimeError):  # noqa: N818 - it is an answer that is missing, not a fault of the caller
     """The pool could not restore; the message is its reason."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """degradation: in pixels of the picture, None without a valid answer; text: the policy's words."""
-
-    degradation: Degradation | None
-    text: str
 
 
 class Service:
@@ -38,30 +40,46 @@ class Service:
         reward = replace(config.reward, scorer=["consistency"])  # nobody knows the truth of an upload
         self._config = replace(config, reward=reward)
         self._taxonomy = world_taxonomy(config.world)
-        self._rollouts = RolloutPool(self._config, policy_folder(config.policy, config.world))
-        self._rewards = RewardPool(self._config)
+        self._rollouts = RolloutPool(self._config, policy_folder(config.policy, config.world), ReadingActor)
+        self._rewards = RewardPool(self._config, memo=ANSWERS_KEPT)
 
     async def start(self) -> None:
         """Returns when the engine and the reward actors answer."""
         await asyncio.gather(self._rollouts.start(), self._rewards.start())
 
-    async def read(self, picture: np.ndarray) -> Answer:
-        """What the policy reads off a uint8 (H, W, 3) picture: it sees the central square at its own resolution."""
-        view, ratio = policy_view(picture, self._config.world.size)
-        sample, rollout = as_sample(view), self._config.rollout
+    async def read(self, picture: np.ndarray) -> Reading:
+        """What the policy reads off a uint8 (H, W, 3) picture of any size, in its pixels."""
+        sample, rollout = as_sample(picture), self._config.rollout
         options = {"n": 1, "temperature": answer_temperature(rollout), "grammar": rollout.grammar}
         async for group in self._rollouts.sample([Prompt(sample.sample_id, sample)], **options):
-            text = group.completions[0].text
-        found = read_text(text, self._taxonomy).degradation
-        return Answer(to_photo(found, ratio) if found else None, text)
+            return self._reading(group, picture)
+        raise Unanswered("the policy gave no answer")
 
-    async def restore(self, picture: np.ndarray, degradation: Degradation) -> np.ndarray:
-        """uint8 (H, W, 3), restored. Raises Unanswered with the pool's reason."""
-        sample = as_sample(picture)
-        (result,) = await self._rewards.score([RewardQuery(sample.sample_id, sample, degradation, picture=True)])
-        if not isinstance(result, Scored):
-            raise Unanswered(f"not restored: {result.reason}")
-        return result.picture
+    def _reading(self, group: Group, picture: np.ndarray) -> Reading:
+        (completion,) = group.completions
+        if isinstance(completion, ReadCompletion):
+            return completion.reading
+        found = read_free_text(completion.text, self._taxonomy)  # of a policy without answer tokens
+        _, ratio = policy_view(picture, self._config.world.size)
+        return Reading(found.degradation and to_photo(found.degradation, ratio), completion.text, found.reason)
+
+    async def restore(
+        self, picture: np.ndarray, degradation: Degradation, coding: Coding | None = None
+    ) -> np.ndarray:
+        """uint8 (H, W, 3), restored at its own size, in tiles where it is large.
+
+        coding: how the file it came in was written, if as JPEG. Raises Unanswered with the pool's reason.
+        """
+        mosaic = Mosaic(*picture.shape[:2], margin_of(degradation))
+        estimated = self._config.reward.noise == "estimated"
+        noise = await asyncio.to_thread(noise_of, picture, degradation, estimated, coding)
+        degradation = with_coding(degradation, coding)
+        queries = [_query(picture, tile, degradation, noise) for tile in mosaic.tiles]
+        for tile, result in zip(mosaic.tiles, await self._rewards.score(queries), strict=True):
+            if not isinstance(result, Scored):
+                raise Unanswered(f"not restored: {result.reason}")
+            mosaic.add(tile, result.picture)
+        return mosaic.picture().round().astype(np.uint8)
 
     def counts(self) -> dict:
         """The state of the pool that restores."""
@@ -70,3 +88,10 @@ class Service:
 
     async def close(self) -> None:
         await asyncio.gather(self._rollouts.close(), self._rewards.close())
+
+
+def _query(picture: np.ndarray, tile: Tile, degradation: Degradation, noise: float | None) -> RewardQuery:
+    """Asks for one tile of a picture."""
+    sample = replace(as_sample(np.ascontiguousarray(picture[tile.window])), noise=noise)
+    within = part_of(degradation, tile.window, picture.shape[:2])
+    return RewardQuery(sample.sample_id, sample, within, picture=True)

@@ -58,18 +58,10 @@ def policy_view(photo: np.ndarray, size: int) -> tuple[np.ndarray, float]:
 
 def to_photo(degradation: Degradation, ratio: float) -> Degradation:
     """The same degradation, its pixels those of the photo; whole where they must be."""
-    return _scaled(degradation, ratio, least=2)
 
-
-def reduced(degradation: Degradation, ratio: float) -> Degradation:
-    """The same degradation in the pixels of a picture `ratio` times smaller, in which cells may be pixels (scale 1)."""
-    return _scaled(degradation, 1 / ratio, least=1)
-
-
-def _scaled(degradation: Degradation, ratio: float, least: int) -> Degradation:
     def scaled(name: str, value):
         if name not in IN_PIXELS:
             return value
-        return max(least, round(value * ratio)) if IN_PIXELS[name].is_class else value * ratio
+        return max(2, round(value * ratio)) if IN_PIXELS[name].is_class else value * ratio
 
     return Degradation(degradation.type, tuple((name, scaled(name, value)) for name, value in degradation.values))

@@ -9,12 +9,11 @@ invalid, `none`, or too uncertain is left as it came.
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -25,10 +24,11 @@ from benchmarks.quality.checks import check_prior
 from configs import UserError, load, run_folder
 from configs.schema import Config
 from envs.corpus.generate import encode
+from envs.degradations.jpeg import with_coding
 from envs.pictures import SUFFIXES, UNREADABLE, read_picture
 from envs.taxonomy import Degradation, world_taxonomy
-from service.decision import decide_for
-from service.pictures import content_name
+from service.decision import decide_for, forced
+from service.pictures import coding_in, content_name
 from service.pixels import given_degradation
 from service.reader import Reader, Reading, as_picture
 
@@ -85,30 +85,31 @@ def restore(
     from reward_actors.restoration.running_batch import restore_batch, to_uint8
     from reward_actors.restoration.tiles import prior_for_size
 
-    config, photo = config or load("restore"), as_picture(image)
+    config, photo, coding = config or load("restore"), as_picture(image), coding_in(image)
     reading = Reader(config=config)(photo) if reading is None else reading
     if isinstance(reading, dict):
         ratio = max(1.0, min(photo.shape[:2]) / config.world.size)
         reading = given_degradation(reading, world_taxonomy(config.world), ratio)
     if isinstance(reading, Degradation):
         reading = Reading(reading, "")
-    settings = replace(config.restore, confidence=0.0, gain=-math.inf) if force else config.restore
+    settings = forced(config.restore) if force else config.restore
     action, reason = decide_for(photo, reading, settings, config.world.size)
     if action == "left":
         return Restored(photo, action, reason)
     check_prior(prior)
-    torch.set_num_threads(os.cpu_count() or 1)  # one photograph in one process: nobody else computes
-    chosen, name, found = preset(restorer, steps), content_name(photo), reading.degradation
+    cores = os.cpu_count() or 1  # one photograph in one process: nobody else computes
+    torch.set_num_threads(cores)
+    chosen, name, network = preset(restorer, steps), content_name(photo), _prior(prior, config.world.size)
+    noise = noise_of(photo, reading.degradation, config.reward.noise == "estimated", coding)
+    found = with_coding(reading.degradation, coding)
     if photo.shape[0] * photo.shape[1] > LARGE:
         chosen = chosen if chosen.calls <= 1 else preset("once")
-        network = _prior(prior, config.world.size)
-        noise = noise_of(photo, found) if config.reward.noise == "estimated" else None
         shown = partial(track, description="tiles", disable=not sys.stdout.isatty(), transient=True)
-        picture = to_uint8(restore_in_tiles(network, chosen, photo, found, name, noise, shown))
+        result = restore_in_tiles(network, chosen, photo, found, name, noise, shown, cores)
     else:
-        network = prior_for_size(_prior(prior, config.world.size), *photo.shape[:2])
-        (result,) = restore_batch(network, chosen, [photo], [found], [name], noise=config.reward.noise)
-        picture = to_uint8(result)
+        network = prior_for_size(network, *photo.shape[:2])
+        (result,) = restore_batch(network, chosen, [photo], [found], [name], sigma_y=noise)
+    picture = to_uint8(result)
     if (photo == photo[..., :1]).all():
         picture = np.repeat(picture.mean(-1, keepdims=True).round().astype(np.uint8), 3, axis=-1)
     return Restored(picture, action, restorer=chosen.name)
@@ -172,7 +173,7 @@ def _restored_one(config: Config, reader: Reader | None, file: Path, result: Pat
         given = given_degradation(json.loads(config.degradation), world_taxonomy(config.world), ratio)
         reading = Reading(given, "")
     reward = config.reward
-    restored = restore(photo, reading, reward.restorer, reward.prior, reward.steps, config, config.force)
+    restored = restore(file, reading, reward.restorer, reward.prior, reward.steps, config, config.force)
     result.parent.mkdir(parents=True, exist_ok=True)
     result.write_bytes(encode(restored.picture))
     answer = reading.degradation.as_dict() if reading.degradation else None

@@ -58,7 +58,7 @@ def start(config: Config, host: str, port: int, allow: Sequence[str] = (), token
     policy_folder(config.policy, config.world)  # told here, before anything is started
     check_prior(config.reward.prior)
     prepare(config, "serve")
-    options = {"host": host, "port": port, "request_timeout_s": 180.0}
+    options = {"host": host, "port": port, "request_timeout_s": 360.0}
     serve.start(http_options=options, logging_config={"log_level": "WARNING"})
     deployment = serve.deployment(serve.ingress(app)(Ingress)).options(
         name="restoration", num_replicas=1, max_ongoing_requests=256, max_queued_requests=256,

@@ -130,10 +130,11 @@ def part_of(degradation: Degradation, window: tuple[slice, slice], size: tuple[i
 
     size: height and width of the picture.
     """
-    values = (
-        (key, PHENOMENA[OWNERS[key]].within(key, value, window, size)) for key, value in degradation.values
-    )
-    return replace(degradation, values=tuple(values))
+
+    def within(key: str, value: Value) -> Value:
+        return PHENOMENA[OWNERS[key]].within(key, value, window, size) if key in OWNERS else value
+
+    return replace(degradation, values=tuple((key, within(key, value)) for key, value in degradation.values))
 
 
 def estimate_noise(y: Tensor, degradations: Sequence[Degradation]) -> Tensor:
@@ -152,8 +153,9 @@ def _by_type(
     if len(degradations) != len(tensors[0]):
         raise ValueError(f"{len(tensors[0])} images but {len(degradations)} degradations")
     result = torch.empty_like(tensors[0])
-    for type_name in dict.fromkeys(d.type for d in degradations):
-        rows = [i for i, d in enumerate(degradations) if d.type == type_name]
+    kinds = [(d.type, tuple(key for key, _ in d.values)) for d in degradations]
+    for kind in dict.fromkeys(kinds):
+        type_name, rows = kind[0], [i for i, other in enumerate(kinds) if other == kind]
         values = stack([degradations[i] for i in rows], tensors[0].device)
         if transmission is not None and "transmission" in values:
             values["transmission"] = transmission[rows].to(tensors[0])

@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from envs.degradations.base import Key, Phenomenon, Place, Severity
-from envs.degradations.common import QUANTISATION, F, Tensor, compress, dct2, dct_matrix, idct2, photo_power, torch
+from envs.degradations.common import (
+    QUANTISATION,
+    F,
+    Tensor,
+    as_batch,
+    compress,
+    dct2,
+    dct_matrix,
+    idct2,
+    photo_power,
+    torch,
+)
 
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from envs.taxonomy import Degradation
+
+REDUCED = [2, 2]
+"""Rows and columns that share a value of chrominance, where nothing else is known: 4:2:0."""
+COARSER = 0.67
+"""A file whose steps are finer than this share of those of the answer was compressed before."""
+ORIENTATION = 0x0112
+"""The Exif tag of how a camera was held."""
 _TO_YCC = np.float32([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
 
 
@@ -55,30 +79,94 @@ class Jpeg(Phenomenon):
 
     def input_noise(self, y, values, sigma_y) -> Tensor:
         """Returns the standard deviation within the cells of the luminance, given photographs' power: (B, 1, 1, 1)."""
-        steps = _steps(values, 0).to(y.device) / 255
-        power = photo_power(8, 8).to(y.device)
-        noise = steps.square() / 12 + sigma_y**2
-        return (power * noise / (power + noise)).mean((2, 3), keepdim=True).sqrt()
+        return _within_cells(_steps(values, 0).to(y.device), sigma_y)
 
     def classical(self):
         return {"Wiener filter in the cells": self.estimate}
 
     def _within(self, x0: Tensor, y: Tensor, values: dict[str, Tensor]) -> Tensor:
         """Clamps the coefficients of x0 into the cells that y names."""
+        reductions = values["reduction"].int().tolist() if "reduction" in values else [REDUCED]
+        if any(each != reductions[0] for each in reductions):
+            rows = [{key: value[i : i + 1] for key, value in values.items()} for i in range(len(y))]
+            pairs = zip(x0.split(1), y.split(1), rows, strict=True)
+            return torch.cat([self._within(one, data, row) for one, data, row in pairs])
+        down, across = reductions[0]
         height, width = x0.shape[-2:]
         matrix = torch.from_numpy(_TO_YCC).to(x0)
         planes = torch.einsum("ij,bjhw->bihw", matrix, _padded(x0) * 255)
         data = torch.einsum("ij,bjhw->bihw", matrix, _padded(y) * 255)
         planes[:, :1] += _correction(planes[:, :1] - 128, data[:, :1] - 128, _steps(values, 0).to(x0))
-        rows, columns = (_read_back(n, str(x0.device)) for n in data.shape[-2:])
-        small = rows @ data[:, 1:] @ columns.T
-        chroma = _correction(F.avg_pool2d(planes[:, 1:], 2), small, _steps(values, 1).to(x0))
-        planes[:, 1:] += chroma.repeat_interleave(2, -1).repeat_interleave(2, -2)
+        small = data[:, 1:]
+        small = _read_back(small.shape[-2], str(x0.device)) @ small if down == 2 else small
+        small = small @ _read_back(small.shape[-1], str(x0.device)).T if across == 2 else small
+        chroma = _correction(F.avg_pool2d(planes[:, 1:], (down, across)), small, _steps(values, 1).to(x0))
+        planes[:, 1:] += chroma.repeat_interleave(across, -1).repeat_interleave(down, -2)
         pictures = torch.einsum("ij,bjhw->bihw", torch.linalg.inv(matrix), planes) / 255
         return pictures[..., :height, :width]
 
 
 PHENOMENON = Jpeg()
+
+
+@dataclass(frozen=True)
+class Coding:
+    """Says how a JPEG file was written, as its header has it.
+
+    steps: of luminance and chrominance, 8 rows of 8 grey levels each, rows are vertical frequencies.
+    reduction: rows and columns of pixels that share a value of chrominance, 1 or 2 each.
+    aligned: the blocks begin at the first pixel of the picture; not so if the picture was turned after decoding.
+    """
+
+    steps: tuple
+    reduction: tuple[int, int]
+    aligned: bool = True
+
+    def noise_in(self, picture: np.ndarray) -> float:
+        """Estimates the standard deviation on [0, 1] of the error that rounding left in the luminance of a picture.
+
+        A coefficient that is not zero lies anywhere in its cell. Of those that are zero the deviation is read off how
+        many of the same frequency are not, coefficients being spread by Laplace's law.
+
+        picture: uint8 (H, W, 3), or a window of it that begins at a block.
+        """
+        steps = torch.tensor(self.steps[0])
+        if not self.aligned:
+            return float(_within_cells(steps[None, None], QUANTISATION))
+        luminance = _padded(as_batch(picture)) * 255
+        luminance = torch.einsum("j,bjhw->bhw", torch.from_numpy(_TO_YCC[0]), luminance)[:, None]
+        coefficients = _blocks(luminance - 128)[0, 0].flatten(0, 1)
+        alive = ((coefficients / steps).round() != 0).float().mean(0).clamp(0.5 / len(coefficients), 0.999)
+        spread = steps / 2**0.5 / -alive.log()
+        cell = steps.square() / 12
+        variance = alive * cell + (1 - alive) * torch.minimum(cell, spread.square())
+        return max(QUANTISATION, float(variance.mean().sqrt()) / 255)
+
+
+def coding_of(image: Image.Image) -> Coding | None:
+    """Reads the header of an opened JPEG file in colour or gray; None of any other picture."""
+    from PIL import JpegImagePlugin
+
+    tables = getattr(image, "quantization", None)
+    if image.format != "JPEG" or not tables or image.mode not in ("RGB", "L"):
+        return None
+    reduction = {0: (1, 1), 1: (1, 2)}.get(JpegImagePlugin.get_sampling(image), (2, 2))
+    chosen = np.float32([tables[0], tables.get(1, tables[0])]).reshape(2, 8, 8).tolist()
+    steps = tuple(tuple(map(tuple, table)) for table in chosen)
+    return Coding(steps, reduction, image.getexif().get(ORIENTATION, 1) == 1)
+
+
+def with_coding(degradation: Degradation, coding: Coding | None) -> Degradation:
+    """Adds the tables of a file to an answer that speaks of JPEG, beside its quality, for `project` and `closed_form`.
+
+    They are left out where the answer is coarser: then the file was compressed before, and harder.
+    """
+    qualities = [value for key, value in degradation.values if key == "quality"]
+    if not coding or not coding.aligned or not qualities:
+        return degradation
+    if np.mean(coding.steps[0]) < COARSER * tables(round(qualities[0]))[0].mean():
+        return degradation
+    return replace(degradation, values=(*degradation.values, ("steps", coding.steps), ("reduction", coding.reduction)))
 
 
 @lru_cache(maxsize=256)
@@ -92,8 +180,17 @@ def tables(quality: int) -> np.ndarray:
     return np.float32([steps[0], steps[1]]).reshape(2, 8, 8)
 
 
+def _within_cells(steps: Tensor, sigma_y: Tensor | float) -> Tensor:
+    """Computes the standard deviation within cells of these steps (B, 1, 8, 8), given photographs' power."""
+    power = photo_power(8, 8).to(steps.device)
+    noise = (steps / 255).square() / 12 + sigma_y**2
+    return (power * noise / (power + noise)).mean((2, 3), keepdim=True).sqrt()
+
+
 def _steps(values: dict[str, Tensor], table: int) -> Tensor:
-    """(B, 1, 8, 8): the steps of one table, in grey levels."""
+    """(B, 1, 8, 8): the steps of one table, in grey levels: those of the file where they are known."""
+    if "steps" in values:
+        return values["steps"][:, table][:, None]
     return torch.from_numpy(np.stack([tables(round(q))[table] for q in values["quality"].tolist()]))[:, None]
 
 

@@ -32,6 +32,10 @@ WORLDS = tuple(taxonomy(types=[*PHENOMENA, NONE], camera=camera) for camera in (
 """The world in which the types have fewest keys, and the one in which they have most."""
 
 
+FROM_HEADER = {"steps", "reduction"}
+"""What the header of a JPEG file adds to an answer (`envs.degradations.jpeg.with_coding`)."""
+
+
 class BatchError(RuntimeError):
     """The running batch broke; which of its rows is to blame, only a try alone can tell."""
 
@@ -220,7 +224,7 @@ def check_query(query: RewardQuery, sample: Sample) -> None:
     unknown = [name for name in answer.types if name not in WORLDS[0]]
     needed, known = ({k.name for name in answer.types if name in world for k in world[name].keys} for world in WORLDS)
     keys = {name for name, _ in answer.values}
-    if unknown or not needed <= keys <= known:
+    if unknown or not needed <= keys <= known | FROM_HEADER:
         raise RejectedQueryError(f"{query.sample_id}: {answer.type} with {sorted(keys)} is no degradation")
     for name, value in answer.values:
         if not np.isfinite(np.asarray(value, dtype=float)).all():

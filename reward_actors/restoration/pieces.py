@@ -8,19 +8,23 @@ over a further stretch neighbours are blended.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from envs.degradations import estimate_noise, part_of
-from envs.degradations.common import as_batch
+from envs.degradations.base import Place
+from envs.degradations.common import QUANTISATION, as_batch
+from envs.degradations.jpeg import Coding
 from envs.taxonomy import Degradation
 from reward_actors.priors.base import Prior
 from reward_actors.restoration.presets import Restorer
 from reward_actors.restoration.running_batch import restore_batch
 from reward_actors.restoration.tiles import WHOLE, prior_for_size
 
-RAMP = 48
+RAMP = 24
 """Pixels over which neighbouring tiles are blended."""
 NARROWEST, WIDEST = 24, 96
 """Pixels thrown away at a border that is not the photograph's, at least and at most."""
@@ -95,42 +99,68 @@ def restore_in_tiles(
     name: str,
     sigma_y: float | None = None,
     progress: Callable[[Sequence[Tile]], Iterable[Tile]] = iter,
+    workers: int = 1,
 ) -> np.ndarray:
     """Restores a photograph of any size tile by tile, in this process.
 
     Args:
         photo: uint8 (H, W, 3). degradation: what is to be undone, in its pixels.
         name: whose noise is used, tile by tile. sigma_y: standard deviation of the noise of the photograph on [0, 1].
-        progress: goes over the tiles and shows how far it is.
+        progress: goes over the tiles and shows how far it is. workers: tiles that are restored at once, one core each.
 
     Returns:
         float32 (H, W, 3) in [0, 1].
     """
     mosaic = Mosaic(*photo.shape[:2], margin_of(degradation))
-    for tile in progress(mosaic.tiles):
+
+    def restored(tile: Tile) -> np.ndarray:
         given = np.ascontiguousarray(photo[tile.window])
         within = part_of(degradation, tile.window, photo.shape[:2])
         names = [f"{name}/{tile.top}/{tile.left}"]
         fitting = prior_for_size(prior, *given.shape[:2])
-        (restored,) = restore_batch(fitting, restorer, [given], [within], names, sigma_y=sigma_y)
-        mosaic.add(tile, restored)
+        return restore_batch(fitting, restorer, [given], [within], names, sigma_y=sigma_y)[0]
+
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for tile, picture in zip(progress(mosaic.tiles), pool.map(restored, mosaic.tiles), strict=True):
+            mosaic.add(tile, picture)
     return mosaic.picture()
 
 
-def noise_of(photo: np.ndarray, degradation: Degradation) -> float:
-    """Estimates the noise of a large photograph, one number for all of it: the median over nine windows of it."""
-    height, width = photo.shape[:2]
-    side = min(WHOLE, height, width)
-    starts = [[round(share * (n - side)) for share in (0.1, 0.5, 0.9)] for n in (height, width)]
-    windows = [photo[top : top + side, left : left + side] for top in starts[0] for left in starts[1]]
-    readings = [float(estimate_noise(as_batch(np.ascontiguousarray(each)), [degradation])) for each in windows]
-    return float(np.median(readings))
+def noise_of(
+    photo: np.ndarray, degradation: Degradation, estimated: bool, coding: Coding | None = None
+) -> float | None:
+    """Says what noise a photograph has, one number for all of it: the median over nine windows where it is large.
+
+    Args:
+        estimated: it is read off the photograph; otherwise it is that of 8-bit rounding, which None stands for.
+        coding: how the JPEG file was written that it came in: the noise is no less than what its steps leave, unless
+            the answer speaks of JPEG itself.
+    """
+    coding = None if any(part.place == Place.FILE for part in degradation.phenomena) else coding
+    if not estimated and not coding:
+        return None
+    sides = [min(WHOLE, n) for n in photo.shape[:2]]
+    starts = [
+        sorted({round(share * (n - side)) // 16 * 16 for share in (0.1, 0.5, 0.9)})
+        for n, side in zip(photo.shape[:2], sides, strict=True)
+    ]
+    windows = [
+        np.ascontiguousarray(photo[top : top + sides[0], left : left + sides[1]])
+        for top in starts[0]
+        for left in starts[1]
+    ]
+    readings = [QUANTISATION]
+    if estimated:
+        readings.append(np.median([float(estimate_noise(as_batch(each), [degradation])) for each in windows]))
+    if coding:
+        readings.append(np.median([coding.noise_in(each) for each in windows]))
+    return float(max(readings))
 
 
 def margin_of(degradation: Degradation) -> int:
     """Computes how far a border that is not the photograph's may be felt: four times its longest length in pixels."""
     keys = {key.name: key for part in degradation.phenomena for key in part.keys}
-    lengths = [value for name, value in degradation.values if keys[name].in_pixels]
+    lengths = [value for name, value in degradation.values if name in keys and keys[name].in_pixels]
     return int(min(max([NARROWEST, *(4 * length for length in lengths)]), WIDEST))
 
 

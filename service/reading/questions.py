@@ -39,6 +39,7 @@ class Language:
 
     encode: text -> token ids. decode: token ids -> text. end: the end-of-turn token.
     rationale: answers begin with the severity in words. decoding: see `rollout.decoding`.
+    size: the largest token id.
     """
 
     taxonomy: Taxonomy
@@ -48,6 +49,7 @@ class Language:
     end: int
     rationale: bool
     decoding: str = "argmax"
+    size: int = 0
 
     @classmethod
     def of(cls, tokenizer, taxonomy: Taxonomy, rationale: bool, decoding: str) -> Language:
@@ -57,7 +59,8 @@ class Language:
         def encode(text: str) -> list[int]:
             return tokenizer.encode(text, add_special_tokens=False)
 
-        return cls(taxonomy, tokens, encode, tokenizer.decode, tokenizer.eos_token_id, rationale, decoding)
+        size = max(tokenizer.get_vocab().values())
+        return cls(taxonomy, tokens, encode, tokenizer.decode, tokenizer.eos_token_id, rationale, decoding, size)
 
     @cached_property
     def types(self) -> set[int]:

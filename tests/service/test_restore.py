@@ -15,7 +15,7 @@ from envs.pictures import read_picture
 from envs.taxonomy import TAXONOMY, Degradation
 from reward_actors.restoration.tiles import TILE, TiledPrior, tile_starts
 from reward_actors.scoring.scorer import psnr
-from service.pixels import given_degradation, policy_view, reduced, to_photo
+from service.pixels import given_degradation, policy_view, to_photo
 
 
 def restore(image, out, degradation, *settings) -> int:
@@ -55,14 +55,6 @@ def test_pixels_are_those_of_the_photo():
     assert to_photo(answered, 4.0) == Degradation("blur", (("sigma", 8.0),))
     assert to_photo(TAXONOMY.degradation("low_resolution", {"scale": 2}), 1.6)["scale"] == 3
     assert to_photo(TAXONOMY.degradation("low_light", {"gamma": 2, "gain": 0.1}), 4.0)["gamma"] == 2
-
-
-def test_pixels_of_a_reduced_picture_are_fewer():
-    blurred = TAXONOMY.degradation("blur", {"sigma": 8.0})
-    assert reduced(blurred, 8.0)["sigma"] == 1.0
-    assert to_photo(reduced(blurred, 3.7), 3.7)["sigma"] == pytest.approx(8.0)
-    coarse = TAXONOMY.degradation("low_resolution", {"scale": 4})
-    assert [reduced(coarse, ratio)["scale"] for ratio in (1, 2, 8)] == [4, 2, 1]
 
 
 @pytest.mark.parametrize("shape", [(300, 500, 3), (40, 60, 3), (128, 128, 3)])

@@ -18,8 +18,12 @@ import numpy as np
 import psutil
 import pytest
 from browser import CHROMIUM, browser
+from skimage import data
 
-from envs.corpus.generate import encode
+import duvlm
+from configs import load
+from envs.corpus.generate import degrade, encode
+from envs.taxonomy import TAXONOMY
 from reward_actors.scoring.full_reference import psnr
 from service import pictures
 
@@ -100,6 +104,24 @@ def test_without_parameters_the_policy_is_asked(service, blurred):
     assert json.loads(headers["X-Degradation"])["type"] == "blur"
 
 
+def test_a_large_photograph_is_read_as_in_this_process_and_restored_at_its_size(service):
+    clean = np.ascontiguousarray(np.concatenate([data.astronaut(), data.astronaut()[:, ::-1]], 1)[:, :700])
+    degraded = degrade(clean, TAXONOMY.degradation("blur", {"sigma": 2.0}))
+    answer = json.loads(ask(f"{service}/api/read", encode(degraded))[1])
+    reading = duvlm.Reader(config=load("serve"))(degraded)
+    assert answer["size"] == [700, 512]
+    assert answer["action"] == "restored"
+    assert answer["degradation"]["type"] == reading.degradation.type == "blur"
+    assert answer["degradation"]["values"]["sigma"] == pytest.approx(reading.degradation["sigma"], abs=0.02)
+    assert answer["intervals"]["sigma"] == pytest.approx(reading.intervals["sigma"], abs=0.02)
+    assert answer["confidence"] == pytest.approx(reading.confidence, abs=0.01)
+    status, body, headers = ask(f"{service}/api/restore", encode(degraded))
+    restored = pictures.read(body).picture
+    assert (status, headers["X-Action"], headers["X-Reason"]) == (200, "restored", "")
+    assert restored.shape == degraded.shape
+    assert psnr(restored, clean) > psnr(degraded, clean) + 1
+
+
 @pytest.mark.parametrize(
     ("body", "query", "status"),
     [
@@ -154,6 +176,9 @@ def test_a_person_drops_a_picture_sees_what_is_wrong_and_moves_a_slider(service,
         assert "blur" in page.ask("document.querySelector('#said').textContent")
         read = float(page.ask("document.querySelector('#key-sigma').value"))
         assert abs(read - SIGMA) < 0.6
+        assert "90 %" in page.ask("document.querySelector('#interval-sigma').textContent")
+        assert "sure of the type" in page.ask("document.querySelector('#said').textContent")
+        assert page.ask("document.querySelector('#override').hidden")
         first = page.ask("document.querySelector('#restored').src")
         change(page, "#key-sigma", "5", "input")
         page.wait(f"document.querySelector('#restored').src !== '{first}'", seconds=60)

@@ -10,17 +10,18 @@ from ray.exceptions import RayTaskError
 
 from configs import UserError, load
 from envs.corpus.generate import encode
-from envs.taxonomy import TAXONOMY
+from envs.taxonomy import TAXONOMY, Degradation
 from envs.types import Completion, Group
 from service import pictures
 from service.admission import MAX_BYTES, RATE, SLOTS, Admission, NoRoomError, TooSlowError
 from service.app import Ingress
 from service.engine import Answer, Service
 from service.pixels import given_degradation
+from service.reader import Reading
 from service.serve import await_ready
 
 LARGE = encode(np.zeros((1024, 2048, 3), np.uint8))
-"""A picture that is reduced to a quarter of its sides."""
+"""A picture of eight times the height of what a policy sees."""
 
 
 async def chunks(*parts: bytes, pause: float = 0.0):
@@ -127,7 +128,7 @@ class Pools:
         await self.gate.wait()
         return Answer(TAXONOMY.degradation("blur", {"sigma": 2.0}), "blur")
 
-    async def restore(self, picture, degradation):
+    async def restore(self, picture, degradation, coding=None):
         self.restored.append((picture.shape, degradation["sigma"]))
         return picture
 
@@ -167,11 +168,12 @@ def test_pixels_are_those_of_the_picture_as_it_was_sent():
         replica = Replica()
         read = await replica.read(Body())
         assert (read["size"], read["ratio"]) == ((2048, 1024), 8.0)
-        assert read["degradation"] == {"type": "blur", "values": {"sigma": 8.0}}
+        assert read["degradation"] == {"type": "blur", "values": {"sigma": 2.0}}
         for said in (json.dumps(read["degradation"]), ""):
             reply = await replica.restore(Body(), said)
             assert json.loads(reply.headers["X-Degradation"]) == read["degradation"]
-        assert replica.service.restored == [((256, 512, 3), 2.0)] * 2
+            assert pictures.read(reply.body).size == (2048, 1024)
+        assert replica.service.restored == [((1024, 2048, 3), 2.0)] * 2
 
     asyncio.run(requests())
 
@@ -200,25 +202,43 @@ def test_a_picture_is_degraded_and_restored_again():
         wanted = json.dumps({"type": "blur", "values": {"sigma": 8.0}})
         reply = await replica.degrade(Body(), wanted)
         assert json.loads(reply.headers["X-Degradation"]) == json.loads(wanted)
-        assert pictures.read(reply.body).picture.shape == (256, 512, 3)
+        assert pictures.read(reply.body).picture.shape == (1024, 2048, 3)
         back = await replica.restore(Body(reply.body), "")
         assert (back.headers["X-Action"], back.headers["X-Reason"]) == ("restored", "")
 
     asyncio.run(requests())
 
 
-def test_a_picture_whose_answer_is_invalid_comes_back_as_it_was():
+BLUR = TAXONOMY.degradation("blur", {"sigma": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("reading", "reason", "by_force"),
+    [
+        (Reading(None, "no idea"), "invalid", ("left", "invalid")),
+        (Reading(Degradation("none", ()), "[T-none]", confidence=0.9), "none", ("left", "none")),
+        (Reading(BLUR, "", intervals={"sigma": (1.5, 2.5)}, confidence=0.1), "uncertain", ("restored", "")),
+    ],
+)
+def test_a_picture_that_is_not_to_be_restored_comes_back_as_it_was(reading, reason, by_force):
     async def requests():
-        replica, sent = Replica(), encode(np.full((64, 64, 3), 9, np.uint8))
+        replica = Replica()
+        sent = encode(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
 
-        async def nothing(picture):
-            return Answer(None, "no idea")
+        async def read(picture):
+            return reading
 
-        replica.service.read = nothing
+        replica.service.read = read
         reply = await replica.restore(Body(sent), "")
-        assert (reply.headers["X-Action"], reply.headers["X-Reason"]) == ("left", "invalid")
+        assert (reply.headers["X-Action"], reply.headers["X-Reason"]) == ("left", reason)
         assert reply.body == sent
         assert replica.service.restored == []
+        forced = await replica.restore(Body(sent), "", 1)
+        assert (forced.headers["X-Action"], forced.headers["X-Reason"]) == by_force
+        told = await replica.read(Body(sent))
+        assert (told["action"], told["why"]) == ("left", reason)
+        assert told["confidence"] == reading.confidence
+        assert told["intervals"] == ({"sigma": [1.5, 2.5]} if reading.intervals else None)
 
     asyncio.run(requests())
 
