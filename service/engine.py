@@ -8,8 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from configs.schema import Config
-from envs.degradations import part_of
-from envs.degradations.jpeg import Coding, with_coding
+from envs.degradations import Coding, part_of, with_coding
 from envs.language.reading import read_free_text
 from envs.taxonomy import Degradation
 from envs.types import Group, Prompt, RewardQuery, Scored

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from envs.degradations.jpeg import Coding, coding_of
+from envs.degradations import Coding, coding_of
 from envs.pictures import UNREADABLE
 from envs.types import Sample
 

@@ -24,7 +24,7 @@ from benchmarks.quality.checks import check_prior
 from configs import UserError, load, run_folder
 from configs.schema import Config
 from envs.corpus.generate import encode
-from envs.degradations.jpeg import with_coding
+from envs.degradations import with_coding
 from envs.pictures import SUFFIXES, UNREADABLE, read_picture
 from envs.taxonomy import Degradation, world_taxonomy
 from service.decision import decide_for, forced

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from envs.degradations import estimate_noise, part_of
+from envs.degradations import Coding, estimate_noise, part_of
 from envs.degradations.base import Place
 from envs.degradations.common import QUANTISATION, as_batch
-from envs.degradations.jpeg import Coding
 from envs.taxonomy import Degradation
 from reward_actors.priors.base import Prior
 from reward_actors.restoration.presets import Restorer
