@@ -75,6 +75,7 @@ class RewardQuery:
     degradation: by what it is restored; None: not at all, the degraded picture is scored as it is.
     picture: the restored picture is wanted too, not its score alone.
     content: `Sample.content`, where several corpora may use one sample_id for different pictures; else empty.
+    restorer: name of the one to be used for this picture; empty: the pool's own.
     """
 
     sample_id: str
@@ -82,10 +83,11 @@ class RewardQuery:
     degradation: Degradation | None = None
     picture: bool = False
     content: str = ""
+    restorer: str = ""
 
     @property
     def key(self) -> tuple:
-        return (self.sample_id, self.degradation, self.picture, self.content)
+        return (self.sample_id, self.degradation, self.picture, self.content, self.restorer)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from envs.taxonomy import Degradation
 from envs.types import Group, Prompt, RewardQuery, Scored
 from envs.world import policy_folder, world_taxonomy
 from reward_actors.pool.pool import RewardPool
-from reward_actors.restoration.pieces import Mosaic, Tile, margin_of, noise_of
+from reward_actors.restoration.pieces import LARGE, Mosaic, Tile, margin_of, noise_of, restorer_for
 from rollout.pool import RolloutPool
 from rollout.vllm.sampling import answer_temperature
 from service.pictures import as_sample
@@ -73,7 +73,9 @@ class Service:
         estimated = self._config.reward.noise == "estimated"
         noise = await asyncio.to_thread(noise_of, picture, degradation, estimated, coding)
         degradation = with_coding(degradation, coding)
-        queries = [_query(picture, tile, degradation, noise) for tile in mosaic.tiles]
+        reward, pixels = self._config.reward, picture.shape[0] * picture.shape[1]
+        chosen = restorer_for(reward.restorer, reward.steps, pixels).name if pixels > LARGE else ""
+        queries = [_query(picture, tile, degradation, noise, chosen) for tile in mosaic.tiles]
         for tile, result in zip(mosaic.tiles, await self._rewards.score(queries), strict=True):
             if not isinstance(result, Scored):
                 raise Unanswered(f"not restored: {result.reason}")
@@ -89,8 +91,10 @@ class Service:
         await asyncio.gather(self._rollouts.close(), self._rewards.close())
 
 
-def _query(picture: np.ndarray, tile: Tile, degradation: Degradation, noise: float | None) -> RewardQuery:
-    """Asks for one tile of a picture."""
+def _query(
+    picture: np.ndarray, tile: Tile, degradation: Degradation, noise: float | None, restorer: str
+) -> RewardQuery:
+    """Asks for one tile of a picture, restored by the restorer of this name."""
     sample = replace(as_sample(np.ascontiguousarray(picture[tile.window])), noise=noise)
     within = part_of(degradation, tile.window, picture.shape[:2])
-    return RewardQuery(sample.sample_id, sample, within, picture=True)
+    return RewardQuery(sample.sample_id, sample, within, picture=True, restorer=restorer)

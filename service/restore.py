@@ -33,8 +33,6 @@ from service.pixels import given_degradation
 from service.reader import Reader, Reading, as_picture
 
 SMALLEST = 16
-LARGE = 4_000_000
-"""Pixels above which a photograph is restored tile by tile, with one call of the prior for each."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +78,7 @@ def restore(
     """
     import torch
 
-    from reward_actors.restoration.pieces import noise_of, restore_in_tiles
-    from reward_actors.restoration.presets import restorer as preset
+    from reward_actors.restoration.pieces import LARGE, noise_of, restore_in_tiles, restorer_for
     from reward_actors.restoration.running_batch import restore_batch, to_uint8
     from reward_actors.restoration.tiles import prior_for_size
 
@@ -99,11 +96,11 @@ def restore(
     check_prior(prior)
     cores = os.cpu_count() or 1  # one photograph in one process: nobody else computes
     torch.set_num_threads(cores)
-    chosen, name, network = preset(restorer, steps), content_name(photo), _prior(prior, config.world.size)
+    pixels, name, network = photo.shape[0] * photo.shape[1], content_name(photo), _prior(prior, config.world.size)
+    chosen = restorer_for(restorer, steps, pixels)
     noise = noise_of(photo, reading.degradation, config.reward.noise == "estimated", coding)
     found = with_coding(reading.degradation, coding)
-    if photo.shape[0] * photo.shape[1] > LARGE:
-        chosen = chosen if chosen.calls <= 1 else preset("once")
+    if pixels > LARGE:
         shown = partial(track, description="tiles", disable=not sys.stdout.isatty(), transient=True)
         result = restore_in_tiles(network, chosen, photo, found, name, noise, shown, cores)
     else:

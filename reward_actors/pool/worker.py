@@ -166,7 +166,8 @@ class RewardActor(BatchedWorker):
         serial = next(self._serials)
         self._active[serial] = pending
         query, sample = pending.query, pending.sample
-        self._batch.add(serial, query.sample_id, sample.degraded, query.degradation, sigma_y=sample.noise)
+        chosen = restorer(query.restorer) if query.restorer else None
+        self._batch.add(serial, query.sample_id, sample.degraded, query.degradation, chosen, sample.noise)
 
     def _step(self) -> list[tuple[int, Scored | Exception]]:
         """Takes the batch one step further; returns the scores of the rows that it finishes, or why one has none."""

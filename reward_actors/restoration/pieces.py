@@ -19,10 +19,13 @@ from envs.degradations.base import Place
 from envs.degradations.common import QUANTISATION, as_batch
 from envs.taxonomy import Degradation
 from reward_actors.priors.base import Prior
-from reward_actors.restoration.presets import Restorer
+from reward_actors.restoration.presets import Restorer, restorer
 from reward_actors.restoration.running_batch import restore_batch
 from reward_actors.restoration.tiles import WHOLE, prior_for_size
 
+LARGE = 4_000_000
+"""Pixels above which a photograph is restored with one call of the prior, by `IN_ONE_CALL`."""
+IN_ONE_CALL = "once"
 RAMP = 24
 """Pixels over which neighbouring tiles are blended."""
 NARROWEST, WIDEST = 24, 96
@@ -92,7 +95,7 @@ class Mosaic:
 
 def restore_in_tiles(
     prior: Prior,
-    restorer: Restorer,
+    chosen: Restorer,
     photo: np.ndarray,
     degradation: Degradation,
     name: str,
@@ -117,7 +120,7 @@ def restore_in_tiles(
         within = part_of(degradation, tile.window, photo.shape[:2])
         names = [f"{name}/{tile.top}/{tile.left}"]
         fitting = prior_for_size(prior, *given.shape[:2])
-        return restore_batch(fitting, restorer, [given], [within], names, sigma_y=sigma_y)[0]
+        return restore_batch(fitting, chosen, [given], [within], names, sigma_y=sigma_y)[0]
 
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         for tile, picture in zip(progress(mosaic.tiles), pool.map(restored, mosaic.tiles), strict=True):
@@ -154,6 +157,13 @@ def noise_of(
     if coding:
         readings.append(np.median([coding.noise_in(each) for each in windows]))
     return float(max(readings))
+
+
+def restorer_for(name: str, steps: int, pixels: int) -> Restorer:
+    """Looks up the restorer of a photograph of so many pixels: another than the one named where that would call the
+    prior more often than once for a large one."""
+    chosen = restorer(name, steps)
+    return chosen if pixels <= LARGE or chosen.calls <= 1 else restorer(IN_ONE_CALL)
 
 
 def margin_of(degradation: Degradation) -> int:

@@ -8,7 +8,7 @@ from envs.corpus.generate import degrade
 from envs.degradations import part_of
 from envs.taxonomy import TAXONOMY, Degradation, taxonomy
 from reward_actors.priors.gaussian import photo_gaussian
-from reward_actors.restoration.pieces import LATTICE, Mosaic, margin_of, restore_in_tiles
+from reward_actors.restoration.pieces import LARGE, LATTICE, Mosaic, margin_of, restore_in_tiles, restorer_for
 from reward_actors.restoration.presets import RESTORERS
 from reward_actors.restoration.running_batch import restore_batch
 from reward_actors.scoring.scorer import psnr
@@ -49,6 +49,12 @@ def test_tiles_restore_as_the_whole_does(photo):
     (whole,) = restore_batch(prior, RESTORERS["once"], [degraded], [BLUR], ["name"])
     assert psnr((tiled * 255).round().astype(np.uint8), photo) > psnr(degraded, photo) + 1
     assert np.abs(tiled - whole).mean() < 2 / 255
+
+
+def test_a_large_photograph_has_one_call_of_the_prior():
+    assert restorer_for("fast", 0, LARGE).name == "fast"
+    assert restorer_for("average", 0, LARGE + 1).calls == 1
+    assert restorer_for("tv", 0, LARGE + 1).name == "tv"
 
 
 def test_the_margin_grows_with_what_reaches_far():
