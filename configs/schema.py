@@ -33,7 +33,9 @@ class World:
         "none", "Where haze gets depth: nowhere (even haze), a file beside each photo, or drawn."
     )
     step_scale: float = _(1.0, "Multiplies every non-integer grid step (Figure 7).", 0.1, 100)
-    views: list[Literal["image", "fft", "edge", "log"]] = _(["image", "fft", "edge", "log"], "Views the policy sees.")
+    views: list[Literal["image", "fft", "edge", "log", "statistics"]] = _(
+        ["image", "fft", "edge", "log"], "Views the policy sees."
+    )
     rationale: bool = _(True, "Answers begin with the severity in words.")
     types: list[str] = _(
         ["haze", "low_light", "blur", "low_resolution"],
@@ -43,11 +45,21 @@ class World:
 
 
 WORLDS: dict[str, dict[str, Any]] = {
-    "paper": {"types": World().types, "composites": 1, "nuisances": False},
+    "paper": {
+        "types": World().types,
+        "composites": 1,
+        "nuisances": False,
+        "depth": "none",
+        "views": World().views,
+        "rationale": True,
+    },
     "open": {
         "types": [*World().types, "motion_blur", "noise", "jpeg", "none"],
         "composites": 3,
         "nuisances": True,
+        "depth": "procedural",
+        "views": ["image", "fft", "log", "statistics"],
+        "rationale": False,
     },
 }
 """What `world=NAME` sets of `world.*`: the world of the paper, or that of photographs as cameras make them."""

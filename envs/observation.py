@@ -11,14 +11,17 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from envs.statistics import statistics
+
 VIEWS = ("image", "fft", "edge", "log")
+"""Those of the paper's world; beside them there is `statistics` (`envs.statistics`)."""
 QUESTION = "Which degradation, and how strong?"
 _FFT_RANGE = (-4.0, 10.0)  # of log amplitude of a luminance on [0, 1]; fixed, so that levels are comparable
 
 
 def views(image: np.ndarray, names: Sequence[str] = VIEWS) -> list[np.ndarray]:
     """Turns a degraded image, uint8 (H, W, 3), into one uint8 (H, W, 3) picture a view."""
-    make = {"image": lambda rgb: rgb, "fft": log_fft, "edge": sobel, "log": logarithm}
+    make = {"image": lambda rgb: rgb, "fft": log_fft, "edge": sobel, "log": logarithm, "statistics": statistics}
     return [make[name](image) for name in names]
 
 

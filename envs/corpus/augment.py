@@ -7,7 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from envs.corpus.generate import degrade
+from envs.corpus.generate import EVEN_SHARE, degrade
 from envs.degradations import depth
 from envs.nuisances import Nuisances
 from envs.taxonomy import Taxonomy
@@ -54,29 +54,34 @@ def refreshed(
     """
     rng = np.random.default_rng([seed, epoch, index, 1])
     shown = augmented(sample, seed, epoch, index)
-    clean = shown.clean
-    if not any(part.alters_exposure for part in sample.degradation.phenomena):
-        clean = varied(clean, rng)
+    clean, exposed = shown.clean, any(part.alters_exposure for part in sample.degradation.phenomena)
+    if not exposed:
+        clean = varied(clean, rng, dithered=draws_nuisances)
     relative = None
     if sample.degradation.follows_depth and shown.transmission is not None:
         relative = depth.from_transmission(shown.transmission)
-    elif sample.degradation.follows_depth and draws_depth:
+    elif sample.degradation.follows_depth and draws_depth and not (taxonomy.is_open and rng.random() < EVEN_SHARE):
         relative = depth.procedural(rng, *clean.shape[:2])
     degradation, transmission = depth.sample(taxonomy, sample.degradation.type, rng, clean.shape[0], relative)
     nuisances = Nuisances.draw(rng, degradation) if draws_nuisances else None
-    clean = nuisances.exposed(clean) if nuisances else clean
+    if nuisances:
+        nuisances = replace(nuisances, exposure=1.0, white_balance=(1.0, 1.0, 1.0))  # `varied` does more
     degraded = degrade(clean, degradation, transmission, nuisances)
     return replace(sample, clean=clean, degraded=degraded, degradation=degradation, transmission=transmission)
 
 
-def varied(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def varied(image: np.ndarray, rng: np.random.Generator, dithered: bool = False) -> np.ndarray:
     """Takes the same scene at another exposure: another tone curve, other channel gains, another saturation.
 
     Args:
         image: uint8 (H, W, 3); so is what is returned.
         rng: source of all draws.
+        dithered: round at random, so that a steeper curve leaves no gaps between levels, as no camera does.
     """
     unit = (image.astype(np.float32) / 255) ** rng.uniform(0.75, 1.35)
     unit = unit * (rng.uniform(0.8, 1.1) * rng.uniform(0.92, 1.08, 3)).astype(np.float32)
     grey = cv2.cvtColor(np.clip(unit, 0, 1), cv2.COLOR_RGB2GRAY)[..., None]
-    return (np.clip(grey + rng.uniform(0.7, 1.3) * (unit - grey), 0, 1) * 255).round().astype(np.uint8)
+    levels = np.clip(grey + rng.uniform(0.7, 1.3) * (unit - grey), 0, 1) * 255
+    if dithered:
+        levels = (levels + rng.random(levels.shape, np.float32) - 0.5).clip(0, 255)
+    return levels.round().astype(np.uint8)

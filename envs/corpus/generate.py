@@ -42,6 +42,8 @@ ATTEMPTS = 8
 """How often an unbelievable sample is drawn, at most; the last is kept then, and named in the card."""
 ATTEMPTS_PER_PHOTO = 4
 """After so many the next photo's turn comes: some photos have no believable crop."""
+NATIVE_SHARE, EVEN_SHARE = 0.4, 0.4
+"""In the open world: how often a crop is as sharp as its file, and how often drawn haze is even all the same."""
 _CACHED_BYTES = 256 << 20
 
 
@@ -204,12 +206,16 @@ def crop(photo: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def crop_and_place(
-    photo: np.ndarray, size: int, rng: np.random.Generator
+    photo: np.ndarray, size: int, rng: np.random.Generator, native: float = 0.0
 ) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """Cuts as `crop` does, and tells where the square lies in the photo: (top, left, side), pixels."""
+    """Cuts as `crop` does, and tells where the square lies in the photo: (top, left, side), pixels.
+
+    native: how often, beside that, a square is cut that is not reduced.
+    """
     best, place, most = None, (0, 0, 0), -1.0
     for _ in range(CROP_TRIES):
         side = round(np.exp(rng.uniform(np.log(size), np.log(min(photo.shape[:2])))))
+        side = size if native and rng.random() < native else side
         top, left = (int(rng.integers(0, n - side + 1)) for n in photo.shape[:2])
         square = photo[top : top + side, left : left + side]
         square = square if side == size else cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA)
@@ -268,8 +274,10 @@ def _attempt(
     kind = kinds[index % len(kinds)]
     photo = recipe.photo(split, index // len(kinds), attempt // ATTEMPTS_PER_PHOTO)
     picture = _read_photo(photo.path, recipe.size)
-    clean, place = crop_and_place(picture, recipe.size, rng)
+    clean, place = crop_and_place(picture, recipe.size, rng, NATIVE_SHARE if taxonomy.is_open else 0.0)
     source = recipe.world.depth if kind.follows_depth else "none"
+    if taxonomy.is_open and source == "procedural" and rng.random() < EVEN_SHARE:
+        source = "none"
     relative = depth.relative(source, photo.path, picture.shape, place, recipe.size, rng)
     degradation, transmission = depth.sample(taxonomy, kind.name, rng, recipe.size, relative)
     nuisances = Nuisances.draw(rng, degradation) if recipe.world.nuisances else None

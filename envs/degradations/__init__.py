@@ -62,14 +62,17 @@ def physics(type_name: str) -> Operator:
 
 def sample(taxonomy: Taxonomy, type_name: str, rng: np.random.Generator, size: int) -> Degradation:
     """Draws values of one type for images of `size` pixels a side, on the grid of `taxonomy`."""
-    return taxonomy.degradation(type_name, draw(taxonomy[type_name], rng, size))
+    return taxonomy.degradation(type_name, draw(taxonomy[type_name], rng, size, taxonomy.is_open))
 
 
-def draw(kind: DegradationType, rng: np.random.Generator, size: int) -> dict:
-    """Draws {key: value} of one type before snapping; the parts of a composite by their milder laws."""
+def draw(kind: DegradationType, rng: np.random.Generator, size: int, wide: bool = False) -> dict:
+    """Draws {key: value} of one type before snapping; the parts of a composite by their milder laws.
+
+    wide: by the laws of the open world.
+    """
     values = {}
     for part in kind.phenomena:
-        values |= part.sample(rng, size, kind, mild=len(kind.parts) > 1)
+        values |= part.sample_wide(rng, size, kind) if wide else part.sample(rng, size, kind, len(kind.parts) > 1)
     return values
 
 

@@ -220,6 +220,11 @@ class Phenomenon(Operator):
         """Returns the value that a key has in a window of a picture of `size`, (height, width)."""
         return value
 
+    def sample_wide(self, rng: np.random.Generator, size: int, kind: DegradationType) -> dict:
+        """Draws {key: value} for the open world: by the law of the paper or the milder one, alone in half of the cases
+        each, in a composite always by the milder one."""
+        return self.sample(rng, size, kind, mild=len(kind.parts) > 1 or rng.random() < 0.5)
+
     def joint_with(self, before: str) -> Operator | None:
         """Returns an operator for the phenomenon `before` and then this one, where one after the other undo badly."""
         return None

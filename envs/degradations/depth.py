@@ -44,9 +44,9 @@ def sample(
     """
     kind = taxonomy[type_name]
     if depth is None or not kind.follows_depth:
-        return taxonomy.degradation(type_name, draw(kind, rng, size)), None
+        return taxonomy.degradation(type_name, draw(kind, rng, size, taxonomy.is_open)), None
     keys = tuple(replace(key, shape=()) if key.name == "transmission" else key for key in kind.keys)
-    values = draw(replace(kind, keys=keys), rng, size)
+    values = draw(replace(kind, keys=keys), rng, size, taxonomy.is_open)
     t = transmission_map(depth, values["transmission"])
     shape = kind.key("transmission").shape
     means = block_means(t, shape[0]).tolist() if shape else float(t.mean(dtype=np.float64))

@@ -63,6 +63,12 @@ class Haze(Phenomenon):
         grid = np.clip(np.exp(np.log(mean) * depth / depth.mean()), THINNEST, 1.0)
         return {"atmospheric_light": light, "transmission": grid.tolist()}
 
+    def sample_wide(self, rng, size, kind) -> dict:
+        """Draws by the law of the paper in half of the cases where haze is alone, else A ~ U(.5, 1), t ~ U(.2, .8)."""
+        if kind.key("transmission").shape or (len(kind.parts) == 1 and rng.random() < 0.5):
+            return self.sample(rng, size, kind, mild=len(kind.parts) > 1)
+        return {"atmospheric_light": rng.uniform(0.5, 1.0), "transmission": rng.uniform(0.2, 0.8)}
+
     def degrade(self, x: Tensor, values: dict[str, Tensor]) -> Tensor:
         """Applies atmospheric_light (B,) and transmission (B,), (B, g, g) or, the map itself, (B, H, W)."""
         t, light = _maps(x, values)
