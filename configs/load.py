@@ -1,7 +1,7 @@
 """Merges settings: schema defaults < track/common.yaml < track/JOB.yaml < key=value, into one checked `Config`.
 
 A track is a folder beside this file (`track=tiny`, the default, or `track=qwen3vl_8b`); `world=paper` and `world=open`
-are presets of `world.*`, which come before any `world.KEY=`. OmegaConf types the values and resolves `${section.key}`,
+are presets of `world.*`, in a track's file too, which come before any `world.KEY=`. OmegaConf types the values and resolves `${section.key}`,
 which refers to another value; ranges are those of the schema.
 """
 
@@ -39,7 +39,7 @@ def load(job: str, overrides: Sequence[str] = ()) -> Config:
     track = next((value for key, value in reversed(pairs) if key == "track"), "tiny")
     config = OmegaConf.structured(Config)
     for file in _track_files(track, job):
-        _assign(config, _flat(OmegaConf.to_container(OmegaConf.load(file))), f"track={track}: ")
+        _assign(config, with_world(list(_flat(OmegaConf.to_container(OmegaConf.load(file))))), f"track={track}: ")
     _assign(config, with_world([(key, value) for key, value in pairs if key != "track"]))
     return _checked(config)
 

@@ -17,12 +17,14 @@ from envs.observation import QUESTION
 from envs.taxonomy import world_taxonomy
 
 FILE, CHAT = "world.json", "chat_template.jinja"
-SHIPPED = Path(__file__).parent.parent / "learner" / "weights" / "policy"
+WEIGHTS = Path(__file__).parent.parent / "learner" / "weights"
+SHIPPED, SHIPPED_OPEN = WEIGHTS / "policy", WEIGHTS / "policy_open"
+"""The policies of the paper's world and of the open one."""
 
 
 def policy_folder(policy: str, world: World) -> Path:
     """Finds the folder of a policy, `shipped` or a path. Raises UserError unless it is a whole policy of this world."""
-    folder = SHIPPED if policy == "shipped" else model_folder(policy, "policy").resolve()
+    folder = shipped_policy(world) if policy == "shipped" else model_folder(policy, "policy").resolve()
     check_policy(folder, world)
     return folder
 
@@ -32,6 +34,11 @@ def check_policy(folder: Path, world: World) -> None:
     if (Path(folder) / FILE).is_file():
         check_model(folder, "policy")
     check_world(folder, world)
+
+
+def shipped_policy(world: World) -> Path:
+    """Finds the policy that is shipped for a world."""
+    return SHIPPED_OPEN if world_taxonomy(world).is_open else SHIPPED
 
 
 def is_foreign(folder: Path) -> bool:

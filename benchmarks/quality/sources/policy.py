@@ -34,7 +34,7 @@ def find(policy: str, config: Config) -> Source:
     Raises:
         UserError: no policy there, or one of ours that was trained in another world.
     """
-    folder = policy_world.SHIPPED if policy == "shipped" else Path(policy).resolve()
+    folder = policy_world.shipped_policy(config.world) if policy == "shipped" else Path(policy).resolve()
     if policy_world.is_foreign(folder):
         check_model(folder, "policy")
         if not _has_answer_tokens(folder, config):
