@@ -24,7 +24,7 @@ JOBS = (
         "benchmarks.quality.evaluate:run",
         "Measure a policy, or anyone's answers, on a corpus.",
         reads=(
-            *("corpus", "photos", "split", "limit", "policy", "endpoint", "before", "restored", "resume"),
+            *("corpus", "photos", "split", "limit", "policy", "endpoint", "before", "restored", "nuisances", "resume"),
             *("world", "rollout", "reward"),
         ),
         roles=_evaluate_roles,

@@ -58,7 +58,7 @@ WORLDS: dict[str, dict[str, Any]] = {
         "composites": 3,
         "nuisances": True,
         "depth": "procedural",
-        "views": ["image", "fft", "log", "statistics"],
+        "views": ["image", "fft", "statistics"],
         "rationale": False,
     },
 }
@@ -228,6 +228,7 @@ class Config:
     restored: str = _(
         "", "Pictures of other methods to evaluate beside ours: NAME:FOLDER with SAMPLE_ID.png; several with commas."
     )
+    nuisances: bool = _(False, "Evaluate the samples again with noise, JPEG and more that no answer names.")
     scores: str = _("", "Folders of finished evaluations to compare: DIR or NAME:DIR, two or more, with commas.")
     study: Literal["", "table4", "table5", "figure7"] = _("", "What `ablate` draws again.")
     image: str = _("", "Photograph to restore or degrade, or a folder of them to restore.")

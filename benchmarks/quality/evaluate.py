@@ -46,6 +46,8 @@ def run(config: Config) -> None:
     samples = read_samples(Path(config.corpus), config.split, taxonomy, config.limit)
     folder, usage, qualities, biases = run_folder(config, "evaluate"), {}, {}, []
     foreign = named_folders(config.restored, "restored")
+    if config.nuisances and (config.endpoint or config.policy.endswith(".jsonl")):
+        raise UserError("nuisances=true: expected a policy= folder, which is asked again; got answers that are given")
     restoring = foreign or not config.policy.endswith(".jsonl")
     if restoring:
         check_prior(config.reward.prior)
@@ -62,6 +64,8 @@ def run(config: Config) -> None:
     summary = summarise(config, samples.degradations(), answers, qualities, biases, taxonomy)
     if usage:
         summary["endpoint"] = usage
+    if config.nuisances:
+        summary["nuisances"] = _nuisances(config, samples, taxonomy)
     output.write(folder, summary, samples, answers, qualities, taxonomy)
     report = write_report(folder if config.out else folder.parent)
     tables.show(summary)
@@ -130,6 +134,20 @@ def _restorations(
     made = restore(config, samples, [*wanted, *moved.values()], foreign)
     qualities = {name: [made[pair] for pair in enumerate(column)] for name, column in columns.items()}
     return qualities, bias.rows({place: made[pair] for place, pair in moved.items()})
+
+
+def _nuisances(config: Config, samples: CorpusSplit, taxonomy: Taxonomy) -> dict:
+    """The table of nuisances, of the policy that is measured."""
+    from benchmarks.quality.analysis.nuisances import measure_rows
+    from benchmarks.quality.restorations import restore
+
+    source = policies.find(config.policy, config)
+
+    def ask(every):
+        answers = policies.ask(config, source, every, taxonomy)
+        return [answers[sample.sample_id].reading for sample in every]
+
+    return measure_rows(list(samples), taxonomy, ask, lambda every, wanted: restore(config, every, wanted))
 
 
 def _degradations(column) -> list[Degradation | None]:

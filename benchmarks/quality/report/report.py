@@ -22,6 +22,7 @@ SECTIONS = {
     "pictures": "Pictures",
     "tolerance": "Figures 6, 10, 11: tolerance to parameter errors",
     "bias": "What no-reference scores prefer",
+    "nuisances": "Nuisances: the same samples as real files have them",
     "bounds": "Propositions 4.1 and 4.2 as numbers",
 }
 """{macro of evaluation.html.jinja: heading}."""
