@@ -82,40 +82,41 @@ def _levels(rgb: np.ndarray) -> np.ndarray:
 
 def _extremes(rgb: np.ndarray) -> np.ndarray:
     """Percentiles of the dark and the bright channel, of saturation and of ratios of channels."""
-    low, high = rgb.min(2), rgb.max(2)
+    planes = _planar(rgb)
+    low, high = planes.min(0), planes.max(0)
     window = np.ones((7, 7), np.uint8)
-    logs = np.log2(1 + np.arange(256, dtype=np.float32)) * 16
+    spread, ratio = _tables()
+    red, blue = planes[0].astype(np.intp), planes[2].astype(np.intp)
     maps = (
         cv2.erode(low, window),
         cv2.dilate(high, window),
         high - low,
-        (high - low) * np.float32(255) / np.maximum(high, 1),
-        127.5 + logs[rgb[..., 0]] - logs[rgb[..., 2]],
+        spread[high.astype(np.intp) * 256 + low],
+        ratio[red * 256 + blue],
     )
-    return np.concatenate([_percentiles(_counts(each), PERCENTILES) / 255 for each in maps])
+    return _percentiles(np.stack([np.bincount(each.ravel(), minlength=256) for each in maps]), PERCENTILES).ravel() / 255
 
 
 def _noise(colour: np.ndarray) -> np.ndarray:
     """Deviations of details at three scales, by direction, by brightness and in flat parts, of each channel."""
-    planes = _planar(colour)
+    planes = _planar(colour.astype(np.int32))
     rows, x = [], planes
     for scale in range(3):
         height, width = (side - side % 2 for side in x.shape[1:])
         top = x[:, 0:height:2, :width] + x[:, 1:height:2, :width]
         step = x[:, 0:height:2, :width] - x[:, 1:height:2, :width]
-        details = (step[..., ::2] - step[..., 1::2], top[..., ::2] - top[..., 1::2], step[..., ::2] + step[..., 1::2])
-        rows += [_by_channel(np.abs(detail), (10, 25, 50, 75), 1.0) / 2 / 4**scale for detail in details]
+        for detail in (step[..., ::2] - step[..., 1::2], top[..., ::2] - top[..., 1::2], step[..., ::2] + step[..., 1::2]):
+            rows.append(_by_channel(np.abs(detail), (10, 25, 50, 75)) / 2 / 4**scale)
         x = top[..., ::2] + top[..., 1::2]
     second = np.abs(np.diff(np.diff(planes, 2, axis=1), 2, axis=2))
-    rows.append(_by_channel(second, (5, 10, 25, 50, 75, 90), 1.0) / 6)
-    smooth = (_planar(cv2.blur(colour, (7, 7)))[:, 1:-1, 1:-1] / 32).astype(np.int32).clip(0, 7)
-    joint = np.minimum(second.astype(np.int32), 511) + 512 * smooth
-    for channel in range(3):
-        joint[channel] += channel * 4096
-    by_level = np.bincount(joint.ravel(), minlength=3 * 4096).reshape(3, 8, 512)
-    rows.append(np.array([[_percentiles(counts, (50,))[0] / 6 for counts in each] for each in by_level]).T)
+    rows.append(_by_channel(second, (5, 10, 25, 50, 75, 90)) / 6)
+    smooth = _planar(cv2.blur(colour, (7, 7)))[:, 1:-1, 1:-1].astype(np.int32) >> 5
+    joint = np.minimum(second, 511) + 512 * smooth + 4096 * np.arange(3)[:, None, None]
+    by_level = np.bincount(joint.ravel(), minlength=3 * 4096).reshape(24, 512)
+    rows.append(_percentiles(by_level, (50,)).reshape(3, 8).T / 6)
     local = cv2.blur(colour * colour, (5, 5)) - cv2.blur(colour, (5, 5)) ** 2
-    rows.append(_by_channel(_planar(np.sqrt(local.clip(0))), (1, 5, 10, 25, 50), 16.0))
+    deviations = (16 * np.sqrt(np.maximum(local, 0)) + np.float32(0.5)).astype(np.int32)
+    rows.append(_by_channel(_planar(deviations), (1, 5, 10, 25, 50)) / 16)
     high = _planar(colour - cv2.blur(colour, (3, 3)))
     power = _dot(high, high) + 1e-3
     pairs = (
@@ -125,7 +126,7 @@ def _noise(colour: np.ndarray) -> np.ndarray:
         (high[..., 2:], high[..., :-2]),
     )
     related = np.stack([_dot(one, other) / power / 2 + 0.5 for one, other in pairs])
-    return np.concatenate([_log(np.concatenate(rows), -3, 7), related])
+    return np.concatenate([_log(np.maximum(np.concatenate(rows), 0), -3, 7), related])
 
 
 def _radial(luma: np.ndarray) -> np.ndarray:
@@ -230,19 +231,33 @@ def _counts(values: np.ndarray, bins: int = 256) -> np.ndarray:
 
 
 def _percentiles(counts: np.ndarray, percent: tuple[float, ...]) -> np.ndarray:
-    """Reads percentiles off counts of whole numbers, each spread over half a unit to both sides."""
-    below = np.cumsum(counts)
-    wanted = np.array(percent) / 100 * below[-1]
-    place = np.minimum(np.searchsorted(below, wanted), len(counts) - 1)
-    here = counts[place]
-    inside = (wanted - below[place] + here) / np.maximum(here, 1)
+    """Reads percentiles off counts of whole numbers, each spread over half a unit to both sides.
+
+    counts: (..., bins). Returns (..., percentiles).
+    """
+    below = np.cumsum(counts, -1)
+    wanted = below[..., -1:] * np.array(percent) / 100
+    place = np.minimum((below[..., None, :] < wanted[..., None]).sum(-1), counts.shape[-1] - 1)
+    here = np.take_along_axis(counts, place, -1)
+    inside = (wanted - np.take_along_axis(below, place, -1) + here) / np.maximum(here, 1)
     return place + np.minimum(inside, 1) - 0.5
 
 
-def _by_channel(values: np.ndarray, percent: tuple[float, ...], scale: float) -> np.ndarray:
-    """Percentiles of positive values, to 1 / scale: (3, H, W) -> (percentiles, 3)."""
-    rows = [_percentiles(_counts(plane * scale, 2048), percent) / scale for plane in values]
-    return np.maximum(np.stack(rows, 1), 0)
+def _by_channel(values: np.ndarray, percent: tuple[float, ...]) -> np.ndarray:
+    """Percentiles of whole numbers from 0 on, those from 1023 on as 1023: int32 (3, H, W) -> (percentiles, 3)."""
+    joint = np.minimum(values, 1023) + 1024 * np.arange(3)[:, None, None]
+    counts = np.bincount(joint.ravel(), minlength=3 * 1024).reshape(3, 1024)
+    return _percentiles(counts, percent).T
+
+
+@lru_cache(maxsize=1)
+def _tables() -> tuple[np.ndarray, np.ndarray]:
+    """255 (high - low) / high at 256 high + low, and the log ratio of two levels at 256 one + other: uint8 (65536,)."""
+    one, other = np.mgrid[:256, :256]
+    logs = np.log2(1 + np.arange(256)) * 16
+    spread = np.maximum(one - other, 0) * 255 / np.maximum(one, 1)
+    ratio = np.minimum(128 + logs[one] - logs[other], 255)
+    return spread.round().astype(np.uint8).ravel(), ratio.round().astype(np.uint8).ravel()
 
 
 def _planar(colour: np.ndarray) -> np.ndarray:
