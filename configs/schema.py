@@ -37,6 +37,9 @@ class World:
         ["image", "fft", "edge", "log"], "Views the policy sees."
     )
     rationale: bool = _(True, "Answers begin with the severity in words.")
+    severity: Literal["key", "law"] = _(
+        "key", "Severity in words: by fixed thresholds of a key, or by thirds of what is drawn, at every size."
+    )
     types: list[str] = _(
         ["haze", "low_light", "blur", "low_resolution"],
         "Degradations there are; `none` among them where a picture may have none.",

@@ -108,10 +108,14 @@ class Degradation:
 
 @dataclass(frozen=True)
 class Taxonomy:
-    """Holds the types of one world. `name` and the whole specification enter `fingerprint`."""
+    """Holds the types of one world. `name` and the whole specification enter `fingerprint`.
+
+    words_at: the size of pictures for which severity in words goes by its effect; 0 where it goes by a key.
+    """
 
     types: tuple[DegradationType, ...]
     name: str = PAPER
+    words_at: int = 0
 
     def __getitem__(self, type_name: str) -> DegradationType:
         return next(kind for kind in self.types if kind.name == type_name)
@@ -214,7 +218,8 @@ def world_taxonomy(world: World) -> Taxonomy:
     several = (parts for count in range(2, world.composites + 1) for parts in combinations(in_order, count))
     several = (parts for parts in several if not any(set(PHENOMENA[name].never_with) & set(parts) for name in parts))
     composites = (DegradationType("+".join(p), tuple(k for name in p for k in keys[name])) for p in several)
-    return Taxonomy((*singles, *composites), PAPER if set(names) <= set(World().types) else OPEN)
+    name = PAPER if set(names) <= set(World().types) else OPEN
+    return Taxonomy((*singles, *composites), name, world.size if world.severity == "law" else 0)
 
 
 def turns(taxonomy: Taxonomy) -> tuple[DegradationType, ...]:

@@ -51,6 +51,7 @@ def template_hash(folder: Path, world: World) -> str:
     the words of the rationale and the taxonomy."""
     chat = Path(folder) / CHAT
     words = [chat.read_text() if chat.is_file() else "", QUESTION, world.views, world.rationale and SEVERITY_WORDS]
+    words += [world.severity] if world.severity != World().severity else []
     text = json.dumps([*words, world_taxonomy(world).fingerprint()])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -105,18 +105,33 @@ class Severity:
     """Says how bad a phenomenon is by the mean of one key: mild, from `moderate` on moderate, from `severe` on severe.
 
     severe below moderate means that low values are the bad ones.
+    thirds: the same two limits for its `Phenomenon.effect`, such that a third of the samples drawn for a single
+    degradation by the law of the paper's world has each word; by default those of the key.
     """
 
     key: str
     moderate: float
     severe: float
+    thirds: tuple[float, float] | None = None
 
     def level(self, value: Value) -> int:
-        """Returns 0, 1 or 2 for mild, moderate or severe."""
-        numbers = list(flatten(value))
-        mean = sum(numbers) / len(numbers)
-        sign = 1 if self.severe > self.moderate else -1
-        return (sign * mean >= sign * self.moderate) + (sign * mean >= sign * self.severe)
+        """Returns 0, 1 or 2 for mild, moderate or severe, by the key."""
+        return _level(mean_of(value), self.moderate, self.severe)
+
+    def level_of_effect(self, effect: float) -> int:
+        """Returns the same by the effect."""
+        return _level(effect, *(self.thirds or (self.moderate, self.severe)))
+
+
+def mean_of(value: Value) -> float:
+    """Averages the numbers of a value."""
+    numbers = list(flatten(value))
+    return sum(numbers) / len(numbers)
+
+
+def _level(number: float, moderate: float, severe: float) -> int:
+    sign = 1 if severe > moderate else -1
+    return (sign * number >= sign * moderate) + (sign * number >= sign * severe)
 
 
 class Operator(ABC):
@@ -206,6 +221,11 @@ class Phenomenon(Operator):
     def keys_in(self, world: World) -> tuple[Key, ...]:
         """Returns the keys under these settings, with their shapes there. Raises ValueError for impossible settings."""
         return self.keys
+
+    def effect(self, values: Mapping[str, Value], size: int) -> float:
+        """Returns the number that severity in words goes by, the same at every size of the picture in pixels a side."""
+        key = next(key for key in self.keys if key.name == self.severity.key)
+        return mean_of(values[key.name]) / (size / 128 if key.in_pixels and not key.is_class else 1)
 
     @abstractmethod
     def sample(self, rng: np.random.Generator, size: int, kind: DegradationType, mild: bool = False) -> dict:

@@ -45,7 +45,7 @@ class Blur(Phenomenon):
     place = Place.LENS
     shows_when_reduced = False
     keys = (Key("sigma", "px", 0.30, 12.0, 0.01, in_pixels=True),)
-    severity = Severity("sigma", moderate=1.8, severe=3.0)
+    severity = Severity("sigma", moderate=1.8, severe=3.0, thirds=(2.14, 2.96))
     formula = "convolution with a Gaussian of standard deviation sigma"
 
     def sample(self, rng, size, kind, mild=False) -> dict:

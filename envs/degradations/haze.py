@@ -39,7 +39,7 @@ class Haze(Phenomenon):
         Key("atmospheric_light", "intensity", 0.30, 1.0, 0.01),
         Key("transmission", "1", THINNEST, 1.0, 0.01),
     )
-    severity = Severity("transmission", moderate=0.55, severe=0.35)
+    severity = Severity("transmission", moderate=0.55, severe=0.35, thirds=(0.487, 0.362))
     formula = "y = t x + A (1 - t), x the clean image on [0, 1], A the atmospheric light, t the transmission"
     has_null_space = False  # while t > 0
     follows_depth = True

@@ -51,7 +51,7 @@ class Jpeg(Phenomenon):
     place = Place.FILE
     shows_when_reduced = False
     keys = (Key("quality", "1", 1.0, 100.0, 1.0),)
-    severity = Severity("quality", moderate=45.0, severe=20.0)
+    severity = Severity("quality", moderate=45.0, severe=20.0, thirds=(49.5, 28.5))
     formula = "JPEG compression with chroma subsampling 4:2:0, by the encoder's `quality`"
 
     def sample(self, rng, size, kind, mild=False) -> dict:

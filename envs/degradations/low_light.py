@@ -49,7 +49,7 @@ class LowLight(Phenomenon):
         Key("gamma", "1", 1.0, 5.0, 0.01),
         Key("gain", "1", 0.005, 1.0, 0.001),
     )
-    severity = Severity("gamma", moderate=2.5, severe=3.0)
+    severity = Severity("gamma", moderate=2.5, severe=3.0, thirds=(0.0131, 0.0093))
     formula = (
         "y = gain * x ** gamma (by a 3 x 3 XYZ-to-camera matrix between the two, where it is asked for), rounded to 8 "
         "bits"
@@ -57,6 +57,10 @@ class LowLight(Phenomenon):
     alters_exposure = True
     max_clipped = 0.90  # it leaves 31 % of a scene black in the median; where 90 % are, nothing can be read
     min_contrast = 0.5  # its median is 2.8; half a level: two of a hundred crops
+
+    def effect(self, values, size):
+        """Returns what becomes of a middle grey, .5: gain and gamma darken alike."""
+        return values["gain"] * 0.5 ** values["gamma"]
 
     def keys_in(self, world):
         return self.keys if world.camera else self.keys[1:]

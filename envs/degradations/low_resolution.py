@@ -30,7 +30,7 @@ class LowResolution(Phenomenon):
     place = Place.STORAGE
     shows_when_reduced = False
     keys = (Key("scale", "1", 2.0, 8.0, 1.0, in_pixels=True),)
-    severity = Severity("scale", moderate=2.5, severe=3.5)
+    severity = Severity("scale", moderate=2.5, severe=3.5, thirds=(2.5, 3.5))
     formula = "bicubic reduction by an integer scale, shown enlarged by pixel replication"
 
     def sample(self, rng, size, kind, mild=False) -> dict:

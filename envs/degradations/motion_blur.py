@@ -35,7 +35,7 @@ class MotionBlur(Phenomenon):
         Key("length", "px", 2.0, LONGEST, 0.1, in_pixels=True),
         Key("angle", "degrees", 0.0, 180.0, 1.0, over_picture=True, period=180.0),
     )
-    severity = Severity("length", moderate=6.0, severe=11.0)
+    severity = Severity("length", moderate=6.0, severe=11.0, thirds=(8.0, 12.0))
     formula = (
         "convolution with a straight line of `length` px at `angle` degrees, anticlockwise from the horizontal"
     )

@@ -28,7 +28,7 @@ class Noise(Phenomenon):
     place = Place.READOUT
     shows_when_reduced = False
     keys = (Key("noise_level", "levels", 2.0, 60.0, 0.2),)
-    severity = Severity("noise_level", moderate=12.0, severe=25.0)
+    severity = Severity("noise_level", moderate=12.0, severe=25.0, thirds=(10.8, 23.2))
     formula = "white Gaussian noise, `noise_level` its standard deviation in grey levels of 255"
     max_clipped = 0.50  # it pushes what is nearly black or white over the end
 

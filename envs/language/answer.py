@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from envs.degradations.base import Phenomenon, flatten
-from envs.taxonomy import NONE, Degradation, Key, Taxonomy, joined
+from envs.taxonomy import NONE, TAXONOMY, Degradation, Key, Taxonomy, joined
 
 MAX_CHARACTERS = 4096
 _TOKEN = re.compile(r"\[([TKV])-([^\[\]\s]{1,32})\]")
@@ -48,13 +48,19 @@ REASONS = (
 )
 
 
-def rationale(degradation: Degradation) -> str:
+def rationale(degradation: Degradation, taxonomy: Taxonomy = TAXONOMY) -> str:
     """Says the severity in words, for example `Severe blur degradation.` (Section 4.1).
+
+    By the thresholds of a key, or where the world's `severity` is `law` by the effect (`Phenomenon.effect`).
 
     Of a composite, each part's: `Severe haze and mild blur degradation.` Of `none`, an empty text.
     """
     phenomena = degradation.phenomena
-    levels = [part.severity.level(degradation[part.severity.key]) for part in phenomena]
+    if size := taxonomy.words_at:
+        values = dict(degradation.values)
+        levels = [part.severity.level_of_effect(part.effect(values, size)) for part in phenomena]
+    else:
+        levels = [part.severity.level(degradation[part.severity.key]) for part in phenomena]
     return sentence(levels, phenomena)
 
 
@@ -78,7 +84,7 @@ def sentence(levels: Sequence[int], phenomena: Sequence[Phenomenon]) -> str:
 
 def write(degradation: Degradation, taxonomy: Taxonomy, with_rationale: bool = True) -> str:
     """Writes the text of a perfect policy."""
-    text = [rationale(degradation)] if with_rationale else []
+    text = [rationale(degradation, taxonomy)] if with_rationale else []
     for name in degradation.types:
         text.append(f"[T-{name}]")
         for key in taxonomy[name].keys:
