@@ -1,8 +1,8 @@
 """Merges settings: schema defaults < track/common.yaml < track/JOB.yaml < key=value, into one checked `Config`.
 
 A track is a folder beside this file (`track=tiny`, the default, or `track=qwen3vl_8b`); `world=paper` and `world=open`
-are presets of `world.*`, in a track's file too, which come before any `world.KEY=`. OmegaConf types the values and resolves `${section.key}`,
-which refers to another value; ranges are those of the schema.
+are presets of `world.*`, in a track's file too, which come before any `world.KEY=`. OmegaConf types the values and
+resolves `${section.key}`, which refers to another value; ranges are those of the schema.
 """
 
 from __future__ import annotations

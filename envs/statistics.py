@@ -1,8 +1,8 @@
 """Paints what classical methods measure of a picture as a picture, so that a policy can read it: the view `statistics`.
 
 A ridge regression on thirty such numbers reads haze and low light better than a small network that sees pixels alone
-(docs/learning.md). Each number is one grey cell of a 32 x 32 chart, scaled to [0, 1] by fixed ranges; where it is of one
-channel (red, green, blue, or luminance and two colour differences), so is the colour of its cell.
+(docs/learning.md). Each number is one grey cell of a 32 x 32 chart, scaled to [0, 1] by fixed ranges; where it is of
+one channel (red, green, blue, or luminance and two colour differences), so is the colour of its cell.
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ def _extremes(rgb: np.ndarray) -> np.ndarray:
         spread[high.astype(np.intp) * 256 + low],
         ratio[red * 256 + blue],
     )
-    return _percentiles(np.stack([np.bincount(each.ravel(), minlength=256) for each in maps]), PERCENTILES).ravel() / 255
+    counts = np.stack([np.bincount(each.ravel(), minlength=256) for each in maps])
+    return _percentiles(counts, PERCENTILES).ravel() / 255
 
 
 def _noise(colour: np.ndarray) -> np.ndarray:
@@ -105,8 +106,8 @@ def _noise(colour: np.ndarray) -> np.ndarray:
         height, width = (side - side % 2 for side in x.shape[1:])
         top = x[:, 0:height:2, :width] + x[:, 1:height:2, :width]
         step = x[:, 0:height:2, :width] - x[:, 1:height:2, :width]
-        for detail in (step[..., ::2] - step[..., 1::2], top[..., ::2] - top[..., 1::2], step[..., ::2] + step[..., 1::2]):
-            rows.append(_by_channel(np.abs(detail), (10, 25, 50, 75)) / 2 / 4**scale)
+        details = (step[..., ::2] - step[..., 1::2], top[..., ::2] - top[..., 1::2], step[..., ::2] + step[..., 1::2])
+        rows += [_by_channel(np.abs(detail), (10, 25, 50, 75)) / 2 / 4**scale for detail in details]
         x = top[..., ::2] + top[..., 1::2]
     second = np.abs(np.diff(np.diff(planes, 2, axis=1), 2, axis=2))
     rows.append(_by_channel(second, (5, 10, 25, 50, 75, 90)) / 6)

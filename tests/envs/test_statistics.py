@@ -30,13 +30,15 @@ def scene():
 def test_chart_has_the_size_of_the_picture(scene, shape):
     picture = np.ascontiguousarray(np.tile(scene, (2, 2, 1))[: shape[0], : shape[1]])
     chart = views(picture, ["statistics"])[0]
-    assert chart.shape == picture.shape and chart.dtype == np.uint8
+    assert chart.shape == picture.shape
+    assert chart.dtype == np.uint8
     np.testing.assert_array_equal(chart, views(picture.copy(), ["statistics"])[0])
 
 
 def test_every_number_has_a_cell_and_few_leave_their_range(scene):
     numbers = measure(scene)
-    assert len(numbers) <= statistics.CELLS**2 and np.isfinite(numbers).all()
+    assert len(numbers) <= statistics.CELLS**2
+    assert np.isfinite(numbers).all()
     assert ((numbers < -0.01) | (numbers > 1.01)).mean() < 0.05
 
 

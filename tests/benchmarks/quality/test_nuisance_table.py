@@ -26,10 +26,13 @@ def samples(photo):
 
 def test_rows_are_those_that_were_asked_for(samples):
     names = [row.name for row in nuisances.ROWS]
-    assert names[0] == "none" and len(names) == 13 and len(set(names)) == 13
+    assert names[0] == "none"
+    assert len(names) == 13
+    assert len(set(names)) == 13
     for row in nuisances.ROWS:
         made = nuisances.sample_of(row, samples[0])
-        assert made.degraded.shape == samples[0].clean.shape and made.degradation == BLUR
+        assert made.degraded.shape == samples[0].clean.shape
+        assert made.degradation == BLUR
         assert made.sample_id == f"s0~{row.name}"
 
 
@@ -49,15 +52,18 @@ def test_answers_that_harm_are_told_from_those_that_help(samples):
     def restore(every, wanted):
         worse = {i: np.clip(every[i].degraded.astype(int) + 20, 0, 255).astype(np.uint8) for i, _ in wanted}
         pictures = {(i, task): worse[i] if task.degradation else every[i].degraded for i, task in wanted}
-        return {key: Quality(psnr(picture, every[key[0]].clean), None, picture=picture) for key, picture in pictures.items()}
+        return {key: Quality(psnr(made, every[key[0]].clean), None, picture=made) for key, made in pictures.items()}
 
     summary = nuisances.measure_rows(samples, TAXONOMY, ask, restore)
     row = summary["none"]
-    assert row["j_acc"][0] == 0.5 and row["types"]["blur"]["j_acc"] == 1 and row["worse"] == 1
+    assert row["j_acc"][0] == 0.5
+    assert row["types"]["blur"]["j_acc"] == 1
+    assert row["worse"] == 1
     assert row["gain"][0] < -nuisances.WORSE
     assert row["clean"] == {"none": 0.0, "changed": 1.0, "worst": pytest.approx(22.1, abs=0.5)}
     shown = tables.nuisances({"nuisances": summary})
-    assert len(shown.cells) == 13 and shown.cells.iloc[0, 1].startswith("0.500")
+    assert len(shown.cells) == 13
+    assert shown.cells.iloc[0, 1].startswith("0.500")
 
 
 def test_a_picture_that_is_left_is_not_harmed(samples):
@@ -69,4 +75,5 @@ def test_a_picture_that_is_left_is_not_harmed(samples):
 
     summary = nuisances.measure_rows(samples, TAXONOMY, lambda every: answers * len(nuisances.ROWS), restore)
     for row in summary.values():
-        assert row["gain"][0] == 0 and row["clean"] == {"none": 1.0, "changed": 0.0, "worst": 100.0}
+        assert row["gain"][0] == 0
+        assert row["clean"] == {"none": 1.0, "changed": 0.0, "worst": 100.0}
