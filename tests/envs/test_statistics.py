@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from envs import statistics
+from envs import spectra, statistics
 from envs.corpus.generate import degrade
 from envs.degradations.common import compress
 from envs.observation import views
-from envs.statistics import QUALITIES, SIGMAS, measure
+from envs.spectra import QUALITIES, SIGMAS
+from envs.statistics import measure
 from envs.taxonomy import taxonomy
 
 OPEN = taxonomy(types=["haze", "low_light", "blur", "low_resolution", "motion_blur", "noise", "jpeg", "none"])
@@ -51,14 +52,14 @@ def test_empty_pictures_have_a_chart(picture):
 def test_evidence_has_its_top_near_the_true_sigma(scene, sigma):
     blurred = degrade(scene, OPEN.degradation("blur", {"sigma": sigma}))
     luminance = blurred.astype(np.float32) @ np.float32([0.299, 0.587, 0.114])
-    curve = statistics._evidence(luminance)[len(SIGMAS) : 2 * len(SIGMAS)]
+    curve = spectra.evidence(luminance)[len(SIGMAS) : 2 * len(SIGMAS)]
     assert SIGMAS[curve.argmax()] == pytest.approx(sigma, rel=0.25)
 
 
 @pytest.mark.parametrize("quality", [20, 45, 70, 90])
 def test_quality_of_a_jpeg_fits_best_where_it_is(scene, quality):
     luma = np.stack([compress(scene, quality) @ np.float32([0.299, 0.587, 0.114])] * 3, 2).astype(np.float32)
-    fits = statistics._blocks(luma)[128:, 0]
+    fits = spectra.blocks(luma)[128:, 0]
     assert abs(QUALITIES[fits.argmax()] - quality) <= 5
 
 
