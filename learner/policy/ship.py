@@ -1,4 +1,4 @@
-"""`python -m learner.policy.ship FOLDER`: makes a trained policy the shipped one, small, in half precision."""
+"""`python -m learner.policy.ship FOLDER`: makes a trained policy the shipped one of its world, in half precision."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ from pathlib import Path
 import torch
 
 from configs import UserError, manifest
-from configs.schema import World
-from envs.world import SHIPPED, check_policy, world_of, write_world
+from envs.world import check_policy, shipped_policy, world_of, write_world
 from learner.policy.model import load_policy
 
 LARGEST = 12 * 2**20
 """Bytes of one file in the repository, at most."""
 
 
-def ship(source: Path, target: Path = SHIPPED, world: World | None = None) -> None:
-    """Writes the policy in `source` to `target` as float16; jobs read it back as float32.
+def ship(source: Path, target: Path | None = None) -> None:
+    """Writes the policy in `source` as float16 to `target`, the folder of its world's shipped policy if not given.
+
+    Jobs read it back as float32.
 
     Raises:
-        UserError: `source` is no policy of this world, or too large to ship.
+        UserError: `source` is no policy, or too large to ship.
     """
-    check_policy(source, world or World())
+    world = world_of(source)
+    check_policy(source, world)
+    target = target or shipped_policy(world)
     model, processor = load_policy(source)
     size = 2 * sum(parameter.numel() for parameter in model.parameters())
     if size > LARGEST:
@@ -34,7 +37,7 @@ def ship(source: Path, target: Path = SHIPPED, world: World | None = None) -> No
     aside.mkdir(parents=True)
     model.to(torch.float16).save_pretrained(aside)
     processor.save_pretrained(aside)
-    write_world(aside, world_of(source))
+    write_world(aside, world)
     manifest.write(aside, "policy")
     manifest.replace(target, aside)
 
