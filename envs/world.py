@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from configs import UserError
 from configs.files import read_json
 from configs.hub import model_folder
 from configs.models import check_model
-from configs.schema import World
+from configs.schema import Config, World
 from envs.language.answer import SEVERITY_WORDS
 from envs.observation import QUESTION
 from envs.taxonomy import world_taxonomy
@@ -39,6 +39,13 @@ def check_policy(folder: Path, world: World) -> None:
 def shipped_policy(world: World) -> Path:
     """Finds the policy that is shipped for a world."""
     return SHIPPED_OPEN if world_taxonomy(world).is_open else SHIPPED
+
+
+def in_own_world(config: Config, policy: str | Path) -> Config:
+    """Returns the settings in the world that the policy in a folder was trained in, for jobs that only ask it; those of
+    `shipped`, or of somebody else's model, are as they were."""
+    folder = Path(policy)
+    return replace(config, world=world_of(folder)) if (folder / FILE).is_file() else config
 
 
 def is_foreign(folder: Path) -> bool:

@@ -18,7 +18,7 @@ from configs.schema import Config
 from envs.language.posterior import INTERVAL
 from envs.pictures import UNREADABLE, read_picture, to_rgb
 from envs.taxonomy import world_taxonomy
-from envs.world import SHIPPED, check_policy, is_foreign
+from envs.world import check_policy, in_own_world, is_foreign, shipped_policy
 from learner.policy.collator import Collator
 from learner.policy.model import Policy, load_policy
 from service.reading.foreign import Foreign
@@ -34,7 +34,7 @@ class Reader:
     """Reads photographs with one policy, which is opened once.
 
     >>> reader = Reader()
-    >>> reader("envs/bundled/flower.jpg").degradation.type in ("haze", "blur", "low_light", "low_resolution")
+    >>> reader("envs/bundled/flower.jpg").confidence <= 1
     True
     """
 
@@ -42,15 +42,16 @@ class Reader:
         """
         Args:
             policy: `shipped`, or the folder of a policy that a training job has written.
-            config: settings of the job `restore`; those of the tiny track by default. `world.*` must be the policy's.
+            config: settings of the job `restore`; those of the tiny track by default. `world.*` says which policy is
+                the shipped one; one in a folder has its own.
             device: of the network, as torch names it; the first GPU where there is one.
 
         Raises:
-            UserError: there is no policy, or it was trained in another world.
+            UserError: there is no policy.
         """
-        self._config = config or load("restore")
+        self._config = in_own_world(config or load("restore"), policy)
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        folder = SHIPPED if policy == "shipped" else Path(policy).resolve()
+        folder = shipped_policy(self._config.world) if policy == "shipped" else Path(policy).resolve()
         self._foreign = is_foreign(folder) and Foreign(folder, self._config, device)
         if self._foreign:
             return

@@ -27,6 +27,7 @@ from envs.corpus.generate import encode
 from envs.degradations import with_coding
 from envs.pictures import SUFFIXES, UNREADABLE, read_picture
 from envs.taxonomy import Degradation, world_taxonomy
+from envs.world import in_own_world
 from service.decision import decide_for, forced
 from service.pictures import coding_in, content_name
 from service.pixels import given_degradation
@@ -119,7 +120,7 @@ def run(config: Config) -> None:
         UserError: no readable image, a result that would overwrite one, no prior, or a degradation that is not of the
             taxonomy; of a folder, after all others are done, the photographs that could not be read.
     """
-    out = run_folder(config, "restore")
+    config, out = in_own_world(config, config.policy), run_folder(config, "restore")
     files = list(_results(config.image, out))
     check_prior(config.reward.prior)
     if config.degradation and len(files) == 1:

@@ -12,7 +12,7 @@ from configs import UserError
 from configs.cluster.connect import prepare
 from configs.cluster.supervision import describe_failure
 from configs.schema import Config
-from envs.world import policy_folder
+from envs.world import in_own_world, policy_folder
 from service.app import Ingress, app
 from service.security import LOCAL
 
@@ -55,6 +55,7 @@ def start(config: Config, host: str, port: int, allow: Sequence[str] = (), token
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     _check_free(host, port)
+    config = in_own_world(config, config.policy)
     policy_folder(config.policy, config.world)  # told here, before anything is started
     check_prior(config.reward.prior)
     prepare(config, "serve")
