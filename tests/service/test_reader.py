@@ -31,7 +31,7 @@ DEGRADATIONS = [
 
 @pytest.fixture(scope="module")
 def reader():
-    return duvlm.Reader()
+    return duvlm.Reader(config=load("restore", ["world=paper"]))
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_what_is_no_picture_is_refused(reader, image):
 
 def test_a_grammar_makes_every_answer_well_formed(blurred, tmp_path):
     """A policy with random weights, which answers nothing by itself."""
-    config = load("restore", ["rollout.grammar=true"])
+    config = load("restore", ["world=paper", "rollout.grammar=true"])
     folder = build_tiny_policy(tmp_path / "policy", TAXONOMY, seed=1)
     write_world(folder, config.world)
     reader = duvlm.Reader(folder, config)
