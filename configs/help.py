@@ -11,7 +11,8 @@ import yaml
 
 from configs.jobs import jobs
 from configs.load import tracks
-from configs.schema import WORLDS, Setting, settings
+from configs.schema import WORLDS
+from configs.settings import Setting, settings
 
 EXAMPLES: dict[str, str] = yaml.safe_load(Path(__file__).with_name("examples.yaml").read_text())
 """Commands of each command of `duvlm`; those of `duvlm` itself by that name."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from configs.schema import Config, Setting, settings
+from configs.schema import Config
+from configs.settings import Setting, settings
 
 if TYPE_CHECKING:
     from configs.cluster.resources import Role

@@ -21,7 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from configs.errors import UserError
 from configs.jobs import jobs
-from configs.schema import ALIASES, WORLDS, Config, Setting, settings
+from configs.schema import ALIASES, WORLDS, Config
+from configs.settings import Setting, settings
 
 TRACKS = Path(__file__).parent / "tracks"
 

@@ -16,7 +16,7 @@ from configs import UserError, config_to_yaml, load
 from configs import run_folders as runs
 from configs.help import EXAMPLES, runnable
 from configs.jobs import jobs
-from configs.schema import settings
+from configs.settings import settings
 
 ROOT = Path(__file__).parents[1]
 BAD = [

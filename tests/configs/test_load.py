@@ -15,7 +15,8 @@ from configs import Config, UserError, config_to_yaml, load, run_folder
 from configs import help as texts
 from configs.jobs import jobs
 from configs.load import TRACKS, changed
-from configs.schema import ALIASES, settings
+from configs.schema import ALIASES
+from configs.settings import settings
 
 ROOT = Path(__file__).parents[2]
 NUMBERS = {key: setting for key, setting in settings().items() if setting.kind in (int, float)}
