@@ -1,6 +1,7 @@
 """Shared by all tests: one thread, a few deterministic hypothesis examples, a photograph."""
 
 import os
+import sys
 
 for name, value in {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}.items():
     os.environ.setdefault(name, value)
@@ -25,6 +26,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         seconds = (limit.args[0] if limit else config.getoption("timeout")) if item.get_closest_marker("engine") else 0
         limits[item.path] = max(limits.get(item.path, 0), seconds)
     items.sort(key=lambda item: -limits[item.path])
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Takes back the threads that a restoration in this process asked for: sums of several round differently."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
