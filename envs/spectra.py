@@ -10,34 +10,24 @@ from functools import lru_cache
 
 import numpy as np
 
+from envs.degradations import quantisation_tables
+from envs.degradations.common import dct_matrix, photo_power
+
 QUALITIES = (5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60, 65, 70, 75, 80, 85, 90, 95)
 SIGMAS = np.geomspace(0.3, 12, 40)
 RADII, ANGLES, BANDS = 48, 24, ((0.06, 0.16), (0.16, 0.3), (0.3, 0.5))
 _FIRST = np.array([1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40])
 """The lowest frequencies of a block but its mean, as positions in it, row by row."""
-_LUMINANCE_TABLE = np.array(
-    [
-        [16, 11, 10, 16, 24, 40, 51, 61],
-        [12, 12, 14, 19, 26, 58, 60, 55],
-        [14, 13, 16, 24, 40, 57, 69, 56],
-        [14, 17, 22, 29, 51, 87, 80, 62],
-        [18, 22, 37, 56, 68, 109, 103, 77],
-        [24, 35, 55, 64, 81, 104, 113, 92],
-        [49, 64, 78, 87, 103, 121, 120, 101],
-        [72, 92, 95, 98, 112, 100, 103, 99],
-    ]
-)
-"""Of the JPEG standard, annex K, at quality 50."""
 
 
 def radial(luma: np.ndarray) -> np.ndarray:
-    """Log power of the cosine transform by radius, of luminance and colour differences: (RADII, 3)."""
+    """Computes the log power of the cosine transform by radius, of luminance and colour differences: (RADII, 3)."""
     power = _dct(luma - luma.mean((0, 1))) ** 2
     return log_scaled(_by_radius(power), -6, 24)
 
 
 def evidence(luminance: np.ndarray) -> np.ndarray:
-    r"""How likely each sigma of `SIGMAS` makes the spectrum of a photograph, for three levels of noise.
+    r"""Computes how likely each sigma of `SIGMAS` makes the spectrum of a photograph, for three levels of noise.
 
     .. math:: \log p = -\tfrac12 \sum_f [\log V + |Y|^2 / V], \qquad V = h g_\sigma^2 P + q^2
 
@@ -46,7 +36,7 @@ def evidence(luminance: np.ndarray) -> np.ndarray:
     """
     power = _by_radius(_dct((luminance - luminance.mean())[..., None]) ** 2)[:, 0]
     counts, f2 = _radii(*luminance.shape)[1:]
-    expected = 3.6e-5 * 255**2 / f2**1.6
+    expected = _by_radius(photo_power(*luminance.shape).numpy()[..., None])[:, 0] * 255**2
     blurred, parts = np.exp(-((SIGMAS[:, None] * 2 * np.pi) ** 2) * f2) * expected, []
     for noise in (0.3, 1.5, 4.0):
         q2 = noise**2
@@ -62,7 +52,7 @@ def evidence(luminance: np.ndarray) -> np.ndarray:
 
 
 def angular(luminance: np.ndarray) -> np.ndarray:
-    """Log power of the windowed Fourier transform by direction in three bands, relative to the band's mean."""
+    """Computes the log power of the windowed Fourier transform by direction, in three bands, less each band's mean."""
     centred = luminance - luminance.mean()
     power = np.abs(np.fft.fft2(centred * _window(*luminance.shape))) ** 2
     sectors = _sectors(*luminance.shape)
@@ -75,15 +65,15 @@ def angular(luminance: np.ndarray) -> np.ndarray:
 
 
 def blocks(luma: np.ndarray) -> np.ndarray:
-    """Coefficients of 8 x 8 blocks: their size, how many round to nothing, and how well each JPEG quality fits."""
+    """Measures the coefficients of 8 x 8 blocks: their size, how many round to 0, how well each JPEG quality fits."""
     height, width = (side - side % 8 for side in luma.shape[:2])
     tiles = (luma[:height, :width] - 128).reshape(height // 8, 8, width // 8, 8, 3).transpose(4, 0, 2, 1, 3)
-    matrix = _dct_matrix(8)
+    matrix = dct_matrix(8).numpy()
     size = np.abs(matrix @ np.ascontiguousarray(tiles) @ matrix.T).reshape(3, -1, 64)
     first = size[0][:, _FIRST]
     fits = []
     for quality in QUALITIES:
-        steps = quantisation_steps(quality).reshape(64)[_FIRST].astype(np.float32)
+        steps = quantisation_tables(quality)[0].reshape(64)[_FIRST]
         live = first > 0.6 * steps
         phase = np.cos(np.float32(2 * np.pi) * first / steps)
         fits.append((phase * live).sum() / live.sum() / 2 + 0.5 if live.sum() > 30 else 0.0)
@@ -91,27 +81,13 @@ def blocks(luma: np.ndarray) -> np.ndarray:
     return np.concatenate([log_scaled(size.mean(1).T, -5, 9), (size < 0.7).mean(1).T, by_quality])
 
 
-def quantisation_steps(quality: int) -> np.ndarray:
-    """Gives the luminance table that encoders use at a quality: float (8, 8), grey levels."""
-    factor = 50 / quality if quality < 50 else 2 - quality / 50
-    return np.clip(np.floor(_LUMINANCE_TABLE * factor + 0.5), 1, 255)
-
-
 def log_scaled(values, low: float, high: float):
-    """log2, scaled so that low .. high is 0 .. 1."""
+    """Computes log2, scaled so that low .. high is 0 .. 1."""
     return (np.log2(np.maximum(values, 2.0**low)) - low) / (high - low)
 
 
-@lru_cache(maxsize=16)
-def _dct_matrix(n: int) -> np.ndarray:
-    k, i = np.mgrid[:n, :n]
-    matrix = np.cos(np.pi * k * (2 * i + 1) / (2 * n)) * np.sqrt(2 / n)
-    matrix[0] /= np.sqrt(2)
-    return matrix.astype(np.float32)
-
-
 def _dct(planes: np.ndarray) -> np.ndarray:
-    rows, columns = (_dct_matrix(n) for n in planes.shape[:2])
+    rows, columns = (dct_matrix(n).numpy() for n in planes.shape[:2])
     return np.stack([rows @ planes[..., c] @ columns.T for c in range(planes.shape[-1])], -1)
 
 

@@ -68,16 +68,19 @@ class RolloutActor:
         Raises:
             EngineLostError: the engine died.
         """
-        request = {"prompt": self._text, "multi_modal_data": {"image": await self._pictures(prompt)}}
+        params = sampling_params(n, seed, max_tokens, temperature, self._suppressed, self._grammar if grammar else "")
         async with self._lock.sampling():
-            started = monotonic()
-            version = self._version
-            admitted = self._grammar if grammar else ""
-            params = sampling_params(n, seed, max_tokens, temperature, self._suppressed, admitted)
-            members = completions((await self._request(request, params)).outputs)
-            if posteriors:
-                members = [replace(m, posteriors=await self._posteriors(request, m.token_ids)) for m in members]
+            started, version = monotonic(), self._version
+            members = await self._answer(prompt, params, posteriors)
         return Group(prompt, tuple(members), version, monotonic() - started)
+
+    async def _answer(self, prompt: Prompt, params, posteriors: bool) -> Sequence[Completion]:
+        """Asks the engine about a prompt, with vLLM's sampling parameters; posteriors: of the numbers it gives, too."""
+        request = {"prompt": self._text, "multi_modal_data": {"image": await self._pictures(prompt)}}
+        members = completions((await self._request(request, params)).outputs)
+        if not posteriors:
+            return members
+        return [replace(m, posteriors=await self._posteriors(request, m.token_ids)) for m in members]
 
     async def logprobs(self, prompt: Prompt, completion: Completion) -> tuple[float, ...]:
         """Scores a given completion: the log-prob of each of its tokens under the present weights."""

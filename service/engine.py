@@ -24,8 +24,6 @@ from service.reading.questions import Reading
 
 ANSWERS_KEPT = 256
 """Restored pictures and tiles that are remembered, at most: each has up to 0.8 MB."""
-Answer = Reading
-"""An earlier name."""
 
 
 class Unanswered(RuntimeError):  # noqa: N818 - it is an answer that is missing, not a fault of the caller

@@ -7,6 +7,7 @@ interrupted goes on, and the tables are written anew after each.
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,14 +16,13 @@ from benchmarks.ablate.studies import Cell, Study
 from benchmarks.ablate.training import run_cell, trained_seconds
 from benchmarks.quality.checks import check_prior
 from benchmarks.quality.evaluate import check_size
-from configs import UserError, config_to_yaml, manifest, run_folder
+from configs import UserError, config_to_yaml, run_folder
 from configs.cluster import connect as cluster
 from configs.files import read_yaml
 from configs.run_folders import locked, write_atomically
 from configs.schema import Config
 from envs.corpus.reader import check_corpus, read_samples
 from envs.world import world_taxonomy
-from learner.distributed import checkpoint
 
 FREE = ("seed", "resume", "name", "out", "max_failures", "trackers")
 """Settings that may differ when a study is gone on with; cells of other seeds are added to it."""
@@ -93,20 +93,14 @@ def _begun(study: Study, out: Path) -> Iterator[Cell]:
 
 
 def _discard(study: Study, out: Path) -> None:
-    """Forgets all cells, trained policies too; what a person put beside them stays.
-
-    What says that something is finished goes first: what an interrupted start leaves of a cell is not taken for done.
-    """
-    folders = [cell.folder(out) for cell in _begun(study, out)]
-    for finished in (summary for folder in folders for summary in folder.glob("*/summary.json")):
-        finished.unlink()
+    """Moves all cells into OUT/discarded-TIME, trained policies and what a person put beside them included."""
+    aside = out / time.strftime("discarded-%Y%m%d-%H%M%S")
+    folders = [out / variant.name for variant in study.variants if (out / variant.name).exists()]
     for folder in folders:
-        for training in (folder / "train", folder / "timing"):
-            checkpoint.discard(training / "checkpoints")
-            for policy in (training / "policy", training / "best", training / "initial"):
-                manifest.remove(policy)
-            (training / "metrics.jsonl").unlink(missing_ok=True)
-        (folder / "steps.json").unlink(missing_ok=True)
+        aside.mkdir(exist_ok=True)
+        folder.rename(aside / folder.name)
+    if folders:
+        print(f"{study.name}: the cells of before lie in {aside}", flush=True)
 
 
 def _corpus(config: Config, out: Path) -> Path:

@@ -80,7 +80,6 @@ class Recipe:
             parts.append(dict(self.shares))
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
-
     def photo(self, split: str, turn: int, skipped: int = 0) -> Photo:
         """Gives the photo of a turn of a split, or the one that comes so many later.
 

@@ -19,13 +19,14 @@ from envs.degradations.base import Operator, Phenomenon, Value
 from envs.degradations.common import QUANTISATION, Tensor, quantise, stack, torch
 from envs.degradations.composite import Composite, Identity
 from envs.degradations.jpeg import Coding, coding_of, with_coding
+from envs.degradations.jpeg import tables as quantisation_tables
 
 if TYPE_CHECKING:
     from envs.taxonomy import Degradation, DegradationType, Taxonomy
 
 __all__ = [
     "NONE", "PHENOMENA", "QUANTISATION", "Coding", "closed_form", "coding_of", "degrade", "deviation", "draw",
-    "physics", "project", "quantise", "sample", "with_coding",
+    "physics", "project", "quantisation_tables", "quantise", "sample", "with_coding",
 ]  # fmt: skip
 
 NONE = "none"

@@ -89,13 +89,13 @@ def dct_matrix(n: int, device: str = "cpu") -> Tensor:
 
 def dct2(x: Tensor) -> Tensor:
     """Transforms the last two dimensions by the 2-D DCT-II."""
-    rows, columns = (dct_matrix(n, str(x.device)) for n in x.shape[-2:])
+    rows, columns = (dct_matrix(n, str(x.device)).to(x.dtype) for n in x.shape[-2:])
     return rows @ x @ columns.T
 
 
 def idct2(x: Tensor) -> Tensor:
     """Inverts `dct2`."""
-    rows, columns = (dct_matrix(n, str(x.device)) for n in x.shape[-2:])
+    rows, columns = (dct_matrix(n, str(x.device)).to(x.dtype) for n in x.shape[-2:])
     return rows.T @ x @ columns
 
 

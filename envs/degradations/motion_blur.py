@@ -58,10 +58,11 @@ class MotionBlur(Phenomenon):
         with :math:`V = C^\top \mathrm{diag}(1 / (1 / P + 1 / s^2)) C` in the cosine transform C, solved by conjugate
         gradients. With all trust in the data (s large) it is the Wiener filter, exact at the borders.
         """
-        lines = Lines(values, *y.shape[-2:])
-        power = photo_power(*y.shape[-2:]).to(y.device)
-        variance = 1 / (1 / power + noise_level.reshape(-1, 1, 1, 1) ** -2)
-        noise = torch.as_tensor(sigma_y, device=y.device).square()
+        given, x0, y = x0.dtype, x0.double(), y.double()
+        lines = Lines({key: value.double() for key, value in values.items()}, *y.shape[-2:])
+        power = photo_power(*y.shape[-2:]).to(y)
+        variance = 1 / (1 / power + noise_level.double().reshape(-1, 1, 1, 1) ** -2)
+        noise = torch.as_tensor(sigma_y, dtype=torch.float64, device=y.device).square()
         inverse = 1 / (lines.cosine_power() * variance + noise)
 
         def covariance(r: Tensor) -> Tensor:
@@ -69,7 +70,7 @@ class MotionBlur(Phenomenon):
 
         residual = y - lines.forward(x0)
         solution = conjugate_gradients(covariance, residual, lambda r: idct2(inverse * dct2(r)))
-        return x0 + idct2(variance * dct2(lines.adjoint(solution)))
+        return (x0 + idct2(variance * dct2(lines.adjoint(solution)))).to(given)
 
     def closed_form(self, y, values, sigma_y=QUANTISATION) -> Tensor:
         """Applies the Wiener filter against the mean spectrum of photographs, around the mean colour."""
@@ -95,7 +96,7 @@ class Lines:
         self._frame = (height + 2 * self._reach, width + 2 * self._reach)
         rows = zip(values["length"].tolist(), values["angle"].tolist(), strict=True)
         self._kernels = torch.stack([line(length, angle, self._reach) for length, angle in rows])[:, None]
-        self._kernels = self._kernels.to(values["length"].device)
+        self._kernels = self._kernels.to(values["length"])
         self._size = (height, width)
         self._gain = self._transform(self._kernels, self._frame)
 

@@ -14,7 +14,7 @@ from configs.cluster.supervision import describe_failure
 from envs.types import Failed, Scored
 from reward_actors.pool.batches import Answer, RayActor, RayActors
 from reward_actors.pool.queue import MAX_ATTEMPTS, PullQueue, QueryState, QueuedQuery, now, state_after_failure
-from reward_actors.pool.replica import SERVING, Replica, ReplicaState, Room
+from reward_actors.pool.replica import SERVING, LoadIndex, Replica, ReplicaState
 from reward_actors.pool.replicas import ReplicaSet
 
 NO_ACTOR_LEFT = (
@@ -79,7 +79,7 @@ class Dispatcher:
                     serial, item = next(self._serials), self.suspects.pop()
                     replica.take(serial, item)
                     self._send(replica, {serial: item})
-        for replica, batch in assign(self.replicas.room, self.queue, self._serials).items():
+        for replica, batch in assign(self.replicas.loads, self.queue, self._serials).items():
             self._send(replica, batch)
 
     def _send(self, replica: Replica, batch: dict[int, QueuedQuery]) -> None:
@@ -172,15 +172,15 @@ def reserve(replicas: Sequence[Replica], suspects: int, others_wait: bool) -> in
 
 
 def assign(
-    room: Room, queue: PullQueue[QueuedQuery], serials: Iterator[int]
+    loads: LoadIndex, queue: PullQueue[QueuedQuery], serials: Iterator[int]
 ) -> dict[Replica, dict[int, QueuedQuery]]:
     """Takes queries out of the queue, one after the other, each into the replica with the least to do.
 
-    While more queries wait than there are rows, each replica is given a few ahead of its room; not at the end, when
+    While more queries wait than there are rows, each replica is given a few beyond its rows; not at the end, when
     another would be idle for it. Returns what each replica has been given, by serial number.
     """
     batches: dict[Replica, dict[int, QueuedQuery]] = {}
-    while queue and (replica := room.least_loaded(ahead=len(queue) > room.rows)):
+    while queue and (replica := loads.least_loaded(ahead=len(queue) > loads.rows)):
         serial, item = next(serials), queue.pop()
         replica.take(serial, item)
         batches.setdefault(replica, {})[serial] = item

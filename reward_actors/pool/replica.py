@@ -1,4 +1,4 @@
-"""One place in a pool: an actor, others in its stead when it dies, and which of several such places has room."""
+"""Keeps one place in a pool: an actor, others in its stead when it dies; and which of such places may take more."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class ReplicaState(Enum):
 SERVING = (ReplicaState.READY, ReplicaState.RESERVED, ReplicaState.ISOLATING)
 
 
-class Room:
-    """Knows which replicas have room, by what they hold: the one with the least to do is found without looking at all.
+class LoadIndex:
+    """Sorts replicas by how much they hold: the one with the least to do is found without looking at all of them.
 
     rows: of all READY replicas together.
     """
@@ -43,7 +43,7 @@ class Room:
         self.rows = 0
 
     def note(self, replica: Replica) -> None:
-        """Notes what a replica has room for now: whatever it holds, or its state, has changed."""
+        """Notes how much a replica may take now: what it holds, or its state, has changed."""
         load, rows = len(replica.in_flight), replica.rows if replica.state is ReplicaState.READY else 0
         # a few beyond its rows, so that the next one enters where one leaves, without a call in between
         most = rows + max(1, rows // 4) if rows else 0
@@ -62,9 +62,9 @@ class Room:
             self._by_load.setdefault(now_at, {})[replica] = None
 
     def least_loaded(self, ahead: bool) -> Replica | None:
-        """Returns the replica with the least to do that has room, the one that has waited longest among equals.
+        """Returns the replica with the least to do of those that may take more; of equal ones that which waits longest.
 
-        ahead: whether a few queries beyond its rows count as room too.
+        ahead: whether each may take a few queries beyond its rows.
         """
         first = min((place for place in self._by_load if ahead or not place[1]), default=None)
         return None if first is None else next(iter(self._by_load[first]))
@@ -78,9 +78,9 @@ class Replica:
         failures_in_row: starts since its last restoration.
     """
 
-    def __init__(self, name: str, room: Room):
-        """room: is told of every change."""
-        self.name, self._state, self._room = name, ReplicaState.STARTING, room
+    def __init__(self, name: str, loads: LoadIndex):
+        """loads: notes every change."""
+        self.name, self._state, self._loads = name, ReplicaState.STARTING, loads
         self.actor: RayActor | None = None
         self.fingerprint, self.pid, self.rows = "", 0, 0
         self.in_flight: dict[int, QueuedQuery] = {}
@@ -90,13 +90,13 @@ class Replica:
 
     @property
     def state(self) -> ReplicaState:
-        """What it is doing; to set it, to the same too, tells the room."""
+        """What it is doing; to set it, to the same too, is noted among the loads."""
         return self._state
 
     @state.setter
     def state(self, state: ReplicaState) -> None:
         self._state = state
-        self._room.note(self)
+        self._loads.note(self)
 
     async def open(self, actor: RayActor) -> None:
         """Waits until a new actor has loaded its prior. Raises what `RayActor.open` does; `kill` it then."""

@@ -12,7 +12,7 @@ from configs import UserError
 from configs.cluster.background import Background
 from reward_actors.pool.batches import RayActors
 from reward_actors.pool.queue import now
-from reward_actors.pool.replica import Replica, ReplicaState, Room
+from reward_actors.pool.replica import LoadIndex, Replica, ReplicaState
 from reward_actors.pool.stats import IDLE, Report
 
 MAX_RESTARTS = 20
@@ -28,7 +28,7 @@ class ReplicaSet:
 
     Attributes:
         replicas: all that are not STOPPED.
-        room: which of them may be given more.
+        loads: which of them may be given more.
         restarts, restart_seconds: actors started anew, and how long their replicas had none.
         last_death: why the last actor died, in one line.
         fingerprint: what shapes the scores, as the first actor said; empty before. Actors with another are refused.
@@ -50,7 +50,7 @@ class ReplicaSet:
         self._actors, self._background = actors, background
         self._on_ready, self._on_lost = on_ready, on_lost
         self.replicas: list[Replica] = []
-        self.room = Room()
+        self.loads = LoadIndex()
         self.restarts, self.restart_seconds = 0, 0.0
         self.last_death = self.fingerprint = ""
         self._left = IDLE
@@ -62,7 +62,7 @@ class ReplicaSet:
         for replica in staying[count:]:
             replica.state = ReplicaState.DRAINING
             self.drain(replica)
-        new = [Replica(f"reward-{next(self._names)}", self.room) for _ in range(count - len(staying))]
+        new = [Replica(f"reward-{next(self._names)}", self.loads) for _ in range(count - len(staying))]
         self.replicas += new
         ends = await asyncio.gather(*(self._add(replica) for replica in new), return_exceptions=True)
         for error in filter(None, ends):

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from time import monotonic
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
 from envs.observation import views
-from envs.types import Completion, Group, Prompt, Sample
+from envs.types import Completion, Prompt, Sample
 from envs.world import world_taxonomy
 from rollout.actor import RolloutActor
-from rollout.vllm.sampling import chosen_logprobs, completions, density_params, sampling_params, scoring_params
+from rollout.vllm.sampling import chosen_logprobs, completions, density_params, scoring_params
 from service.pixels import policy_view
 from service.reading.joint import read_photo
 from service.reading.questions import Language, Look, Next, Question, Reading, Score
@@ -33,41 +32,22 @@ class ReadCompletion(Completion):
 class ReadingActor(RolloutActor):
     """Reads photographs of any size; `sample.degraded` of a prompt is the photograph as it came."""
 
-    async def generate(
-        self,
-        prompt: Prompt,
-        n: int,
-        seed: int,
-        max_tokens: int,
-        temperature: float,
-        posteriors: bool = False,
-        grammar: bool = False,
-    ) -> Group:
-        """Reads one photograph; the arguments are those of `RolloutPool.sample`, n is 1.
-
-        Returns:
-            A group of one `ReadCompletion`; of a plain `Completion` where the model has no answer tokens.
-        """
+    async def _answer(self, prompt: Prompt, params, posteriors: bool) -> Sequence[Completion]:
+        """Reads one photograph: one `ReadCompletion`; a plain `Completion` where the model has no answer tokens."""
         sample = prompt.sample if isinstance(prompt.sample, Sample) else await prompt.sample
         world = self._config.world
         if not self._answers.keys:
             view, _ = policy_view(sample.degraded, world.size)
-            small = Prompt(prompt.sample_id, Sample(sample.sample_id, sample.photo_id, sample.split, view))
-            return await super().generate(small, n, seed, max_tokens, temperature, posteriors, grammar)
+            return await super()._answer(replace(prompt, sample=replace(sample, degraded=view)), params, posteriors)
         decoding = self._config.rollout.decoding
         language = Language.of(self._processor.tokenizer, world_taxonomy(world), world.rationale, decoding)
-        params = sampling_params(1, seed, max_tokens, temperature, self._suppressed, self._grammar if grammar else "")
-        async with self._lock.sampling():
-            started, version = monotonic(), self._version
-            questions = EngineQuestions(self, language, params)
-            steps, answered = read_photo(sample.degraded, world.size, language, self._config.seed), None
-            while True:
-                try:
-                    answered = await questions.reply(steps.send(answered))
-                except StopIteration as end:
-                    reading = end.value
-                    break
-        return Group(prompt, (ReadCompletion(reading.text, (), (), reading=reading),), version, monotonic() - started)
+        questions = EngineQuestions(self, language, params)
+        steps, answered = read_photo(sample.degraded, world.size, language, self._config.seed), None
+        while True:
+            try:
+                answered = await questions.reply(steps.send(answered))
+            except StopIteration as end:
+                return (ReadCompletion(end.value.text, (), (), reading=end.value),)
 
     async def ask(self, pictures: Sequence, written: Sequence[int], params):
         """Runs one request about pictures, of an answer that begins with these tokens; the engine's last output."""

@@ -11,11 +11,9 @@ from ray.exceptions import RayTaskError
 from configs import UserError, load
 from envs.corpus.generate import encode
 from envs.taxonomy import TAXONOMY, Degradation
-from envs.types import Completion, Group
 from service import pictures
 from service.admission import MAX_BYTES, RATE, SLOTS, Admission, NoRoomError, TooSlowError
 from service.app import Ingress
-from service.engine import Answer, Service
 from service.pixels import given_degradation
 from service.reader import Reading
 from service.serve import await_ready
@@ -126,7 +124,7 @@ class Pools:
 
     async def read(self, picture):
         await self.gate.wait()
-        return Answer(TAXONOMY.degradation("blur", {"sigma": 2.0}), "blur")
+        return Reading(TAXONOMY.degradation("blur", {"sigma": 2.0}), "blur")
 
     async def restore(self, picture, degradation, coding=None):
         self.restored.append((picture.shape, degradation["sigma"]))
@@ -293,15 +291,3 @@ def test_a_replica_tells_why_its_pools_did_not_start_before_it_is_started_anew()
             await replica.check_health()
 
     asyncio.run(start())
-
-
-def test_the_policy_is_asked_as_the_settings_say(photo):
-    class Rollouts:
-        async def sample(self, prompts, **options):
-            self.options = options
-            yield Group(prompts[0], (Completion("[T-blur]", (), ()),), 0, 0.0)
-
-    service = Service(load("serve", ["rollout.grammar=true"]))
-    service._rollouts = Rollouts()
-    asyncio.run(service.read(photo))
-    assert service._rollouts.options == {"n": 1, "temperature": 0.0, "grammar": True}

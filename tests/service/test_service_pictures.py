@@ -1,5 +1,6 @@
 """What the service takes as a picture, and what it says to everything else."""
 
+import asyncio
 import io
 import json
 import socket
@@ -11,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from configs import UserError
+from configs import UserError, load
 from envs.taxonomy import TAXONOMY
+from envs.types import Completion, Group
 from service import pictures
 from service.app import describe
+from service.engine import Service
 from service.pixels import given_degradation
 from service.serve import _check_free
 
@@ -133,3 +136,15 @@ def test_a_port_that_is_taken_is_the_users_error(host):
     with taken, pytest.raises(UserError, match="in use"):
         _check_free(host, port)
     _check_free(host, port)
+
+
+def test_the_policy_is_asked_as_the_settings_say(photo):
+    class Rollouts:
+        async def sample(self, prompts, **options):
+            self.options = options
+            yield Group(prompts[0], (Completion("[T-blur]", (), ()),), 0, 0.0)
+
+    service = Service(load("serve", ["rollout.grammar=true"]))
+    service._rollouts = Rollouts()
+    asyncio.run(service.read(photo))
+    assert service._rollouts.options == {"n": 1, "temperature": 0.0, "grammar": True}

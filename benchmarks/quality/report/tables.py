@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from rich.console import Console
 
 from benchmarks.quality.measures import label
-from benchmarks.quality.report import paper
+from benchmarks.quality.report import nuisances, paper
 from benchmarks.quality.report.table import Table, flatten, with_interval
 from envs.degradations import PHENOMENA
 
@@ -32,7 +32,7 @@ def evaluation_tables(summary: Mapping) -> dict[str, Table]:
         "table3": no_reference,
         "tolerance": tolerance,
         "bias": bias,
-        "nuisances": nuisances,
+        "nuisances": nuisances.table,
         "classification_bounds": classification_bounds,
         "regression_bounds": regression_bounds,
         "likelihood": likelihoods,
@@ -49,7 +49,7 @@ def show(summary: Mapping) -> None:
     for table in (understanding(summary, keys=True), restoration(summary)):
         if table:
             table.print(console)
-    if table := nuisances(summary):
+    if table := nuisances.table(summary):
         table.print(console)
     if summary["invalid"]:
         listed = ", ".join(f"{reason} {count}" for reason, count in summary["invalid"].items())
@@ -80,26 +80,6 @@ def understanding(summary: Mapping, keys: bool = False) -> Table:
     }
     title = f"Understanding, {summary['samples']} {summary['split']} samples (95 % intervals)"
     return Table.of(title, rows, flatten(headline, "column", "measure"))
-
-
-def nuisances(summary: Mapping) -> Table | None:
-    """Shows what is left under each nuisance, where that was measured."""
-    rows = [["nuisance", "J-Acc", "P-Rel", "restored, dB", "made worse", "clean left", "clean, worst dB"]]
-    for name, cell in summary.get("nuisances", {}).items():
-        clean = cell.get("clean")
-        rows.append(
-            [
-                name,
-                with_interval(cell["j_acc"][0], cell["j_acc"][1:]),
-                f"{cell['p_rel']:.3f}",
-                with_interval(cell["gain"][0], cell["gain"][1:], 2, "+") if "gain" in cell else "",
-                f"{cell['worse']:.3f}" if "worse" in cell else "",
-                f"{1 - clean['changed']:.3f}" if clean else "",
-                f"{clean['worst']:.1f}" if clean else "",
-            ]
-        )
-    records = flatten(summary.get("nuisances", {}), "nuisance")
-    return Table.of("Nuisances that no answer names", rows, records) if records else None
 
 
 def penalised(summary: Mapping) -> Table:

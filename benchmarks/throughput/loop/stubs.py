@@ -85,14 +85,14 @@ class StandIn(BatchedWorker):
     def __init__(self, name: str, settings: Reward, size: int):
         super().__init__()
         self._name, self._rows, self._busy = name, settings.batch, 0.0
-        self._room = asyncio.Semaphore(settings.batch)
+        self._slots = asyncio.Semaphore(settings.batch)
 
     async def open(self) -> Ready:
         return Ready("stand-in", os.getpid(), self._rows)
 
     async def score(self, query: RewardQuery) -> Scored:
         seconds = await query.sample if isinstance(query.sample, ray.ObjectRef) else query.sample
-        async with self._room:
+        async with self._slots:
             await asyncio.sleep(seconds)
         self._busy += seconds
         return Scored(-seconds, actor=self._name, seconds=seconds)

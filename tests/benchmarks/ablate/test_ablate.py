@@ -172,6 +172,7 @@ def test_with_resume_false_no_cell_is_left_for_the_start_after_an_interrupted_on
     assert ablate(finished, folder, "steps=8", "resume=false") == 130
     left = [file for variant in TABLE5.variants for file in (finished / variant.name).rglob("*") if file.is_file()]
     assert left == []
+    assert len(list(finished.glob("discarded-*/naive/seed-2/evaluate/answers.jsonl"))) == 1  # nothing is deleted
     assert ablate(finished, folder, "steps=8") == 130  # it goes on with the new settings
     assert ablate(finished, folder) == 2  # and not with the old ones
 

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.quality.analysis import nuisances
 from benchmarks.quality.columns import Task
 from benchmarks.quality.measures import Quality
-from benchmarks.quality.report import tables
+from benchmarks.quality.report import nuisances as report
 from configs.load import load
 from envs.language.reading import Reading, read_degradation
 from envs.taxonomy import world_taxonomy
@@ -61,7 +61,7 @@ def test_answers_that_harm_are_told_from_those_that_help(samples):
     assert row["worse"] == 1
     assert row["gain"][0] < -nuisances.WORSE
     assert row["clean"] == {"none": 0.0, "changed": 1.0, "worst": pytest.approx(22.1, abs=0.5)}
-    shown = tables.nuisances({"nuisances": summary})
+    shown = report.table({"nuisances": summary})
     assert len(shown.cells) == 13
     assert shown.cells.iloc[0, 1].startswith("0.500")
 

@@ -73,7 +73,7 @@ def test_rows_with_different_lines_are_what_each_is_alone(photo):
     together = closed_form(y, pair)
     for row, one in enumerate(pair):
         difference = together[row] - closed_form(y[row : row + 1], [one])[0]
-        assert difference.abs().mean() * 255 < 0.5  # the solver ends a little earlier or later
+        assert difference.abs().max() * 255 < 1e-3
 
 
 def test_with_all_trust_in_the_data_motion_blur_gives_them_back(photo):

@@ -8,14 +8,14 @@ import pytest
 from envs.types import RewardQuery
 from reward_actors.pool.dispatcher import assign, reserve
 from reward_actors.pool.queue import PullQueue, QueuedQuery
-from reward_actors.pool.replica import Replica, ReplicaState, Room
+from reward_actors.pool.replica import LoadIndex, Replica, ReplicaState
 
 
 def holding(*counts, rows=4):
-    """Replicas of one room with `rows` rows that hold so many queries."""
-    room, replicas = Room(), []
+    """Replicas of one index with `rows` rows that hold so many queries."""
+    loads, replicas = LoadIndex(), []
     for name, count in enumerate(counts):
-        replica = Replica(str(name), room)
+        replica = Replica(str(name), loads)
         replica.rows, replica.in_flight, replica.state = rows, dict.fromkeys(range(count)), ReplicaState.READY
         replicas.append(replica)
     return replicas
@@ -28,7 +28,7 @@ def assigned(replicas, waiting):
         queue = PullQueue()
         for number in range(waiting):
             queue.push(QueuedQuery(RewardQuery(f"{number}", None), asyncio.get_running_loop().create_future()))
-        return assign(replicas[0]._room, queue, itertools.count(100)), queue
+        return assign(replicas[0]._loads, queue, itertools.count(100)), queue
 
     batches, queue = asyncio.run(work())
     counts = [len(batches.get(replica, ())) for replica in replicas]
