@@ -57,13 +57,29 @@ def test_padded_logits_are_those_of_each_sequence_alone(policy_folder, collate, 
         assert torch.allclose(found[row, : len(logits)], logits, atol=1e-4)
 
 
+def test_attention_to_all_pictures_at_once_is_that_to_one_after_the_other(policy_folder, collate, examples):
+    """Logits and gradients, to the bit."""
+    results = []
+    for at_once in (False, True):
+        model, _ = load_policy(policy_folder)
+        policy = Policy(model, linear_patches=True)
+        for block in () if at_once else model.model.visual.blocks:
+            del block.attn.forward  # the published one is there again
+        logits = policy(collate(examples))
+        logits.log_softmax(-1)[..., 3].sum().backward()
+        results.append((logits.detach(), model.model.visual.patch_embed.proj.weight.grad))
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+
+
 @torch.no_grad()
-def test_images_of_different_sizes_share_a_batch(loaded, collate, examples, photo):
-    model, processor = loaded
+@pytest.mark.parametrize("linear_patches", [False, True])
+def test_images_of_different_sizes_share_a_batch(policy_folder, collate, examples, photo, linear_patches):
+    model, processor = load_policy(policy_folder)
     mixed = [examples[0], Example(np.ascontiguousarray(photo[:64, :128]), examples[1].completion)]
-    found = Policy(model)(collate(mixed))
-    for row, example in enumerate(mixed):
-        assert torch.allclose(found[row, : len(example.completion)], plain_logits(model, processor, example), atol=1e-4)
+    plain = [plain_logits(model, processor, example) for example in mixed]
+    found = Policy(model, linear_patches=linear_patches)(collate(mixed))
+    for row, logits in enumerate(plain):
+        assert torch.allclose(found[row, : len(logits)], logits, atol=1e-4)
 
 
 @torch.no_grad()
