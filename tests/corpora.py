@@ -3,13 +3,12 @@
 import json
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.schema import Config
 from envs.corpus import build, generate
 from envs.corpus.card import make_card
-from envs.corpus.generate import SCHEMA
+from envs.corpus.shards import as_table
 
 
 def written(out: Path, count: int, train: int = 0) -> Path:
@@ -18,7 +17,7 @@ def written(out: Path, count: int, train: int = 0) -> Path:
     for split, number in (("test", recipe.counts["test"]), ("train", train)):
         rows = [generate.row(recipe, split, index) for index in range(number)]
         if rows:
-            pq.write_table(pa.Table.from_pylist(rows, SCHEMA), out / f"{split}-00000-of-00001.parquet")
+            pq.write_table(as_table(rows, recipe.world), out / f"{split}-00000-of-00001.parquet")
     card = make_card(recipe, {})
     card["counts"]["train"] = train or card["counts"]["train"]
     (out / "corpus.json").write_text(json.dumps(card))

@@ -201,7 +201,7 @@ def _partial(folder: Path, recipe: Recipe) -> Iterator[Path]:
     It is named after the recipe and the libraries, so that an orphaned worker of another build cannot write into it.
     """
     root = _beside(folder)
-    parts = [recipe.fingerprint(), *(version(name) for name in LIBRARIES)]
+    parts = [recipe.fingerprint(), str(shards.LAYOUT), *(version(name) for name in LIBRARIES)]
     partial = root / hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
     with locked(root):
         for other in root.iterdir():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -28,6 +30,8 @@ _TEMPLATE = Path(__file__).with_name("card.md.jinja")
 _LISTED = 200  # photographs in README.md; corpus.json has all
 _PANELS = 3  # histograms side by side
 _MOST_PANELS = 60  # beyond it those of composites are left out of the picture
+_HUB_LICENCES = r"cc0-1\.0|cc-by(-(nc|nd|sa))*-\d\.\d|mit|apache-2\.0|unknown"
+_SIZES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (math.inf, "n>1M"))
 _SHEET = (6, 12)  # rows and columns of review.png
 
 
@@ -98,10 +102,18 @@ def write_card(card: dict, folder: Path) -> None:
         "licences": Counter(photo["licence"] for photo in card["photos"]),
         "kinds": list(next(iter(card["types"].values()))),
         "enlarged": [photo["enlarged"] for photo in card["photos"] if "enlarged" in photo],
+        "hub_licences": sorted({_hub_licence(photo["licence"]) for photo in card["photos"]}),
+        "size_category": next(name for limit, name in _SIZES if sum(card["counts"].values()) < limit),
+        "example": [f'"{key}": ...' for key in list(next(iter(card["parameters"].values())))[:2]],
         "listed": _LISTED,
     }
     (folder / "README.md").write_text(environment.from_string(_TEMPLATE.read_text()).render(card=card, **words))
     (folder / "corpus.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n")
+
+
+def _hub_licence(licence: str) -> str:
+    """The Hub's identifier of a licence; `other` where it has none that we know."""
+    return licence.lower() if re.fullmatch(_HUB_LICENCES, licence.lower()) else "other"
 
 
 def _review_sheet(folder: Path) -> None:
@@ -112,7 +124,7 @@ def _review_sheet(folder: Path) -> None:
         for shard in sorted(folder.glob(f"{split}-00000-*.parquet")):
             head = next(pq.ParquetFile(shard).iter_batches(width, columns=["clean", "degraded"])).to_pydict()
             for name in ("clean", "degraded"):
-                encoded = [np.frombuffer(png, np.uint8) for png in head[name]]
+                encoded = [np.frombuffer(png["bytes"], np.uint8) for png in head[name]]
                 pictures = [cv2.imdecode(png, cv2.IMREAD_COLOR) for png in encoded]
                 blank = [np.full_like(pictures[0], 255)] * (width - len(pictures))
                 rows.append(np.concatenate(pictures + blank, axis=1))

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pyarrow as pa
 from cachetools import LRUCache, cached
 
 from configs.schema import World
@@ -29,10 +28,6 @@ from envs.types import Sample
 from envs.world import world_taxonomy
 
 FORMAT = "du-corpus/2"
-COLUMNS = ("sample_id", "photo_id", "split", "type", "values", "answer", "clean", "degraded", "transmission")
-IMAGES = ("clean", "degraded", "transmission")
-SCHEMA = pa.schema([(name, pa.binary() if name in IMAGES else pa.string()) for name in COLUMNS])
-"""Of a world without nuisances; one with them has a column more (`schema`)."""
 FIRST_SETTINGS = ("size", "camera", "transmission_grid", "composites", "depth", "step_scale", "views", "rationale")
 """Settings of the world that always enter a fingerprint; a later one does where it is not at its default."""
 CROP_TRIES = 12
@@ -121,13 +116,8 @@ class GeneratedSample:
     nuisances: Nuisances | None = None
 
 
-def schema(world: World) -> pa.Schema:
-    """Returns the columns of a corpus of this world: those of `SCHEMA`, and "nuisances" (JSON) where it has them."""
-    return SCHEMA.append(pa.field("nuisances", pa.string())) if world.nuisances else SCHEMA
-
-
 def row(recipe: Recipe, split: str, index: int) -> dict:
-    """Generates sample `index` of a split as a row of `COLUMNS`. Types take turns; one of each shares a photo."""
+    """Generates sample `index` of a split as a row of a corpus. Types take turns; one of each shares a photo."""
     return as_row(recipe, split, generate_sample(recipe, split, index))
 
 
@@ -154,7 +144,7 @@ def generate_sample(recipe: Recipe, split: str, index: int) -> GeneratedSample:
 
 
 def as_row(recipe: Recipe, split: str, sample: GeneratedSample) -> dict:
-    """Writes a sample as a row of `COLUMNS`: text, PNG bytes, and None where there is no transmission map."""
+    """Writes a sample as a row of `shards.COLUMNS`: text, PNG bytes, and None where there is no transmission map."""
     from envs.degradations.depth import encode_map
 
     return {

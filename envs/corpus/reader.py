@@ -10,6 +10,7 @@ from threading import Lock
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from cachetools import LRUCache, cachedmethod
 
@@ -143,7 +144,9 @@ class RowGroups:
     def _read(self, group: int, column: str) -> pa.Array:
         file, number = self._groups[group]
         with _named(self._paths[file]):
-            return self._files[file].read_row_group(number, columns=[column])[column].combine_chunks()
+            cells = self._files[file].read_row_group(number, columns=[column])[column].combine_chunks()
+        stored_plainly = pa.types.is_binary(cells.type)  # as in corpora written before pictures were `Image` features
+        return cells if stored_plainly else pc.struct_field(cells, "bytes")
 
     def _group_of(self, row: int) -> int:
         return int(np.searchsorted(self._starts, row, side="right")) - 1

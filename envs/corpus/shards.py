@@ -10,17 +10,23 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from envs.corpus.generate import IMAGES, Recipe, as_row, generate_sample, reproduces, schema
+from configs.schema import World
+from envs.corpus.generate import Recipe, as_row, generate_sample, reproduces
 from envs.corpus.verify import clipped_share, contrast
 from envs.world import world_taxonomy
 
+COLUMNS = ("sample_id", "photo_id", "split", "type", "values", "answer", "clean", "degraded", "transmission")
+"""What every row has; `schema` adds what depends on the world."""
+IMAGES = ("clean", "degraded", "transmission")
+LAYOUT = 2
+"""Version of how rows are stored: a build does not go on among shards of another one."""
 SHARD_ROWS = (64, 512)
 """Rows of a shard, fewest and most: a small corpus still has work for all cores, a kill costs little of a large one."""
 ROW_GROUP = 16
@@ -53,6 +59,34 @@ def shards(counts: dict[str, int]) -> list[Shard]:
     ]
 
 
+def schema(world: World) -> pa.Schema:
+    """Returns the columns of a corpus of this world, with what makes `datasets` show its pictures as pictures.
+
+    Pictures are stored as the feature `Image` of `datasets` stores them, {"bytes", "path"}. "parameters" has a field
+    for each key of the world, null where the sample's type has no such key; "nuisances" is JSON, where there are some.
+    """
+    picture = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    fields = {name: picture if name in IMAGES else pa.string() for name in COLUMNS}
+    fields["parameters"] = pa.struct({name: _nested(key.shape) for name, key in world_taxonomy(world).keys.items()})
+    if world.nuisances:
+        fields["nuisances"] = pa.string()
+    features = {name: {"_type": "Image"} for name in IMAGES}
+    return pa.schema(fields, {"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def as_table(rows: Sequence[Mapping], world: World) -> pa.Table:
+    """Makes the table of some rows of `generate.row`, in the columns of `schema`."""
+    stored = [
+        {
+            **row,
+            **{name: row[name] and {"bytes": row[name]} for name in IMAGES},
+            "parameters": json.loads(row["values"]),
+        }
+        for row in rows
+    ]
+    return pa.Table.from_pylist(stored, schema(world))
+
+
 def write_shard(recipe: Recipe, shard: Shard, folder: Path) -> dict:
     """Writes FOLDER/corpus/FILE.parquet and FOLDER/records/FILE.json; returns the record. Holds `ROW_GROUP` rows.
 
@@ -62,14 +96,14 @@ def write_shard(recipe: Recipe, shard: Shard, folder: Path) -> dict:
     notes: list[dict] = []
     draft = folder / "records" / f"{shard.file}.{uuid.uuid4().hex}.tmp"
     columns = schema(recipe.world)
-    plain = [name for name in columns.names if name not in IMAGES]
-    compression = {name: "NONE" if name in IMAGES else "ZSTD" for name in columns.names}  # PNG is compressed
+    plain = [field.name for field in columns if pa.types.is_string(field.type)]
+    compression = {name: "ZSTD" for name in plain}  # PNG is compressed
     options = {"compression": compression, "use_dictionary": ["split", "type"], "write_statistics": plain}
     with pq.ParquetWriter(draft, columns, **options) as writer:
         for start in range(shard.first, shard.first + shard.rows, ROW_GROUP):
             indices = range(start, min(start + ROW_GROUP, shard.first + shard.rows))
             rows = [_verified_row(recipe, shard.split, index, notes) for index in indices]
-            writer.write_table(pa.Table.from_pylist(rows, columns))
+            writer.write_table(as_table(rows, recipe.world))
     with draft.open("rb") as written:
         os.fsync(written.fileno())
         digest = hashlib.file_digest(written, "sha256").hexdigest()
@@ -135,6 +169,11 @@ def _verified_row(recipe: Recipe, split: str, index: int, notes: list[dict]) -> 
     }
     notes.append(note)
     return row
+
+
+def _nested(shape: Sequence[int]) -> pa.DataType:
+    """The type of a value of this shape: a number, or nested lists of numbers."""
+    return pa.list_(_nested(shape[1:])) if shape else pa.float64()
 
 
 def _record(shard: Shard, folder: Path) -> Path:

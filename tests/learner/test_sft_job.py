@@ -5,14 +5,13 @@ import math
 import shutil
 from dataclasses import replace
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from configs import UserError, load, manifest
 from envs.corpus import build, generate
 from envs.corpus.card import make_card
-from envs.corpus.generate import SCHEMA
+from envs.corpus.shards import as_table
 from learner import sft
 from learner.checks import notes
 from learner.sft import check_sft, exhausted, steps_of, validate
@@ -72,7 +71,7 @@ def unvalidated(tmp_path_factory):
     folder, settings = tmp_path_factory.mktemp("unvalidated"), load("corpus", ["count=40", "world.size=64"])
     recipe = replace(build.plan(settings)[0], counts={"train": 4})
     rows = [generate.row(recipe, "train", index) for index in range(4)]
-    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / "train-00000-of-00001.parquet")
+    pq.write_table(as_table(rows, recipe.world), folder / "train-00000-of-00001.parquet")
     (folder / "corpus.json").write_text(json.dumps(make_card(recipe, {})))
     return folder
 

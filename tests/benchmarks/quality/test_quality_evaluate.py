@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from corpora import written
@@ -19,8 +18,8 @@ from benchmarks.quality.report.report import write_report
 from configs.schema import Config, Reward, World
 from envs.corpus import build, generate
 from envs.corpus.card import make_card
-from envs.corpus.generate import SCHEMA
 from envs.corpus.reader import read_card, read_samples
+from envs.corpus.shards import as_table
 from envs.degradations import physics
 from envs.world import world_taxonomy
 from reward_actors.restoration.running_batch import to_uint8
@@ -255,7 +254,7 @@ def test_a_policy_is_evaluated_beside_the_truth(tmp_path):
 
     recipe, _ = build.plan(Config(count=40))
     rows = [generate.row(recipe, "test", index) for index in range(4)]
-    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), tmp_path / "test-00000-of-00001.parquet")
+    pq.write_table(as_table(rows, World()), tmp_path / "test-00000-of-00001.parquet")
     (tmp_path / "corpus.json").write_text(json.dumps(make_card(recipe, {})))
     policy = build_tiny_policy(tmp_path / "policy", TAXONOMY, World().size)
     write_world(policy, World())

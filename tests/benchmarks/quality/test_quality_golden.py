@@ -5,12 +5,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import duvlm
-from envs.corpus.generate import SCHEMA, encode
+from configs.schema import World
+from envs.corpus.generate import encode
+from envs.corpus.shards import COLUMNS, as_table
 from envs.taxonomy import TAXONOMY
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -23,10 +24,10 @@ def summary(tmp_path_factory):
     black = encode(np.zeros((32, 32, 3), np.uint8))
     rows = []
     for sample_id, truth in json.loads((GOLDEN / "truth.json").read_text()).items():
-        row = dict.fromkeys(SCHEMA.names) | {"sample_id": sample_id, "photo_id": "black", "split": "test"}
+        row = dict.fromkeys(COLUMNS) | {"sample_id": sample_id, "photo_id": "black", "split": "test"}
         row |= {"type": truth["type"], "values": json.dumps(truth["values"]), "clean": black, "degraded": black}
         rows.append(row)
-    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / "test-00000-of-00001.parquet")
+    pq.write_table(as_table(rows, World()), folder / "test-00000-of-00001.parquet")
     card = {"taxonomy": TAXONOMY.fingerprint(), "world": {}, "size": 32, "counts": {"test": len(rows)}}
     (folder / "corpus.json").write_text(json.dumps(card))
     arguments = [f"corpus={folder}", f"policy={GOLDEN / 'predictions.jsonl'}", f"out={folder / 'out'}"]

@@ -19,8 +19,9 @@ from envs.corpus import build, generate
 from envs.corpus import shards as corpus_shards
 from envs.corpus.build import is_complete, split_counts
 from envs.corpus.card import make_card
-from envs.corpus.generate import COLUMNS, Recipe, check_sample, crop, reproduces
+from envs.corpus.generate import Recipe, check_sample, crop, reproduces
 from envs.corpus.reader import read_card, read_samples
+from envs.corpus.shards import COLUMNS
 from envs.degradations.depth import decode_map
 from envs.language import answer
 from envs.world import world_taxonomy
@@ -161,15 +162,42 @@ def test_other_files_are_not_overwritten(tmp_path):
     assert (tmp_path / "thesis.tex").exists()
 
 
-def test_datasets_opens_the_corpus(folder, recipe, tmp_path, monkeypatch):
+def test_datasets_opens_the_folder_with_pictures_and_typed_values(folder, recipe, tmp_path, monkeypatch):
     from datasets import load_dataset
 
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
-    shards = {split: str(folder / f"{split}-*.parquet") for split in recipe.counts}
-    opened = load_dataset("parquet", data_files=shards, cache_dir=str(tmp_path / "cache"))
+    opened = load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
     assert {split: len(rows) for split, rows in opened.items()} == recipe.counts
-    assert tuple(opened["test"].column_names) == COLUMNS
-    assert opened["test"][2] == generate.row(recipe, "test", 2)
+    assert tuple(opened["test"].column_names) == (*COLUMNS, "parameters")
+    read, written = opened["test"][2], generate.row(recipe, "test", 2)
+    for name in ("clean", "degraded"):
+        np.testing.assert_array_equal(np.asarray(read[name]), generate.decode(written[name]))
+    assert {key: value for key, value in read["parameters"].items() if value is not None} == json.loads(read["values"])
+    assert set(read["parameters"]) == set(TAXONOMY.keys)
+    same = ("sample_id", "photo_id", "split", "type", "values", "answer", "transmission")
+    assert {name: read[name] for name in same} == {name: written[name] for name in same}
+
+
+def test_maps_of_haze_and_values_over_the_picture_are_nested_lists_and_pictures_too():
+    world = World(depth="procedural", transmission_grid=4)
+    recipe = build.plan(config(world=world))[0]
+    rows = [generate.row(recipe, "train", index) for index in range(4)]
+    table = corpus_shards.as_table(rows, world)
+    features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
+    assert features["transmission"] == {"_type": "Image"}
+    for row, stored in zip(rows, table.to_pylist(), strict=True):
+        there = {key: value for key, value in stored["parameters"].items() if value is not None}
+        assert there == json.loads(row["values"])
+        assert (stored["transmission"] or {}).get("bytes") == row["transmission"]
+
+
+def test_the_card_of_a_corpus_tells_the_hub_its_licences_and_size(folder):
+    from huggingface_hub import DatasetCard
+
+    data = DatasetCard.load(folder / "README.md").data
+    assert set(data.license) == {"cc-by-4.0", "cc-by-2.0", "cc0-1.0", "other"}  # two are not under a licence by name
+    assert data.size_categories == ["n<1K"]
+    assert "image-restoration" in data.tags
 
 
 def test_the_card_counts_what_is_in_the_images(folder, recipe):
