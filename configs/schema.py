@@ -33,7 +33,10 @@ class World:
     views: list[Literal["image", "fft", "edge", "log", "statistics"]] = _(
         ["image", "fft", "edge", "log"], "Views the policy sees."
     )
-    rationale: bool = _(True, "Answers begin with the severity in words.")
+    rationale: bool = _(True, "Answers begin with words: see `rationale_style`.")
+    rationale_style: Literal["severity", "evidence"] = _(
+        "severity", "The words that answers begin with: how severe it is, or what spectrum, edges and levels show."
+    )
     severity: Literal["key", "law"] = _(
         "key", "Severity in words: by fixed thresholds of a key, or by thirds of what is drawn, at every size."
     )
@@ -230,7 +233,7 @@ class Config:
     )
     nuisances: bool = _(False, "Evaluate the samples again with noise, JPEG and more that no answer names.")
     scores: str = _("", "Folders of finished evaluations to compare: DIR or NAME:DIR, two or more, with commas.")
-    study: Literal["", "table4", "table5", "figure7"] = _("", "What `ablate` draws again.")
+    study: Literal["", "table4", "table5", "figure7", "rationale"] = _("", "What `ablate` draws again.")
     image: str = _("", "Photograph to restore or degrade, or a folder of them to restore.")
     degradation: str = _("", "JSON of the degradation to undo; empty asks the policy.")
     force: bool = _(False, "Restore what was read, however uncertain it is.")

@@ -51,6 +51,14 @@ def evidence(luminance: np.ndarray) -> np.ndarray:
     return np.concatenate(parts).astype(np.float32)
 
 
+def falloff(luminance: np.ndarray) -> float:
+    """Finds below which frequency four fifths of the power of the gradient lie: a share of the highest, 0 to 1."""
+    power = _by_radius(_dct((luminance - luminance.mean())[..., None]) ** 2)[:, 0]
+    counts, f2 = _radii(*luminance.shape)[1:]
+    below = np.cumsum(power * counts * f2)
+    return (int(np.searchsorted(below, 0.8 * below[-1])) + 1) / RADII
+
+
 def angular(luminance: np.ndarray) -> np.ndarray:
     """Computes the log power of the windowed Fourier transform by direction, in three bands, less each band's mean."""
     centred = luminance - luminance.mean()

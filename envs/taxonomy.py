@@ -111,11 +111,13 @@ class Taxonomy:
     """Holds the types of one world. `name` and the whole specification enter `fingerprint`.
 
     words_at: the size of pictures for which severity in words goes by its effect; 0 where it goes by a key.
+    evidence: words before an answer tell what the views show, not the severity.
     """
 
     types: tuple[DegradationType, ...]
     name: str = PAPER
     words_at: int = 0
+    evidence: bool = False
 
     def __getitem__(self, type_name: str) -> DegradationType:
         return next(kind for kind in self.types if kind.name == type_name)
@@ -219,7 +221,8 @@ def world_taxonomy(world: World) -> Taxonomy:
     several = (parts for parts in several if not any(set(PHENOMENA[name].never_with) & set(parts) for name in parts))
     composites = (DegradationType("+".join(p), tuple(k for name in p for k in keys[name])) for p in several)
     name = PAPER if set(names) <= set(World().types) else OPEN
-    return Taxonomy((*singles, *composites), name, world.size if world.severity == "law" else 0)
+    words_at = world.size if world.severity == "law" else 0
+    return Taxonomy((*singles, *composites), name, words_at, world.rationale_style == "evidence")
 
 
 def turns(taxonomy: Taxonomy) -> tuple[DegradationType, ...]:

@@ -12,6 +12,7 @@ from configs.files import read_json
 from configs.hub import model_folder
 from configs.models import check_model
 from configs.schema import Config, World
+from envs.language import evidence
 from envs.language.answer import SEVERITY_WORDS
 from envs.observation import QUESTION
 from envs.taxonomy import world_taxonomy
@@ -65,6 +66,7 @@ def template_hash(folder: Path, world: World) -> str:
     chat = Path(folder) / CHAT
     words = [chat.read_text() if chat.is_file() else "", QUESTION, world.views, world.rationale and SEVERITY_WORDS]
     words += [world.severity] if world.severity != World().severity else []
+    words += [evidence.FINDINGS, evidence.LIMITS] if world.rationale_style == "evidence" else []
     text = json.dumps([*words, world_taxonomy(world).fingerprint()])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -76,6 +76,10 @@ def _seeing(*views: str, rationale: bool = True) -> dict[str, object]:
     return {**_SCRATCH, "world.views": list(views), "world.rationale": rationale}
 
 
+def _saying(rationale: bool, style: str = "severity") -> dict[str, object]:
+    return {**_SCRATCH, "world.rationale": rationale, "world.rationale_style": style}
+
+
 def _grid(scale: int) -> dict[str, object]:
     """Equally wide targets on every grid, and no new values drawn on it: the pictures are those of the fine one."""
     return {**_SCRATCH, "learner.refresh": False, "learner.smooth": WIDTH / scale, "world.step_scale": float(scale)}
@@ -118,7 +122,17 @@ FIGURE7 = Study(
     against=("step-1",),
     measures=("p_rel", "p_abs", "j_acc"),
 )
-STUDIES = {study.name: study for study in (TABLE4, TABLE5, FIGURE7)}
+RATIONALE = Study(
+    "rationale",
+    "What an answer says before its numbers: nothing, the severity, or the evidence of the views",
+    (
+        Variant("none", "without rationale", "scratch", _saying(False)),
+        Variant("severity", "severity in words", "scratch", _saying(True)),
+        Variant("evidence", "evidence of the views", "scratch", _saying(True, "evidence")),
+    ),
+    against=("none", "severity"),
+)
+STUDIES = {study.name: study for study in (TABLE4, TABLE5, FIGURE7, RATIONALE)}
 
 
 def cells(study: Study, seeds: Sequence[int]) -> list[Cell]:

@@ -21,7 +21,7 @@ from configs.schema import World
 from envs.corpus.datasets import SPLITS, Photo, read_photo
 from envs.corpus.photos import Interleaving
 from envs.corpus.verify import faults
-from envs.language import answer
+from envs.language.answer import write
 from envs.nuisances import Nuisances
 from envs.taxonomy import Degradation, Taxonomy, turns
 from envs.types import Sample
@@ -153,7 +153,7 @@ def as_row(recipe: Recipe, split: str, sample: GeneratedSample) -> dict:
         "split": split,
         "type": sample.degradation.type,
         "values": json.dumps(sample.degradation.as_dict()["values"]),
-        "answer": answer.write(sample.degradation, world_taxonomy(recipe.world), recipe.world.rationale),
+        "answer": write(sample.degradation, world_taxonomy(recipe.world), recipe.world.rationale, sample.degraded),
         "clean": encode(sample.clean),
         "degraded": encode(sample.degraded),
         "transmission": None if sample.transmission is None else encode_map(sample.transmission),

@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
+import numpy as np
+
 from envs.degradations.base import Phenomenon, flatten
+from envs.language import evidence
 from envs.taxonomy import NONE, TAXONOMY, Degradation, Key, Taxonomy, joined
 
 MAX_CHARACTERS = 4096
@@ -48,14 +51,17 @@ REASONS = (
 )
 
 
-def rationale(degradation: Degradation, taxonomy: Taxonomy = TAXONOMY) -> str:
+def rationale(degradation: Degradation, taxonomy: Taxonomy = TAXONOMY, picture: np.ndarray | None = None) -> str:
     """Says the severity in words, for example `Severe blur degradation.` (Section 4.1).
 
     By the thresholds of a key, or where the world's `severity` is `law` by the effect (`Phenomenon.effect`).
 
-    Of a composite, each part's: `Severe haze and mild blur degradation.` Of `none`, an empty text.
+    Of a composite, each part's: `Severe haze and mild blur degradation.` Of `none`, an empty text. Where the world's
+    rationale is `evidence`, what is seen in the degraded picture, uint8 (H, W, 3), is said instead.
     """
     phenomena = degradation.phenomena
+    if taxonomy.evidence and phenomena:
+        return evidence.describe(picture)
     if size := taxonomy.words_at:
         values = dict(degradation.values)
         levels = [part.severity.level_of_effect(part.effect(values, size)) for part in phenomena]
@@ -66,6 +72,8 @@ def rationale(degradation: Degradation, taxonomy: Taxonomy = TAXONOMY) -> str:
 
 def severities(taxonomy: Taxonomy) -> list[str]:
     """Lists every rationale there is."""
+    if taxonomy.evidence:
+        return evidence.sentences()
     levels = range(len(SEVERITY_WORDS))
     return [sentence(each, t.phenomena) for t in taxonomy.degraded for each in product(levels, repeat=len(t.parts))]
 
@@ -82,9 +90,11 @@ def sentence(levels: Sequence[int], phenomena: Sequence[Phenomenon]) -> str:
     return " and ".join([*filter(None, [", ".join(others)]), f"{last} degradation."]).capitalize()
 
 
-def write(degradation: Degradation, taxonomy: Taxonomy, with_rationale: bool = True) -> str:
-    """Writes the text of a perfect policy."""
-    text = [rationale(degradation, taxonomy)] if with_rationale else []
+def write(
+    degradation: Degradation, taxonomy: Taxonomy, with_rationale: bool = True, picture: np.ndarray | None = None
+) -> str:
+    """Writes the text of a perfect policy. picture: the degraded one, uint8 (H, W, 3), of which evidence is told."""
+    text = [rationale(degradation, taxonomy, picture)] if with_rationale else []
     for name in degradation.types:
         text.append(f"[T-{name}]")
         for key in taxonomy[name].keys:

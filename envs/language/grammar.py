@@ -22,7 +22,7 @@ def token_grammar(taxonomy: Taxonomy, token_id: Callable[[str], int], rationale:
 
     Args:
         token_id: gives the number of an answer token.
-        rationale: answers begin with the severity in words.
+        rationale: answers begin with words.
     """
     words = " | ".join(json.dumps(sentence) for sentence in severities(taxonomy))
     start = f"({_either(taxonomy)})"

@@ -32,8 +32,8 @@ class AnswerTokens:
     """Maps token numbers to what they mean.
 
     keys: {number of a key's token: key}. values: {key: numbers of its value tokens by rising value}.
-    severities: tokens of the words mild, moderate, severe as an answer begins with them; empty unless the first
-    token tells them apart."""
+    severities: tokens of the words mild, moderate, severe as an answer begins with them; empty where it begins with
+    others, and unless the first token tells them apart."""
 
     keys: Mapping[int, str]
     values: Mapping[str, tuple[int, ...]]
@@ -47,7 +47,8 @@ class AnswerTokens:
         grids = {name: [key.token_of(number) for number in key.grid()] for name, key in taxonomy.keys.items()}
         if not {*names.values(), *(token for grid in grids.values() for token in grid)} <= set(vocabulary):
             return cls({}, {}, ())
-        words = [tuple(tokenizer.encode(word, add_special_tokens=False)) for word in SEVERITY_WORDS]
+        said = () if taxonomy.evidence else SEVERITY_WORDS
+        words = [tuple(tokenizer.encode(word, add_special_tokens=False)) for word in said]
         return cls(
             {vocabulary[token]: name for name, token in names.items()},
             {name: tuple(vocabulary[token] for token in grid) for name, grid in grids.items()},

@@ -92,7 +92,7 @@ class LearnerWorker:
     def sft_corpus_step(self, step: int) -> dict[str, float]:
         """Takes a step on this rank's share of the step-th batch of the open corpus."""
         language = self._trainer.language
-        examples = [Example(s.degraded, language.completion(s.degradation)) for s in self._stream(step)]
+        examples = [Example(s.degraded, language.completion(s.degradation, s.degraded)) for s in self._stream(step)]
         return self._trainer.sft_step(examples)
 
     def sft_step(self, examples: Sequence[Example]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
@@ -32,7 +33,7 @@ class AnswerLanguage:
     ):
         """
         Args:
-            rationale: answers begin with the severity in words.
+            rationale: answers begin with words.
             smooth: standard deviation, in bins, of a Gaussian over neighbouring bins of the same key (the
                 density on the grid of Proposition 4.1); 0 puts all weight on the true bin.
         """
@@ -47,9 +48,12 @@ class AnswerLanguage:
             k: {token: i for i, token in enumerate(bins)} for k, bins in self._bins.items() if k not in whole
         }
 
-    def completion(self, degradation: Degradation) -> tuple[int, ...]:
-        """Returns the token ids of the perfect answer, end-of-turn token last."""
-        text = write(degradation, self._taxonomy, self._rationale)
+    def completion(self, degradation: Degradation, picture: np.ndarray | None = None) -> tuple[int, ...]:
+        """Returns the token ids of the perfect answer, end-of-turn token last.
+
+        picture: the degraded one, uint8 (H, W, 3), where answers begin with what is seen in it.
+        """
+        text = write(degradation, self._taxonomy, self._rationale, picture)
         return (*self._tokenizer(text, add_special_tokens=False)["input_ids"], self._tokenizer.eos_token_id)
 
     def targets(self, completions: Sequence[Sequence[int]]) -> Targets:

@@ -81,7 +81,7 @@ def read(views: Sequence[View], language: Language, seed: int = 0) -> Generator[
     proposals = {each.degradation.type: ids for each, ids in zip(readings, written, strict=True) if each.degradation}
     if NONE in language.taxonomy:
         proposals.setdefault(NONE, language.encode(f"[T-{NONE}]"))
-    beliefs, announced = yield from _beliefs(proposals, language)
+    beliefs, announced = yield from _beliefs(proposals, views, language)
     sources = {name: type_sources(language.taxonomy[name], views) for name in proposals}
     chances = pool_types(beliefs, sources)
     if len(views) == 1:
@@ -98,7 +98,7 @@ def read(views: Sequence[View], language: Language, seed: int = 0) -> Generator[
     ratio = views[-1].ratio
     found = language.taxonomy.degradation(kind.name, values)
     intervals = {key: _in_pixels(language.taxonomy.keys[key], ends, ratio) for key, ends in intervals.items()}
-    text = write(found, language.taxonomy, language.rationale)
+    text = write(found, language.taxonomy, language.rationale, views[0].picture)
     return Reading(to_photo(found, ratio), text, "", intervals, chances[kind.name])
 
 
@@ -138,7 +138,7 @@ def pool_types(beliefs: Mapping[str, np.ndarray], sources: Mapping[str, Sequence
     return {name: chance / total for name, chance in mass.items()}
 
 
-def _beliefs(proposals: Mapping[str, Sequence[int]], language: Language) -> Steps:
+def _beliefs(proposals: Mapping[str, Sequence[int]], views: Sequence[View], language: Language) -> Steps:
     """What every view believes of each type: its log-probability, summed over the words that may announce it.
 
     proposals: {type: an answer of this type}.
@@ -149,7 +149,7 @@ def _beliefs(proposals: Mapping[str, Sequence[int]], language: Language) -> Step
     drafts, owners, places = [], [], []
     for name, ids in proposals.items():
         tokens = list(ids[next((i for i, token in enumerate(ids) if token in language.types), 0) :])
-        for words in language.announcements(language.taxonomy[name]):
+        for words in language.announcements(language.taxonomy[name], views):
             drafts.append([*words, *tokens, language.end])
             owners.append((name, words))
             named = [len(words) + i for i, token in enumerate(tokens) if token in language.types]

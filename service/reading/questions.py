@@ -9,6 +9,7 @@ from itertools import product
 from typing import Any
 
 from envs.language.answer import SEVERITY_WORDS, sentence
+from envs.language.evidence import describe
 from envs.language.vocabulary import AnswerTokens
 from envs.taxonomy import Degradation, DegradationType, Taxonomy
 from service.reading.views import View
@@ -38,7 +39,7 @@ class Language:
     """Holds the words of a policy.
 
     encode: text -> token ids. decode: token ids -> text. end: the end-of-turn token.
-    rationale: answers begin with the severity in words. decoding: see `rollout.decoding`.
+    rationale: answers begin with words. decoding: see `rollout.decoding`.
     size: the largest token id.
     """
 
@@ -67,10 +68,13 @@ class Language:
         """The tokens that name a type."""
         return {self.encode(f"[T-{kind.name}]")[0] for kind in self.taxonomy.singles}
 
-    def announcements(self, kind: DegradationType) -> list[list[int]]:
-        """Lists the token ids of every sentence that may come before the tokens of a type."""
+    def announcements(self, kind: DegradationType, views: Sequence[View]) -> list[list[int]]:
+        """Lists the token ids of every sentence that may come before the tokens of a type; where they are what is seen
+        in a picture, those of the views."""
         if not self.rationale or not kind.phenomena:
             return [[]]
+        if self.taxonomy.evidence:
+            return [self.encode(seen) for seen in dict.fromkeys(describe(view.picture) for view in views)]
         levels = product(range(len(SEVERITY_WORDS)), repeat=len(kind.parts))
         return [self.encode(sentence(each, kind.phenomena)) for each in levels]
 

@@ -9,6 +9,7 @@ import duvlm
 from configs import load
 from envs.corpus.generate import degrade
 from envs.language.answer import Invalid, parse
+from envs.language.evidence import describe, sentences
 from envs.taxonomy import TAXONOMY, taxonomy, world_taxonomy
 from envs.world import write_world
 from learner.policy.tiny import build_tiny_policy
@@ -99,6 +100,19 @@ def test_cells_of_pixels_that_a_reduced_picture_hides_are_seen(reader, large):
     reading = reader(degrade(large, TAXONOMY.degradation("low_resolution", {"scale": 3})))
     assert (reading.degradation.type, reading.degradation["scale"]) == ("low_resolution", 3)
     assert reading.confidence > 0.5
+
+
+def test_a_policy_that_names_evidence_reads_large_photographs_too(large, tmp_path):
+    """A policy with random weights: what the whole photograph shows comes first, whatever it concludes."""
+    config = load("restore", ["world=paper", "world.rationale_style=evidence", "rollout.grammar=true"])
+    folder = build_tiny_policy(tmp_path / "policy", world_taxonomy(config.world), seed=1)
+    write_world(folder, config.world)
+    reader = duvlm.Reader(folder, config)
+    reading = reader(cv2.resize(large, (128, 128)))
+    assert reading.text.partition("[")[0] in sentences()
+    reading = reader(large)
+    assert reading.text.startswith(describe(views_of(large, 128)[0].picture) + "[T-")
+    assert set(reading.intervals) == {key for key, _ in reading.degradation.values}
 
 
 def test_a_policy_of_the_open_world_reads_in_the_right_form(large, tmp_path):

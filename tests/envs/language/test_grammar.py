@@ -10,10 +10,12 @@ from envs.language import grammar, reading
 from envs.language.answer import Answer, parse, write
 from envs.taxonomy import taxonomy
 
-WORLDS = [taxonomy(), taxonomy(camera=True, transmission_grid=3), taxonomy(composites=3)]
+EVIDENCE = taxonomy(rationale_style="evidence")
+PICTURE = np.zeros((32, 32, 3), np.uint8)
+WORLDS = [taxonomy(), taxonomy(camera=True, transmission_grid=3), taxonomy(composites=3), EVIDENCE]
 
 
-@pytest.fixture(scope="module", params=WORLDS, ids=["du/1", "camera and grid", "composites"])
+@pytest.fixture(scope="module", params=WORLDS, ids=["du/1", "camera and grid", "composites", "evidence"])
 def world(request):
     return request.param
 
@@ -51,7 +53,7 @@ def degradations(world, count=20):
 def test_every_answer_is_admitted_token_by_token(world, tokenizer):
     found = token_matcher(tokenizer, world)
     for truth in degradations(world):
-        tokens = tokenizer.encode(write(truth, world), add_special_tokens=False)
+        tokens = tokenizer.encode(write(truth, world, picture=PICTURE), add_special_tokens=False)
         assert found.validate_tokens(tokens) == len(tokens)
         assert len(tokens) <= grammar.longest(world)
 
