@@ -97,6 +97,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     logs = command("logs", lambda o: submission.logs(o.id, o.address, o.follow), "Print the log of a job.")
     stop = command("stop", _stop, "Stop a submitted job.")
     verify = command("verify", _verify, "Compare what a run, corpus, policy or prior holds with its hashes.")
+    publish = command("publish", _publish, "Put a policy, prior or corpus on the Hugging Face Hub, if it is whole.")
     scale = command("scale", _scale, "Change the number of actors of a running job.")
     plan = command("plan", _plan, "Split GPUs between the roles of an RL job, by the times of a run.")
     bench = command("bench", _bench, "Measure something beside its bound; as `python -m benchmarks NAME`.")
@@ -118,6 +119,12 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     submit.add_argument("--no-follow", action="store_true", help="return once the cluster has the job")
     logs.add_argument("-f", "--follow", action="store_true", help="until it ends; then return its status")
     verify.add_argument("folder", metavar="FOLDER", type=Path, help="such a folder, or one that holds several")
+    publish.add_argument("folder", metavar="FOLDER", type=Path, help="of a policy, a prior or a corpus")
+    publish.add_argument("name", metavar="OWNER/NAME[@BRANCH]", help="what it is called on the Hub")
+    publish.add_argument("--licence", default="", help="as the Hub names it: apache-2.0, cc-by-4.0, ...")
+    publish.add_argument("--dataset", metavar="OWNER/NAME", action="append", default=[], help="it was trained on")
+    publish.add_argument("--evaluation", metavar="FOLDER", default="", help="out= of `evaluate`: numbers of the card")
+    publish.add_argument("--private", action="store_true", help="show a new repository to nobody else")
     scale.add_argument("what", choices=["rewards"], help="the reward actors")
     scale.add_argument("count", metavar="N|MIN:MAX", help="how many there should be, or between which numbers")
     scale.add_argument("--address", metavar="HOST:PORT", default="auto", help="Ray cluster (%(default)s)")
@@ -176,6 +183,12 @@ def _status(options: argparse.Namespace) -> None:
 
 def _verify(options: argparse.Namespace) -> int:
     return 0 if importlib.import_module("configs.verify").verify(options.folder) else 1
+
+
+def _publish(options: argparse.Namespace) -> None:
+    module = importlib.import_module("configs.hub.publish")
+    about = module.About(options.licence, options.dataset, options.evaluation)
+    print(module.publish(options.folder, options.name, about, options.private))
 
 
 def _scale(options: argparse.Namespace) -> None:

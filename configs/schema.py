@@ -102,7 +102,7 @@ class Reward:
     noise: Literal["rounding", "estimated"] = _(
         "rounding", "Noise that degraded pictures are taken to have: that of 8 bits, or what each of them shows."
     )
-    prior: str = _("shipped", "`shipped`, `gaussian`, a folder with a diffusers UNet2DModel, or an ADM file (.pt).")
+    prior: str = _("shipped", "`shipped`, `gaussian`, a UNet2DModel of diffusers, folder or Hub name, or an ADM file.")
     steps: int = _(0, "Denoiser steps; 0 is the restorer's own number.", 0, 1000)
     batch: int = _(16, "Rows that step together in one actor.", 1, 1024)
     scorer: list[str] = _(
@@ -223,11 +223,11 @@ class Config:
     limit: int = _(0, "Samples evaluated, at most; 0 is all.", 0, 100_000_000)
     policy: str = _(
         "shipped",
-        "Folder of the policy, `shipped`, `random` (SFT from scratch), FILE.jsonl of answers to evaluate, or the model "
-        "that endpoint= is asked for.",
+        "Folder of the policy or its name on the Hub (OWNER/NAME@REVISION), `shipped`, `random` (SFT from scratch), "
+        "FILE.jsonl of answers to evaluate, or the model that endpoint= is asked for.",
     )
     endpoint: str = _("", "OpenAI-compatible endpoint to evaluate, as in http://HOST/v1; policy= names its model.")
-    before: str = _("", "Policy folder that an evaluation compares with.")
+    before: str = _("", "Policy, folder or Hub name, that an evaluation compares with.")
     restored: str = _(
         "", "Pictures of other methods to evaluate beside ours: NAME:FOLDER with SAMPLE_ID.png; several with commas."
     )

@@ -51,7 +51,7 @@ def shipped_policy(world: World) -> Path:
 def in_own_world(config: Config, policy: str | Path) -> Config:
     """Returns the settings in the world that the policy in a folder was trained in, for jobs that only ask it; those of
     `shipped`, or of somebody else's model, are as they were."""
-    folder = Path(policy)
+    folder = model_folder(str(policy), "policy")
     return replace(config, world=world_of(folder)) if (folder / FILE).is_file() else config
 
 

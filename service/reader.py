@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from configs import UserError, load
+from configs.hub import model_folder
 from configs.schema import Config
 from envs.language.posterior import INTERVAL
 from envs.pictures import UNREADABLE, read_picture, to_rgb
@@ -41,7 +42,7 @@ class Reader:
     def __init__(self, policy: str | Path = "shipped", config: Config | None = None, device: str | None = None):
         """
         Args:
-            policy: `shipped`, or the folder of a policy that a training job has written.
+            policy: `shipped`, the folder of a policy that a training job has written, or its name on the Hub.
             config: settings of the job `restore`; those of the tiny track by default. `world.*` says which policy is
                 the shipped one; one in a folder has its own.
             device: of the network, as torch names it; the first GPU where there is one.
@@ -51,7 +52,8 @@ class Reader:
         """
         self._config = in_own_world(config or load("restore"), policy)
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        folder = shipped_policy(self._config.world) if policy == "shipped" else Path(policy).resolve()
+        shipped = policy == "shipped"
+        folder = shipped_policy(self._config.world) if shipped else model_folder(str(policy), "policy").resolve()
         self._foreign = is_foreign(folder) and Foreign(folder, self._config, device)
         if self._foreign:
             return

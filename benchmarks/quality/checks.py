@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from configs import UserError
+from configs.hub import model_folder
 from configs.models import check_model
 
 
 def check_prior(spec: str) -> None:
     """Raises UserError where nothing is at `reward.prior`, or it is damaged; whether it is a network, only loading it
     can tell."""
-    place = Path(spec).expanduser()
+    place = model_folder(spec, "reward.prior")
     if spec.endswith((".pt", ".pth")):
         there = place.is_file()
     else:

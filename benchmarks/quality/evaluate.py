@@ -112,7 +112,8 @@ def _policies(config: Config, samples: CorpusSplit, taxonomy: Taxonomy) -> Answe
     from configs.cluster.connect import prepare
 
     folders = {"before": config.before, "after": config.policy} if config.before else {"after": config.policy}
-    sources = {name: policies.find(folder, config) for name, folder in folders.items()}
+    settings = {"before": "before", "after": "policy"}
+    sources = {name: policies.find(folder, config, settings[name]) for name, folder in folders.items()}
     prepare(config, "evaluate")
     answers = {
         source: policies.ask(config, source, samples, taxonomy) for source in dict.fromkeys(sources.values())

@@ -131,7 +131,10 @@ def prepare(config: Config, job: str) -> ResourcePlan:
         if importlib.util.find_spec(name) is None:
             raise UserError(f"trackers: {name} is not installed here: `pip install {name}`, or leave it out")
     if wanted.roles:
-        if any(setting.key == "reward.prior" for setting in jobs()[job].settings()):
+        keys = {setting.key for setting in jobs()[job].settings()}
+        if "policy" in keys and not config.endpoint:
+            model_folder(config.policy, "policy")  # fetched before the actors start, which ask no hub
+        if "reward.prior" in keys:
             _check_prior(config.reward.prior)
         connect(dict(map(parse_pair, config.environment)))
         if find():

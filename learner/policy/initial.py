@@ -12,6 +12,7 @@ from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
 from configs import UserError, manifest
 from configs.files import read_json
+from configs.hub import model_folder
 from configs.models import check_model
 from configs.schema import Config, World
 from envs.language.answer import answer_tokens
@@ -36,8 +37,9 @@ def initial_policy(config: Config, out: Path) -> Path:
         aside = _aside(folder)
         build_tiny_policy(aside, world_taxonomy(config.world), config.world.size, config.seed)
         return _put(folder, aside)
-    if is_foreign(Path(config.policy)):
-        return _adopted(Path(config.policy).resolve(), folder, config)
+    model = model_folder(config.policy, "policy")
+    if is_foreign(model):
+        return _adopted(model.resolve(), folder, config)
     return policy_folder(config.policy, config.world)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from configs import UserError, manifest
+from configs.hub.cards import make_card
 from envs.taxonomy import world_taxonomy
 from envs.world import SHIPPED, SHIPPED_OPEN, check_policy, world_of, write_world
 from learner.policy.model import load_policy
@@ -39,6 +40,8 @@ def ship(source: Path, target: Path | None = None) -> None:
     model.to(torch.float16).save_pretrained(aside)
     processor.save_pretrained(aside)
     write_world(aside, world)
+    if not (target / "README.md").is_file():  # a card that a person has written stays
+        (aside / "README.md").write_text(make_card(source, "policy", target.name, licence="apache-2.0"))
     manifest.write(aside, "policy")
     manifest.replace(target, aside)
 

@@ -11,6 +11,7 @@ from rich.progress import Progress
 
 from benchmarks.quality.sources.predictions import Answered
 from configs import UserError
+from configs.hub import model_folder
 from configs.models import check_model
 from configs.schema import Config
 from envs import world as policy_world
@@ -28,13 +29,14 @@ class Source:
     trained: bool
 
 
-def find(policy: str, config: Config) -> Source:
-    """Finds the policy of a `policy` setting.
+def find(policy: str, config: Config, setting: str = "policy") -> Source:
+    """Finds the policy that a setting names: `shipped`, a folder, or OWNER/NAME of the Hub.
 
     Raises:
         UserError: no policy there, or one of ours that was trained in another world.
     """
-    folder = policy_world.shipped_policy(config.world) if policy == "shipped" else Path(policy).resolve()
+    shipped = policy == "shipped"
+    folder = policy_world.shipped_policy(config.world) if shipped else model_folder(policy, setting).resolve()
     if policy_world.is_foreign(folder):
         check_model(folder, "policy")
         if not _has_answer_tokens(folder, config):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 from configs.errors import UserError
 
-FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model", "*.bin")
+FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model", "*.bin", "*.md")
 """What a model consists of."""
+_NAME = r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w./-]+))?"
 
 
 def model_folder(name: str, setting: str) -> Path:
@@ -18,7 +20,7 @@ def model_folder(name: str, setting: str) -> Path:
     actors have HF_HUB_OFFLINE=1, so that for them it is the copy in the cache.
 
     Args:
-        name: a folder, or OWNER/NAME.
+        name: a folder, or OWNER/NAME, or OWNER/NAME@REVISION with a branch, a tag or a commit.
         setting: key of the setting that names it, for the error.
 
     Returns:
@@ -29,17 +31,31 @@ def model_folder(name: str, setting: str) -> Path:
     """
     folder = Path(name).expanduser()
     is_file = folder.suffix in (".pt", ".pth", ".jsonl")
-    if folder.exists() or is_file or not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
+    named = split_name(name)
+    if folder.exists() or is_file or not named:
         return folder
     import httpx
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
-        return Path(snapshot_download(name, allow_patterns=FILES, etag_timeout=10))
+        return _copy(*named)
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.HTTPError, OSError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
         raise UserError(
             f"{setting}={name}: there is no such folder, no copy in the cache of the Hugging Face Hub, and the Hub "
             f"could not be asked for it ({reason}); name a folder, or run it once where the Hub can be reached"
         ) from None
+
+
+def split_name(name: str) -> tuple[str, str | None] | None:
+    """Splits OWNER/NAME@REVISION into (OWNER/NAME, REVISION or None); None where it is no name of the Hub."""
+    parts = re.fullmatch(_NAME, name)
+    return (parts[1], parts[2]) if parts else None
+
+
+@cache
+def _copy(repository: str, revision: str | None) -> Path:
+    """The folder in the cache; the Hub is asked once a process, so that all of a job reads one revision."""
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(repository, revision=revision, allow_patterns=FILES, etag_timeout=10))
