@@ -15,7 +15,7 @@ from pathlib import Path
 
 from configs import Config, UserError, config_to_yaml, load, run_folder, run_folders
 from configs import help as texts
-from configs.cluster import connect, resources, scaling, submission, supervision
+from configs.cluster import connect, memory, resources, scaling, submission, supervision
 from configs.jobs import jobs
 
 DASHBOARD = "http://127.0.0.1:8265"
@@ -161,6 +161,9 @@ def _start(job: str, config: Config, dry_run: bool) -> None:
     folder = run_folder(config, job)
     if dry_run:
         print(f"{config_to_yaml(config, job)}# {resources.plan(config, job)}\n# writes to {folder}")
+        for line in memory.table(needs := memory.needs(config, job), config.device_gb).splitlines():
+            print(f"# {line}")
+        memory.check(needs, config.device_gb)
         if connect.find():
             connect.prepare(config, job)
         return

@@ -15,11 +15,13 @@ from configs import UserError, load
 
 @dataclass(frozen=True)
 class Benchmark:
-    """module: has `run(config, **flags)`, which prints and returns figures. flags: {name: argparse options}."""
+    """module: has `run(config, **flags)`, which prints and returns figures. flags: {name: argparse options}. job: whose
+    settings of a track are taken."""
 
     module: str
     help: str
     flags: dict[str, dict]
+    job: str = "evaluate"
 
 
 PROMPTS = {"type": int, "default": 8, "help": "pictures, equally many of each type"}
@@ -98,6 +100,9 @@ BENCHMARKS = {
     "corpus": Benchmark(
         "benchmarks.throughput.building", "Samples a second of `duvlm run corpus`, and its memory at two sizes.", {}
     ),
+    "memory": Benchmark(
+        "benchmarks.memory", "GB that each role of `offline` needs on each device, with the arithmetic.", {}, "offline"
+    ),
     "soak": Benchmark(
         "benchmarks.throughput.soak",
         "Memory of driver, reward actors and object store under steady load with images.",
@@ -133,7 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
         if (recorded := getattr(options, "recorded", None)) and not recorded.is_file():
             _check_writable(recorded)
         module = importlib.import_module(benchmark.module)
-        figures = module.run(load("evaluate", settings), **{f: getattr(options, f) for f in benchmark.flags})
+        figures = module.run(load(benchmark.job, settings), **{f: getattr(options, f) for f in benchmark.flags})
     except UserError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2

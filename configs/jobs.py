@@ -26,6 +26,7 @@ class Job:
     name: as typed. entry: `module:function`, called with the `Config`. help: one sentence.
     reads: keys of the settings it reads, or sections for all of theirs. roles: what it reserves of the cluster, from
     its settings; nothing for a job that runs in the driver. own_command: started as `duvlm NAME`, not `duvlm run`.
+    memory: `module:function` that says what the roles hold in memory (`configs.cluster.memory`).
     """
 
     name: str
@@ -34,6 +35,7 @@ class Job:
     reads: tuple[str, ...]
     roles: Callable[[Config], tuple[Role, ...]] = lambda config: ()
     own_command: bool = False
+    memory: str = ""
 
     def start(self, *arguments) -> None:
         """Imports the entry point, which may take seconds, and calls it."""

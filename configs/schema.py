@@ -205,6 +205,9 @@ class Config:
     max_failures: int = _(
         0, "Times a training job that broke starts again by itself, from its newest checkpoint.", 0, 1000
     )
+    device_gb: float = _(
+        0.0, "Memory of each GPU, GB: a job that needs more is refused before it starts; 0 checks nothing.", 0, 10_000
+    )
     environment: list[str] = _([], "Environment variables of every actor, as in [NCCL_SOCKET_IFNAME=eth0].")
     photos: str = _(
         "bundled",

@@ -4,8 +4,13 @@ from configs.cluster.resources import Role, learner_ranks, reward_actors, rollou
 from configs.jobs import Job
 from configs.schema import Config
 
-TRAINING = ("photos", "enlarge", "count", "reviews", "corpus", "policy", "steps", "resume", "trackers", "max_failures")
+TRAINING = (
+    *("photos", "enlarge", "count", "reviews", "corpus", "policy", "steps", "resume", "trackers", "max_failures"),
+    "device_gb",
+)
 REINFORCEMENT = (*TRAINING, "probe", "world", "rollout", "reward", "learner", "grpo")
+
+MEMORY = "learner.memory:needs"
 
 
 def _offline_roles(config: Config) -> tuple[Role, ...]:
@@ -26,6 +31,7 @@ JOBS = (
         "Teach the policy the answers of a corpus (the warm start).",
         reads=(*TRAINING, "epochs", "world", "learner", "rollout.max_tokens", "rollout.timeout"),
         roles=lambda config: (learner_ranks(config),),
+        memory=MEMORY,
     ),
     Job(
         "offline",
@@ -33,6 +39,7 @@ JOBS = (
         "Reinforce the policy by restoration, the truth being known.",
         reads=REINFORCEMENT,
         roles=_offline_roles,
+        memory=MEMORY,
     ),
     Job(
         "online",
@@ -40,5 +47,6 @@ JOBS = (
         "Reinforce the policy on photographs nobody knows the truth of.",
         reads=(*REINFORCEMENT, "mix"),
         roles=_online_roles,
+        memory=MEMORY,
     ),
 )

@@ -15,7 +15,9 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from configs.cluster import local, supervision
+import psutil
+
+from configs.cluster import local, memory, supervision
 from configs.cluster.placement import nodes, reserve
 from configs.cluster.resources import ResourcePlan, check, missing, plan, table
 from configs.errors import UserError
@@ -136,8 +138,10 @@ def prepare(config: Config, job: str) -> ResourcePlan:
             model_folder(config.policy, "policy")  # fetched before the actors start, which ask no hub
         if "reward.prior" in keys:
             _check_prior(config.reward.prior)
+        joined = bool(find())
+        memory.check(memory.needs(config, job), config.device_gb, 0 if joined else psutil.virtual_memory().total)
         connect(dict(map(parse_pair, config.environment)))
-        if find():
+        if joined:
             await_room(wanted)
             reserve(wanted)
         else:  # the local cluster was started for this job: it holds the plan now or never
