@@ -25,7 +25,8 @@ class Hub:
 
     def environment(self, home) -> dict[str, str]:
         """Variables that send a process here, with an empty cache in `home`."""
-        return {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
+        where = {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0"}
+        return where | {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DOWNLOAD_TIMEOUT": "120"}
 
 
 @contextmanager
@@ -43,7 +44,10 @@ def hub_stand_in():
 
 
 def _sha(files: dict[str, bytes]) -> str:
-    return hashlib.sha1(repr(sorted(files.items())).encode()).hexdigest()
+    digest = hashlib.sha1()
+    for file, content in sorted(files.items()):
+        digest.update(file.encode() + content)
+    return digest.hexdigest()
 
 
 class _Handler(BaseHTTPRequestHandler):

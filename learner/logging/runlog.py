@@ -13,7 +13,7 @@ from typing import Any
 
 from configs import Config, UserError, config_to_yaml
 from configs.files import read_json, write_atomically
-from configs.run_folders import lines_until
+from configs.run_folders import lines_until, read_metrics
 from learner.logging.console import Console
 from learner.logging.prometheus import PrometheusSink
 from learner.logging.trace import Trace
@@ -49,7 +49,8 @@ class RunLog:
         from torch.utils.tensorboard import SummaryWriter  # here: readers of a log need no torch
 
         self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=resumed + 1)
-        self._trackers = open_trackers(self.folder, job, config)
+        history = [(line.pop("step"), dict(_flat(line))) for line in read_metrics(self.folder / "metrics.jsonl")]
+        self._trackers = open_trackers(self.folder, job, config, history)
         name = "/".join(self.folder.resolve().parts[-2:])
         self._prometheus = PrometheusSink(name) if _on_ray() else None
         self._console = Console(name, total, resumed, show)

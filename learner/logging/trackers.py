@@ -1,13 +1,18 @@
 """Weights & Biases and MLflow, imported only where `trackers=` asks for them. Both keep their files in the run's folder
-unless their own environment variables (WANDB_MODE, MLFLOW_TRACKING_URI) name a server."""
+unless their own environment variables (WANDB_MODE, MLFLOW_TRACKING_URI) name a server.
+
+Neither can take a step back, and a resumed run does some steps again. So a tracker begins anew with what metrics.jsonl
+still has, and what it had kept of the run before goes: every step is there once.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import importlib
 import os
+import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +20,8 @@ from typing import Protocol
 from configs import Config, UserError
 
 PROJECT = "duvlm"
+MLFLOW_BATCH = 1000
+"""Numbers that MLflow takes in one call."""
 
 
 class Tracker(Protocol):
@@ -27,27 +34,41 @@ class Tracker(Protocol):
         """Ends the run, as failed or finished."""
 
 
-def open_trackers(folder: Path, job: str, config: Config) -> list[Tracker]:
-    """Opens those that `config.trackers` names; a run that is resumed in the same folder goes on in the same place.
+History = Sequence[tuple[int, Mapping[str, float]]]
+"""(step, numbers) of the steps that were done before and stay."""
+
+
+def open_trackers(folder: Path, job: str, config: Config, history: History = ()) -> list[Tracker]:
+    """Opens those that `config.trackers` names, with the `history` of a run that is resumed in the same folder.
 
     Raises:
         UserError: the package is not installed, or its server does not answer.
     """
-    return [{"wandb": WandB, "mlflow": MLflow}[name](folder.resolve(), job, config) for name in config.trackers]
+    kinds = {"wandb": WandB, "mlflow": MLflow}
+    return [kinds[name](folder.resolve(), job, config, history) for name in config.trackers]
 
 
 class WandB:
-    """Writes one run of Weights & Biases; without WANDB_MODE it is kept offline, and `wandb sync` sends it."""
+    """Writes one run of Weights & Biases; without WANDB_MODE it is kept offline, and `wandb sync` sends it.
 
-    def __init__(self, folder: Path, job: str, config: Config):
+    A server (WANDB_MODE=online) goes on with the run of this id and keeps the first numbers of steps done again.
+    """
+
+    def __init__(self, folder: Path, job: str, config: Config, history: History):
         wandb = _package("wandb")
         where = {"dir": str(folder), "mode": os.environ.get("WANDB_MODE", "offline")}
+        offline = where["mode"] == "offline"
+        if offline:
+            for earlier in (folder / "wandb").glob(f"offline-run-*-{_id(folder)}"):
+                shutil.rmtree(earlier)
+        else:
+            where["resume"] = "allow"
         try:
-            self._run = wandb.init(
-                project=PROJECT, name=_name(folder), id=_id(folder), resume="allow", config=asdict(config), **where
-            )
+            self._run = wandb.init(project=PROJECT, name=_name(folder), id=_id(folder), config=asdict(config), **where)
         except wandb.Error as error:
             raise UserError(f"trackers: wandb could not begin: {error}; WANDB_MODE=offline needs no server") from error
+        for step, numbers in history if offline else ():
+            self.step(step, numbers)
 
     def step(self, step: int, numbers: Mapping[str, float]) -> None:
         self._run.log(dict(numbers), step=step)
@@ -57,9 +78,9 @@ class WandB:
 
 
 class MLflow:
-    """Writes one run of MLflow, found again by its folder."""
+    """Writes one run of MLflow; earlier ones of the folder are deleted as MLflow deletes: they can be restored."""
 
-    def __init__(self, folder: Path, job: str, config: Config):
+    def __init__(self, folder: Path, job: str, config: Config, history: History):
         mlflow = _package("mlflow")
         if not (store := os.environ.get("MLFLOW_TRACKING_URI")):
             store = (folder / "mlruns").as_uri()
@@ -67,26 +88,32 @@ class MLflow:
         self._point = mlflow.entities.Metric
         try:
             self._client = mlflow.MlflowClient(store)
-            self._run = self._open(folder, job, config)
+            self._run = self._open(folder, job, config, history)
         except mlflow.MlflowException as error:
             raise UserError(f"trackers: mlflow at {store} failed: {error}; see MLFLOW_TRACKING_URI") from error
 
-    def _open(self, folder: Path, job: str, config: Config) -> str:
+    def _open(self, folder: Path, job: str, config: Config, history: History) -> str:
         known = self._client.get_experiment_by_name(PROJECT)
         experiment = known.experiment_id if known else self._client.create_experiment(PROJECT)
         tag = _id(folder)
-        runs = self._client.search_runs([experiment], f"tags.folder_id = '{tag}'", max_results=1)
-        if runs:
-            return runs[0].info.run_id
+        earlier = self._client.search_runs([experiment], f"tags.folder_id = '{tag}'")
         tags = {"folder_id": tag, "job": job, "folder": str(folder)}
         run = self._client.create_run(experiment, tags=tags, run_name=_name(folder)).info.run_id
         for key, value in _flat(asdict(config)):
             self._client.log_param(run, key, str(value)[:500])
+        points = [point for step, numbers in history for point in self._points(step, numbers)]
+        for start in range(0, len(points), MLFLOW_BATCH):
+            self._client.log_batch(run, points[start : start + MLFLOW_BATCH])
+        for each in earlier:  # last: until then its steps are nowhere else in MLflow
+            self._client.delete_run(each.info.run_id)
         return run
 
     def step(self, step: int, numbers: Mapping[str, float]) -> None:
+        self._client.log_batch(self._run, self._points(step, numbers))
+
+    def _points(self, step: int, numbers: Mapping[str, float]) -> list:
         now = round(time.time() * 1000)
-        self._client.log_batch(self._run, [self._point(name, value, now, step) for name, value in numbers.items()])
+        return [self._point(name, value, now, step) for name, value in numbers.items()]
 
     def close(self, failed: bool) -> None:
         self._client.set_terminated(self._run, "FAILED" if failed else "FINISHED")
