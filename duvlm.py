@@ -97,6 +97,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     logs = command("logs", lambda o: submission.logs(o.id, o.address, o.follow), "Print the log of a job.")
     stop = command("stop", _stop, "Stop a submitted job.")
     verify = command("verify", _verify, "Compare what a run, corpus, policy or prior holds with its hashes.")
+    command("doctor", _doctor, "Look at this machine: what is wrong for the project, and what to do.")
     publish = command("publish", _publish, "Put a policy, prior or corpus on the Hugging Face Hub, if it is whole.")
     scale = command("scale", _scale, "Change the number of actors of a running job.")
     plan = command("plan", _plan, "Split GPUs between the roles of an RL job, by the times of a run.")
@@ -186,6 +187,12 @@ def _status(options: argparse.Namespace) -> None:
 
 def _verify(options: argparse.Namespace) -> int:
     return 0 if importlib.import_module("configs.verify").verify(options.folder) else 1
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    table, whole = importlib.import_module("configs.cluster.doctor").report()
+    print(table)
+    return 0 if whole else 1
 
 
 def _publish(options: argparse.Namespace) -> None:

@@ -6,9 +6,8 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
-from configs.cluster.supervision import describe_machine
+from configs.cluster.machine import describe_machine, open_to_others, token_file
 from configs.errors import UserError
 
 
@@ -43,7 +42,7 @@ def protect_token() -> None:
     """
     if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
         return
-    token, file = secrets.token_hex(32), Path.home() / ".ray" / "auth_token"
+    token, file = secrets.token_hex(32), token_file()
     try:
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +52,7 @@ def protect_token() -> None:
             with suppress(FileExistsError):  # another job was faster
                 os.link(draft, file)
             draft.unlink()
-        if file.stat().st_mode & 0o077:
+        if open_to_others(file):
             file.chmod(0o600)
     except OSError:
         if not os.access(file, os.R_OK):

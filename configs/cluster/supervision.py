@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import sys
 import threading
 import time
 from pathlib import Path
+
+from configs.cluster.machine import describe_machine
 
 LINES, WIDTH = 3, 300
 """Lines of a log that are quoted, and characters of each and of what Ray says."""
@@ -68,32 +69,6 @@ def _end(name: str, status: int, folder: Path, began: float) -> None:
     print(f"duvlm: {reason}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(status)
-
-
-def describe_machine() -> str:
-    """Says how much memory and disk this process may still use, and whether something was killed for want of memory."""
-    parts = []
-    limit, used = (_number(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
-    if limit:
-        parts.append(f"memory: {used / 1e9:.1f} of {limit / 1e9:.1f} GB that are allowed are in use")
-    else:
-        import psutil
-
-        parts.append(f"memory: {psutil.virtual_memory().available / 1e9:.1f} GB free")
-    events = Path("/sys/fs/cgroup/memory.events")
-    kills = re.search(r"^oom_kill (\d+)", events.read_text(), re.MULTILINE) if events.exists() else None
-    if kills and int(kills[1]):
-        parts.append(f"{kills[1]} processes were killed for want of memory")
-    for folder in (os.environ.get("RAY_TMPDIR", "/tmp"), "/dev/shm"):
-        if os.path.isdir(folder):
-            parts.append(f"{folder}: {shutil.disk_usage(folder).free / 1e9:.1f} GB free")
-    return "; ".join(parts)
-
-
-def _number(file: str) -> int:
-    """The number in a file of the kernel's; 0 where there is none."""
-    text = Path(file).read_text().strip() if os.path.exists(file) else ""
-    return int(text) if text.isdigit() else 0
 
 
 def describe_failure(error: BaseException) -> str:
