@@ -1,6 +1,7 @@
 # make setup | quickstart | test | test-slow | test-chaos | test-faults | fuzz | lint | docs      (EXTRA=cuda for GPUs; else as installed, or cpu)
 INSTALLED := $(patsubst .venv/.ready-%,%,$(wildcard .venv/.ready-*))
 EXTRA ?= $(firstword $(INSTALLED) cpu)
+INSTALL := $(addprefix configs/install/, install.sh constraints.txt torchvision_schemas.py torchvision_schemas.pth)
 BIN := .venv/bin
 RUN := $(BIN)/python duvlm.py run
 Q := runs/quickstart
@@ -13,7 +14,7 @@ help:
 
 setup: .venv/.ready-$(EXTRA)
 
-.venv/.ready-$(EXTRA): pyproject.toml configs/install/install.sh configs/install/torchvision_schemas.py
+.venv/.ready-$(EXTRA): pyproject.toml $(INSTALL)
 	@rm -f .venv/.ready*
 	configs/install/install.sh $(EXTRA)
 	@touch $@
@@ -48,3 +49,4 @@ docs: setup
 
 lint: setup
 	$(BIN)/ruff check .
+	$(BIN)/mypy

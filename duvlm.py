@@ -18,6 +18,7 @@ from configs import help as texts
 from configs.cluster import connect, memory, resources, scaling, submission, supervision
 from configs.jobs import jobs
 
+__version__ = "0.2.0"
 DASHBOARD = "http://127.0.0.1:8265"
 INTERRUPTED = "interrupted; run it again to continue a training from its checkpoint"
 API = {
@@ -80,6 +81,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     plain, names = argparse.RawDescriptionHelpFormatter, [job.name for job in texts.runnable()]
     about = __doc__.partition("\n\n")[0]
     parser = argparse.ArgumentParser("duvlm", description=about, epilog=texts.examples(), formatter_class=plain)
+    parser.add_argument("--version", action="version", version=f"duvlm {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(name: str, do, help: str, epilog: str = "") -> argparse.ArgumentParser:
@@ -105,7 +107,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     serve = command("serve", _serve, "Restore photographs for a web page and over HTTP, until interrupted.")
     completion = command("completion", _completion, "Print what makes a shell complete duvlm's words.")
     for made in (run, submit):
-        made.add_argument("job", metavar="JOB", help=", ".join(names)).completer = lambda **_: names
+        made.add_argument("job", metavar="JOB", help=", ".join(names)).completer = lambda **_: names  # type: ignore[attr-defined]
     resume.add_argument("run", metavar="RUN", type=Path, help="folder of the run, as in runs/first/offline")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine only)")
     serve.add_argument("--port", type=int, default=8000, help="(%(default)s)")
@@ -113,7 +115,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     serve.add_argument("--token", default="", help="word that callers must bring (X-DUVLM-Token or ?token=)")
     for made in (run, submit, resume, serve):
         words = made.add_argument("settings", metavar="key=value", nargs="*", help="settings, see `duvlm run --help`")
-        words.completer = lambda prefix, **_: texts.completions(prefix)
+        words.completer = lambda prefix, **_: texts.completions(prefix)  # type: ignore[attr-defined]
     for made in (run, resume):
         made.add_argument("--address", metavar="HOST:PORT", help="Ray cluster to join, instead of a local one")
         made.add_argument("--dry-run", action="store_true", help="print settings and resource plan only")

@@ -7,11 +7,13 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -20,10 +22,10 @@ from configs.jobs import PACKAGES
 from configs.load import load, run_folder
 
 PROJECT = Path(__file__).resolve().parents[2]
-PATHS = ("photos", "reviews", "corpus", "probe", "policy", "before", "image")
-PATHS += ("reward.prior", "reward.scorer")
+"""The checkout, or the site-packages that the project is installed in."""
+PATHS = ("photos", "reviews", "corpus", "probe", "policy", "before", "image", "reward.prior", "reward.scorer")
 SENT = ("configs", "rollout", "duvlm.py", *PACKAGES)
-"""What of the project's folder the cluster needs."""
+"""What of `PROJECT` the cluster needs, and all that travels."""
 LOOK_SECONDS = 2.0
 """Between looks at a job whose log has broken off."""
 AGENT_SECONDS = 60.0
@@ -37,22 +39,40 @@ def submit(job: str, overrides: Sequence[str], address: str, follow: bool = True
     cluster of several machines needs them on a shared disk.
     """
     command = entrypoint(job, overrides)
-    with _client(address) as client:
-        name = _accepted(client, command, job, address)
+    with _client(address) as client, own_modules() as folder:
+        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        print(f"sends the project's own modules, {size / 1e6:.1f} MB, to {address}", flush=True)
+        name = _accepted(client, command, job, address, folder)
         print(f"submitted {name}; `duvlm logs {name} --address {address}` shows its log again", flush=True)
         if not follow:
             return 0
         return _followed(client, name)
 
 
-def _accepted(client, command: str, job: str, address: str) -> str:
+@contextmanager
+def own_modules() -> Iterator[Path]:
+    """Copies what a cluster needs into a folder of its own, which is there for the length of the `with`.
+
+    What else lies beside it stays: runs, corpora and tests of a checkout, the other packages of an installation.
+    """
+    with TemporaryDirectory(prefix="duvlm-") as folder:
+        for source in (PROJECT / name for name in SENT):
+            if source.is_dir():
+                shutil.copytree(source, Path(folder, source.name), ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy2(source, folder)
+        yield Path(folder)
+
+
+def _accepted(client, command: str, job: str, address: str, folder: Path) -> str:
     """Submits the command, and again while no node of the cluster takes jobs yet; returns the job's id.
+
+    folder: sent along, the job's working directory there.
 
     Raises:
         UserError: none did within `AGENT_SECONDS`.
     """
-    left_here = [f"/{path.name}" for path in PROJECT.iterdir() if path.name not in SENT]
-    environment = {"working_dir": str(PROJECT), "excludes": [*left_here, "__pycache__"]}
+    environment = {"working_dir": str(folder)}
     ends, waiting = time.monotonic() + AGENT_SECONDS, False
     while True:
         try:

@@ -122,14 +122,28 @@ def test_the_slurm_script_ends_where_the_head_of_its_cluster_does_not_start(tmp_
 def test_make_installs_what_is_asked_for_unless_it_is_there(tmp_path, installed, target, installs):
     (tmp_path / "configs" / "install").mkdir(parents=True)
     (tmp_path / ".venv").mkdir()
-    for name in ("pyproject.toml", "configs/install/install.sh", "configs/install/torchvision_schemas.py"):
-        (tmp_path / name).touch()
+    (tmp_path / "pyproject.toml").touch()
+    for file in (ROOT / "configs/install").glob("*.*"):
+        (tmp_path / "configs/install" / file.name).touch()
     if installed:
         (tmp_path / ".venv" / f".ready-{installed}").touch()
     made = ["make", "-n", "-f", str(ROOT / "Makefile"), *target]
     environment = {"PATH": os.environ["PATH"]}  # without the flags of a make that runs these tests
     said = subprocess.run(made, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
     assert re.findall(r"install\.sh (\w+)", said) == [installs] * bool(installs)
+
+
+def test_pre_commit_refuses_what_is_too_large_for_the_repository(tmp_path):
+    commit = [str(Path(sys.executable).parent / "pre-commit"), "run"]
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    (tmp_path / ".pre-commit-config.yaml").write_text((ROOT / ".pre-commit-config.yaml").read_text())
+    for size, refused in [(900_000, False), (1_100_000, True)]:
+        (tmp_path / "photo.png").write_bytes(bytes(size))
+        subprocess.run(["git", "add", "."], cwd=tmp_path, check=True)
+        done = subprocess.run(commit, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+        assert bool(done.returncode) is refused, done.stdout
+        assert ("got photo.png" in done.stdout) is refused
 
 
 def test_the_container_copies_and_runs_what_exists():

@@ -1,6 +1,7 @@
 """Jobs on a real Ray cluster with token authentication, through the real command line."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -49,10 +50,12 @@ class Agents:
     """In place of Ray's client: a cluster whose agents are ready at the third try, or never."""
 
     def __init__(self, ready=2):
-        self.tries, self._ready, self.sent = 0, ready, {}
+        self.tries, self._ready, self.sent = 0, ready, []
 
-    def submit_job(self, **sent):
-        self.tries, self.sent = self.tries + 1, sent
+    def submit_job(self, runtime_env, **_):
+        folder = Path(runtime_env["working_dir"])
+        self.tries += 1
+        self.sent = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file()]
         if self.tries <= self._ready:
             raise RuntimeError("Request failed with status code 500: No available agent to submit job, try again.")
         return "raysubmit_x"
@@ -63,9 +66,13 @@ def test_submit_waits_for_an_agent_and_says_so_and_sends_the_project_alone(monke
     monkeypatch.setattr("ray.job_submission.JobSubmissionClient", lambda address: client)
     monkeypatch.setattr(submission, "LOOK_SECONDS", 0)
     assert duvlm.main(["submit", "sft", "--no-follow", "--address", "http://127.0.0.1:9"]) == 0
-    assert capsys.readouterr().out.splitlines()[0].startswith("waiting up to 60 s for an agent of the cluster")
-    kept = {path.name for path in ROOT.iterdir()} - {name.strip("/") for name in client.sent["runtime_env"]["excludes"]}
-    assert kept == {"configs", "envs", "rollout", "reward_actors", "learner", "benchmarks", "service", "duvlm.py"}
+    size, waits = capsys.readouterr().out.splitlines()[:2]
+    assert waits.startswith("waiting up to 60 s for an agent of the cluster")
+    assert 10 < float(re.search(r"own modules, (\S+) MB", size)[1]) < 100
+    kept = {"configs", "envs", "rollout", "reward_actors", "learner", "benchmarks", "service", "duvlm.py"}
+    assert {path.parts[0] for path in client.sent} == kept
+    assert Path("learner/weights/policy/model.safetensors") in client.sent
+    assert not any("__pycache__" in path.parts for path in client.sent)
 
 
 def test_submit_gives_up_on_a_cluster_whose_agent_has_no_port(monkeypatch, capsys):
