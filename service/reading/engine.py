@@ -75,8 +75,8 @@ class EngineQuestions:
             return None
         if isinstance(question, Next):
             params = density_params(self._listed)
-            pairs = zip(question.views, question.drafts, strict=True)
-            found = await self._of_each(pairs, params, lambda output, _: self._distribution(output))
+            drafts = zip(question.views, question.drafts, strict=True)
+            found = await self._of_each(drafts, params, lambda output, _: self._distribution(output))
             return [np.array(rows) for rows in found]
         if isinstance(question, Score):
             pairs = ((view, question.drafts) for view in everything)
@@ -95,12 +95,9 @@ class EngineQuestions:
         )
 
     def _distribution(self, output) -> np.ndarray:
-        """float64 (vocabulary,): log-probs of the next token."""
-        listed = output.outputs[0].logprobs[0]
-        found = np.full(1 + max(self._language.size, *listed), UNLISTED)
-        for token, entry in listed.items():
-            found[token] = entry.logprob
-        return found
+        """float64 (tokens of the tokenizer,): log-probs of the next token; a model may have rows for more."""
+        listed = {token: entry.logprob for token, entry in output.outputs[0].logprobs[0].items()}
+        return np.array([listed.get(token, UNLISTED) for token in range(1 + self._language.size)])
 
     def _tokens(self, output, _) -> list[int]:
         written = list(completions(output.outputs)[0].token_ids)

@@ -1,5 +1,8 @@
 """A photograph larger than the policy's world is read at its own scale, from several views together."""
 
+import asyncio
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
@@ -13,7 +16,9 @@ from envs.language.evidence import describe, sentences
 from envs.taxonomy import TAXONOMY, taxonomy, world_taxonomy
 from envs.world import write_world
 from learner.policy.tiny import build_tiny_policy
+from service.reading.engine import UNLISTED, EngineQuestions
 from service.reading.joint import choose, key_sources, pool_types, type_sources
+from service.reading.questions import Next
 from service.reading.views import View, pieces, views_of
 
 SMALL = np.zeros((8, 8, 3), np.uint8)
@@ -49,6 +54,22 @@ def test_a_photograph_no_larger_than_the_world_is_one_view():
     assert [view.whole for view in views_of(np.zeros((129, 400, 3), np.uint8), 128)] == [True, *[False] * 3]
     reduced = views_of(np.zeros((600, 700, 3), np.uint8), 128, reduction=2)
     assert [view.ratio for view in reduced] == [600 / 128, *[2] * 4]
+
+
+def test_tokens_that_only_the_model_has_leave_the_rows_of_drafts_equally_long():
+    listed = [{2: -1.0, 5: -2.0}, {2: -3.0, 11: -0.5}]  # the tokenizer ends at 9, the model's rows at 11
+
+    async def ask(shown, draft, params):
+        logprobs = {token: SimpleNamespace(logprob=value) for token, value in listed[draft[0]].items()}
+        return SimpleNamespace(outputs=[SimpleNamespace(logprobs=[logprobs])])
+
+    words = SimpleNamespace(size=9, tokens=SimpleNamespace(values={"sigma": [2, 5]}))
+    questions = EngineQuestions(SimpleNamespace(ask=ask, _config=load("restore")), words, None)
+    questions._shown = [[]]
+    (rows,) = asyncio.run(questions.reply(Next([0], [[[0], [1]]])))
+    assert rows.shape == (2, 10)
+    assert rows[:, 2].tolist() == [-1, -3]
+    assert rows[1, 5] == UNLISTED
 
 
 def test_numbers_are_read_where_they_show():
