@@ -138,7 +138,7 @@ def _table(truths, answers, taxonomy: Taxonomy) -> tuple[list[str], np.ndarray]:
 
 def _terms(truth: Degradation, answer: Reading, taxonomy: Taxonomy) -> dict[str, float]:
     type_right = answer.type == truth.type
-    terms = {"n": 1, "type": type_right, "joint": type_right and answer.keys_right}
+    terms: dict[str, float] = {"n": 1, "type": type_right, "joint": type_right and answer.keys_right}
     there = set(truth.types)
     answered = set(parts_of(answer.type)) if answer.type else set()
     both = len(there & answered)

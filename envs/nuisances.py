@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ class Nuisances:
 
         A degradation that alters the exposure leaves it, for the two could not be told apart.
         """
-        drawn = {}
+        drawn: dict[str, Any] = {}
         places = {part.place for part in degradation.phenomena}
         if rng.random() < SHARE and not any(part.alters_exposure for part in degradation.phenomena):
             drawn["exposure"] = round(float(np.exp(rng.uniform(-0.1, 0.1))), 4)

@@ -24,8 +24,8 @@ def statistics(rgb: np.ndarray) -> np.ndarray:
     cells = np.clip(np.nan_to_num(measure(rgb)), 0, 1)
     chart = np.zeros((CELLS * CELLS, 3), np.float32)
     chart[: len(cells)] = cells
-    chart = (chart.reshape(CELLS, CELLS, 3) * 255).round().astype(np.uint8)
-    return cv2.resize(chart, rgb.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    painted = (chart.reshape(CELLS, CELLS, 3) * 255).round().astype(np.uint8)
+    return cv2.resize(painted, rgb.shape[1::-1], interpolation=cv2.INTER_NEAREST)
 
 
 def measure(rgb: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from configs import UserError, manifest, run_folder
 from configs.cluster.connect import prepare
@@ -79,7 +80,7 @@ def _train(config: Config, out: Path, corpus: Path, learner: LearnerGroup) -> No
             if exhausted(errors, patience):
                 break
             began = time.time()
-            metrics = learner.sft_corpus_step(step)
+            metrics: dict[str, Any] = learner.sft_corpus_step(step)
             log.span("learner", "all ranks", "sft step", began, time.time() - began)
             indices = step_indices(step, config.learner.batch, len(ids), config.seed)
             metrics["sample_ids"] = [ids[index] for _, index in indices]

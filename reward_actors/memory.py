@@ -27,7 +27,7 @@ def actor_need(config: Config) -> Need:
     parameters, channels, pack = prior_shape(reward.prior)
     picture = FACTOR * channels * (size // pack) ** 2 * width
     rows = reward.batch if reward.gpus else 1  # on a CPU rows are computed one by one
-    parts = (
+    parts: tuple[Part, ...] = (
         Part("prior", width * parameters, f"{width} x {parameters / 1e6:.1f} M"),
         Part("denoiser call", rows * picture, f"at most {rows} pictures x {picture / 1e6:.0f} MB"),
     )

@@ -153,7 +153,7 @@ class RolloutActor:
             weights = [weight for weight, _ in openings]
             return self._answers.posterior(place, list(zip(weights, listed, strict=True)))
 
-        openings = [(1.0, ())]
+        openings: Sequence[tuple[float, tuple[int, ...]]] = [(1.0, ())]
         opening_length = self._answers.opening(token_ids)
         if opening_length:
             openings = self._answers.openings(await next_token([], LIKELIEST))

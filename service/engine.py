@@ -54,7 +54,7 @@ class Service:
 
     def _reading(self, group: Group, picture: np.ndarray) -> Reading:
         (completion,) = group.completions
-        if isinstance(completion, ReadCompletion):
+        if isinstance(completion, ReadCompletion) and completion.reading:
             return completion.reading
         found = read_free_text(completion.text, self._taxonomy)  # of a policy without answer tokens
         _, ratio = policy_view(picture, self._config.world.size)
@@ -67,7 +67,8 @@ class Service:
 
         coding: how the file it came in was written, if as JPEG. Raises Unanswered with the pool's reason.
         """
-        mosaic = Mosaic(*picture.shape[:2], margin_of(degradation))
+        height, width = picture.shape[:2]
+        mosaic = Mosaic(height, width, margin_of(degradation))
         estimated = self._config.reward.noise == "estimated"
         noise = await asyncio.to_thread(noise_of, picture, degradation, estimated, coding)
         degradation = with_coding(degradation, coding)

@@ -128,9 +128,9 @@ def summarise(
     apart = {}
     for one, other in _pairs(study, variants):
         seeds = _shared(variants[one]["seeds"], variants[other]["seeds"])
-        columns = [[_of(draws, name, number) for number in seeds] for name in (one, other)]
+        ours, theirs = ([_of(draws, name, number) for number in seeds] for name in (one, other))
         if seeds:
-            apart[f"{one} - {other}"] = {"seeds": seeds, "measures": differences(*columns, seed)}
+            apart[f"{one} - {other}"] = {"seeds": seeds, "measures": differences(ours, theirs, seed)}
     paper = {title: dict(measures) for title, measures in study.paper.items()}
     return {"study": study.name, **about, "variants": variants, "paper": paper, "differences": apart}
 

@@ -15,7 +15,7 @@ def check_prior(spec: str) -> None:
         there = place.is_file()
     else:
         folders = [place / name for name in ("unet", "") if (place / name / "config.json").is_file()]
-        there = spec in ("shipped", "gaussian") or folders
+        there = spec in ("shipped", "gaussian") or bool(folders)
         if folders:
             check_model(folders[0], "prior")
     if not there:

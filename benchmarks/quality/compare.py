@@ -37,7 +37,7 @@ def run(config: Config) -> None:
     """
     taxonomy = world_taxonomy(config.world)
     evaluations = read_evaluations(config.scores, taxonomy)
-    columns = {each.name: each.answers for each in evaluations}
+    columns: dict[str, Sequence] = {each.name: each.answers for each in evaluations}
     if config.corpus:
         columns[NO_NETWORK] = _without_network(config, evaluations[0], taxonomy)
     folder = run_folder(config, "compare")

@@ -72,7 +72,7 @@ def without_prior(task: Task, sample: Sample) -> np.ndarray:
         return to_uint8(physics(task.degradation.type).restore_classically(sample.degraded, task.degradation))
     if task.method == "blind":
         return to_uint8(physics(task.degradation.type).blind(sample.degraded))
-    return sample.clean if task.method == "clean" else sample.degraded
+    return sample.clean if task.method == "clean" else sample.degraded  # type: ignore[return-value]  # it has a truth
 
 
 def restore_columns(

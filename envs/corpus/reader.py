@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+from typing import overload
 
 import numpy as np
 import pyarrow as pa
@@ -60,7 +61,13 @@ class CorpusSplit(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index: int | slice) -> Sample | CorpusSplit:
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> CorpusSplit: ...
+
+    def __getitem__(self, index):
         if isinstance(index, slice):
             chosen = np.arange(len(self))[index]
             table, rows = self._table.take(chosen), self._rows[chosen]
@@ -110,7 +117,7 @@ class RowGroups:
 
     @property
     def cached_bytes(self) -> int:
-        return self._cache.currsize
+        return int(self._cache.currsize)
 
     def small_columns(self) -> pa.Table:
         tables = []

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from configs.schema import World
     from envs.taxonomy import Degradation, DegradationType
 
-Values = "dict[str, Tensor]"  # float32 (B, *key shape) of each key
-Noise = "Tensor | float"  # one standard deviation for all, or (B, 1, 1, 1)
+Values: TypeAlias = "dict[str, Tensor]"  # float32 (B, *key shape) of each key
+Noise: TypeAlias = "Tensor | float"  # one standard deviation for all, or (B, 1, 1, 1)
 Value = float | tuple  # a number, or nested tuples of numbers for vector and grid keys
 
 

@@ -68,6 +68,6 @@ def _edges(grey: np.ndarray, spread: int) -> int:
     return int(100 * _percentile(every, 99) >= LIMITS["soft"] * spread)
 
 
-def _percentile(values: np.ndarray, percent: int) -> np.integer:
+def _percentile(values: np.ndarray, percent: int) -> np.number:
     """One of the values, so that no rounding decides."""
     return np.percentile(values, percent, method="lower")

@@ -43,8 +43,8 @@ def read_text(text: object, taxonomy: Taxonomy) -> Reading:
     if not isinstance(answer, Invalid):
         return read_degradation(answer.degradation)
     named = _TYPE.findall(text)[: taxonomy.most_parts] if answer.reason in _TYPE_READ else []
-    kind = joined(dict.fromkeys(named))
-    kind = kind if kind in taxonomy else None
+    written = joined(dict.fromkeys(named))
+    kind = written if written in taxonomy else None
     return Reading(kind, kind is not None and answer.reason != "wrong_keys", None, answer.reason)
 
 

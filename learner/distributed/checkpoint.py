@@ -116,7 +116,7 @@ def step_of(checkpoint: Path) -> int:
 
 def cursor_of(checkpoint: Path) -> dict:
     """Reads back the `cursor` that it was sealed with."""
-    return manifest.read(checkpoint).facts["cursor"]
+    return dict(manifest.read(checkpoint).facts["cursor"])
 
 
 def newest(root: Path) -> tuple[Path | None, list[str]]:

@@ -27,7 +27,8 @@ class Console:
 
     def __init__(self, name: str, total: int, done: int, shown: Sequence[str]):
         self._name, self._total, self._first, self._shown = name, total, done, shown
-        self._step, self._numbers = done, {}
+        self._step = done
+        self._numbers: Mapping[str, float] = {}
         self._began, self._last_line = time.monotonic(), -QUIET_SECONDS
         self._live = Live(get_renderable=self._view, console=rich_console.Console(), refresh_per_second=2)
 

@@ -67,8 +67,11 @@ def read_spans(file: Path) -> list[Span]:
     """Reads the spans of a trace, of an unfinished one and of one that an earlier version wrote, too."""
     lines = (line.strip().rstrip(",") for line in file.read_text().splitlines())
     events = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
-    return [
-        Span(*event["args"]["who"], event["name"], event["ts"] / 1e6, event.get("dur", event["args"].get("dur")) / 1e6)
-        for event in events
-        if event["ph"] in ("b", "X")
-    ]
+    return [_span(event) for event in events if event["ph"] in ("b", "X")]
+
+
+def _span(event: dict) -> Span:
+    details = event["args"]
+    process, thread = details["who"]
+    seconds = event.get("dur", details.get("dur")) / 1e6
+    return Span(process, thread, event["name"], event["ts"] / 1e6, seconds)

@@ -44,7 +44,7 @@ def open_environment(config: Config, job: str, out: Path) -> Environment:
     if photographs and config.corpus and not config.mix:
         raise UserError("online: photos= and corpus= are both given; leave one out, or set mix= to learn from both")
     if photographs:
-        unlabelled = Photographs(config.photos, config.world.size, config.enlarge)
+        unlabelled: Photographs | Blind = Photographs(config.photos, config.world.size, config.enlarge)
         ids = unlabelled.sample_ids()
     else:
         samples = _corpus(config, out)

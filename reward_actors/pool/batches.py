@@ -7,7 +7,7 @@ together travel in one call, and one call fetches every answer that is there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -57,6 +57,10 @@ class BatchedWorker:
     The subclass has `async open() -> Ready`, `async score(query) -> Scored`, which may raise, `report() -> Report`
     and `async steps() -> int`, which grows while work goes on.
     """
+
+    score: Callable[[RewardQuery], Awaitable[Scored]]
+    report: Callable[[], Report]
+    steps: Callable[[], Awaitable[int]]
 
     def __init__(self):
         self._answers: list[Answer] = []

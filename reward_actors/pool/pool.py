@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from cachetools import LRUCache
 
@@ -263,7 +263,7 @@ async def judge_group(
     if environment is None:
         raise ValueError("judge needs the gate of an environment: make the pool with environment=...")
     read = [Completion(each, (), ()) if isinstance(each, str) else each for each in completions]
-    verdicts = [environment.judge(prompt, completion) for completion in read]
+    verdicts: list[Any] = [environment.judge(prompt, completion) for completion in read]
     queries = {index: verdict for index, verdict in enumerate(verdicts) if isinstance(verdict, RewardQuery)}
     scores = await score(list(queries.values()), priority)
     scores = with_agreement(scorer, [query.degradation for query in queries.values()], scores)

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -178,7 +179,7 @@ class RewardActor(BatchedWorker):
         results = map(self._result, rows, pictures, self._scores(rows, pictures))
         return [(serial, result) for (serial, _), result in zip(finished, results, strict=True)]
 
-    def _scores(self, rows: list[PendingQuery], pictures: list[np.ndarray]) -> list[tuple[float, dict] | Exception]:
+    def _scores(self, rows: list[PendingQuery], pictures: list[np.ndarray]) -> Sequence[tuple[float, dict] | Exception]:
         """Scores finished rows; where they cannot be scored together, each by itself, so that an error is its own."""
         samples, answers = [row.sample for row in rows], [row.query.degradation for row in rows]
         try:

@@ -113,7 +113,8 @@ def restore_in_tiles(
     Returns:
         float32 (H, W, 3) in [0, 1].
     """
-    mosaic = Mosaic(*photo.shape[:2], margin_of(degradation))
+    height, width = photo.shape[:2]
+    mosaic = Mosaic(height, width, margin_of(degradation))
 
     def restored(tile: Tile) -> np.ndarray:
         given = np.ascontiguousarray(photo[tile.window])

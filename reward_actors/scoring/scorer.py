@@ -110,8 +110,8 @@ def _raw(term: Term, restored, samples, degradations, device) -> list[float]:
     if term.name in WITH_TRUTH:
         return [WITH_TRUTH[term.name](one, sample.clean) for one, sample in zip(restored, samples, strict=True)]
     if term.name in WITHOUT_TRUTH:
-        rows = zip(restored, samples, degradations, strict=True)
-        return [WITHOUT_TRUTH[term.name](*row) for row in rows]
+        cases = zip(restored, samples, degradations, strict=True)
+        return [WITHOUT_TRUTH[term.name](*case) for case in cases]
     values = [0.0] * len(restored)
     for rows in _by_size(restored):
         pictures = _stack([restored[i] for i in rows], device)

@@ -88,7 +88,7 @@ def engine_arguments(policy_folder: str | Path, processor, config: Config) -> di
     """Returns the arguments of vLLM's `AsyncEngineArgs`."""
     rollout, world = config.rollout, config.world
     view = {"count": len(world.views), "width": world.size, "height": world.size}  # profiled at this size
-    arguments = {
+    arguments: dict[str, Any] = {
         "model": str(policy_folder),
         "dtype": "bfloat16" if on_gpu(config) else "float32",
         "seed": config.seed,

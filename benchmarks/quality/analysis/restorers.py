@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,7 +94,7 @@ def compare(
     [mean, low, high] over the best classical method}}, "best_restorer": name, "meets_bar"}.
     """
     best = max(methods, key=lambda name: np.mean(methods[name]))
-    cells = {
+    cells: dict[str, dict[str, Any]] = {
         name: {"psnr": float(np.mean(values)), "gain": list(mean_interval(np.subtract(values, methods[best])))}
         for name, values in restorers.items()
     }

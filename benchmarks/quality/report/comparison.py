@@ -70,8 +70,7 @@ def comparison_tables(summary: Mapping) -> dict[str, Table]:
     if means := summary["restoration"]:
         shown = [["restored with the answers of", *(tables.type_name(kind) for kind in means)]]
         for name in means["all"]:
-            cells = (with_interval(means[k][name]["psnr"], means[k][name]["psnr_interval"], 2) for k in means)
-            shown.append([name, *cells])
+            shown.append([name, *(with_interval(k[name]["psnr"], k[name]["psnr_interval"], 2) for k in means.values())])
         made["table2"] = Table.of("Restoration, PSNR (dB)", shown, flatten(means, "type", "column"))
     return made
 

@@ -102,7 +102,7 @@ def table1(columns: Mapping[str, Mapping], zero: Mapping[str, float]) -> Table:
         cells = [_errors(column["keys"][key], column["intervals"][f"{key}.p_rel"]) for key in keys]
         rows.append([name, *cells, _errors(column, column["intervals"]["p_rel"])])
     for name, row in paper_rows.items():
-        cells = ("{:.3f} / {:.3f}".format(*row[key]) if key in row else "" for key in (*keys, "mean"))
+        cells = ["{:.3f} / {:.3f}".format(*row[key]) if key in row else "" for key in (*keys, "mean")]
         rows.append([f"paper: {name}", *cells])
     records = flatten({name: column["keys"] for name, column in columns.items()}, "column", "key")
     return Table.of("Table 1: P-Abs / P-Rel", rows, records)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import openai
 from openai.types.chat import ChatCompletion
@@ -116,7 +117,7 @@ class _Endpoint:
     def __init__(self, config: Config, question: Question, cache: AnswerCache):
         self._config, self._question, self._cache = config, question, cache
         self._key = os.environ.get("OPENAI_API_KEY") or "none"
-        self._options = {"temperature": 0.0, "max_completion_tokens": question.limit}
+        self._options: dict[str, Any] = {"temperature": 0.0, "max_completion_tokens": question.limit}
         if question.trained:
             self._options["extra_body"] = {"skip_special_tokens": False, "spaces_between_special_tokens": False}
         self._replies: dict[str, Reply] = {}

@@ -79,7 +79,7 @@ class Weights:
 def like_qwen(hidden: int, layers: int, vocabulary: int) -> dict[str, tuple[int, ...]]:
     """Shapes of a decoder: {name: shape}."""
     wide = 11 * hidden // 4
-    shapes = {"embed_tokens.weight": (vocabulary, hidden)}
+    shapes: dict[str, tuple[int, ...]] = {"embed_tokens.weight": (vocabulary, hidden)}
     for i in range(layers):
         for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
             shapes[f"layers.{i}.self_attn.{name}.weight"] = (hidden, hidden)
@@ -201,11 +201,11 @@ async def measure(config: Config, weights: Weights, bucket_mb: int = BUCKET_MB, 
         ranks = await asyncio.to_thread(partial(LearnerGroup, config, folder, 1, worker_class=SendingWorker))
         try:
             await pool.start()
-            engine, ask = pool.engines[0], partial(asyncio.to_thread, ranks._one)
+            engine = pool.engines[0]
             await _update(pool, ranks)  # opens the transfer
             measured = [await _update(pool, ranks) for _ in range(2, updates + 1)]
             calls = await engine.calls.remote()
-            if await ask("sums") != await engine.sums.remote():
+            if await asyncio.to_thread(ranks._one, "sums") != await engine.sums.remote():
                 raise RuntimeError("the engine's tensors are not those of the learner")
         finally:
             await pool.close()
@@ -272,5 +272,5 @@ def _read(folder: str) -> tuple[Weights, int]:
     return Weights(shapes, written["dtype"]), written["bucket_bytes"]
 
 
-def _sums(tensors: dict[str, torch.Tensor]) -> Sequence[float]:
+def _sums(tensors: dict[str, torch.Tensor]) -> list[float]:
     return [float(tensor.double().sum()) for tensor in tensors.values()]

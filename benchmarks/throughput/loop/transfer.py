@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ray
@@ -70,7 +71,7 @@ def run(config: Config) -> dict:
         times = Times([0.0], [0.0], [0.0])
         run_loop(config, SHAPE, times, STEPS, Path(folder, "run"), samples, Fetching)
     prompts = STEPS * SHAPE.prompts
-    figures = {"crossings": samples.drawn / prompts, "image_bytes": 3 * config.world.size**2}
+    figures: dict[str, Any] = {"crossings": samples.drawn / prompts, "image_bytes": 3 * config.world.size**2}
     figures["hops"] = hops(samples[0], SHAPE.group_size)
     table = Table("hop", "messages a sample", "bytes each", "bytes a sample")
     for name, (count, size) in figures["hops"].items():
