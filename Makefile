@@ -1,4 +1,4 @@
-# make setup | quickstart | test | test-slow | test-chaos | test-faults | fuzz | lint | docs      (EXTRA=cuda for GPUs; else as installed, or cpu)
+# make setup | quickstart | test | test-slow | test-chaos | test-faults | test-gpu | fuzz | lint | docs      (EXTRA=cuda for GPUs; else as installed, or cpu)
 INSTALLED := $(patsubst .venv/.ready-%,%,$(wildcard .venv/.ready-*))
 EXTRA ?= $(firstword $(INSTALLED) cpu)
 INSTALL := $(addprefix configs/install/, install.sh constraints.txt torchvision_schemas.py torchvision_schemas.pth)
@@ -7,7 +7,7 @@ RUN := $(BIN)/python duvlm.py run
 Q := runs/quickstart
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup quickstart test test-slow test-chaos test-faults fuzz lint docs
+.PHONY: help setup quickstart test test-slow test-chaos test-faults test-gpu fuzz lint docs
 
 help:
 	@head -1 Makefile
@@ -40,6 +40,11 @@ test-chaos: setup
 # Files of every kind of folder damaged at random, a hundred places for each kind of damage.
 test-faults: setup
 	HYPOTHESIS_PROFILE=thorough $(BIN)/pytest -m faults --timeout=9000
+
+# What only a GPU can show, and its figures; without one, each part says that it was skipped.
+test-gpu: setup
+	$(BIN)/pytest -m gpu
+	$(BIN)/python -m benchmarks.gpu
 
 fuzz: setup
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest tests/fuzz --timeout=3600

@@ -100,6 +100,18 @@ BENCHMARKS = {
     "corpus": Benchmark(
         "benchmarks.throughput.building", "Samples a second of `duvlm run corpus`, and its memory at two sizes.", {}
     ),
+    "gpu": Benchmark(
+        "benchmarks.gpu.__main__",
+        "Denoiser, learner step, logits, transfers and engine on a GPU; `python -m benchmarks.gpu` needs no install.",
+        {
+            "parts": {
+                **{"nargs": "+", "default": ["prior", "learner", "logits", "transfer", "engine"]},
+                "help": "some of prior, learner, logits, transfer, engine",
+            },
+            "device": {"default": "cuda", "choices": ["cuda", "cpu"], "help": "where"},
+            "small": {"action": "store_true", "help": "sizes for a CPU"},
+        },
+    ),
     "memory": Benchmark(
         "benchmarks.memory", "GB that each role of `offline` needs on each device, with the arithmetic.", {}, "offline"
     ),

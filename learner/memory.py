@@ -10,13 +10,13 @@ from configs.cluster.memory import GB, Need, Part
 from configs.cluster.resources import learner_ranks, plan
 from configs.schema import Config
 from reward_actors.memory import actor_need
-from rollout.memory import CONTEXT, PROCESS, engine_need
-from rollout.policy_shape import PolicyShape, shape_of
+from rollout.memory import CONTEXT, PROCESS, engine_need, shape_of
+from rollout.policy_shape import PolicyShape
 
 MAX_LOGITS = 2**25
 """As in `learner.policy.model`, which imports torch."""
-LOGIT_COPIES = 4
-"""Of the logits of a piece: they, their gradient, and what log-probabilities and entropy make of them."""
+LOGIT_COPIES = 4, 3
+"""Of the logits of a piece: with what log-probabilities and entropy make of them, and with their gradient."""
 LIVE, GROUP = 1e9, 1e9
 """Elements of weights that ZeRO-3 keeps gathered, and that it updates at once: DeepSpeed's defaults."""
 NCCL = 1 * GB
@@ -132,19 +132,21 @@ def while_passing(
     head = learner.trained in ("all", "language")
     kept = " computed twice" if twice else ""
     rows = min(answers, max(1, MAX_LOGITS // shape.vocabulary))
-    bucket = max(1_000_000, min(shape.parameters + 1024, 50_000_000))
+    forward, backward = (4 * copies * rows * shape.vocabulary for copies in LOGIT_COPIES)
+    gradient = 2 * size * shape.table if head and not learner.lora else 0  # of a piece, and their sum
     parts = [
         Part("activations of text", tokens * token, f"{tokens} tokens x {token / 1e3:.0f} kB{kept}"),
         Part("activations of pictures", patches * patch, f"{patches} patches x {patch / 1e3:.0f} kB{kept}"),
-        Part("logits", LOGIT_COPIES * 4 * rows * shape.vocabulary, f"{LOGIT_COPIES} x 4 x {rows} x {shape.vocabulary}"),
+        Part("logits", forward, f"{LOGIT_COPIES[0]} x 4 x {rows} x {shape.vocabulary}"),
     ]
-    if head and not learner.lora:
-        parts.append(Part("gradient of the head", 2 * size * shape.table, f"2 x {size} x {shape.table / GB:.3f} G"))
+    if backward + gradient > forward:
+        parts[-1] = Part("logits", backward, f"{LOGIT_COPIES[1]} x 4 x {rows} x {shape.vocabulary}")
+        parts.append(Part("gradient of the head", gradient, f"2 x {size} x {shape.table / GB:.3f} G"))
     if learner.zero == 3:
         live = min(LIVE, shape.parameters)
         parts.append(Part("gathered weights", size * live, f"{size} x {live / GB:.3f} G (DeepSpeed's limit)"))
-    if learner.zero:
-        parts.append(Part("buckets", 2 * size * bucket, f"2 x {size} x {bucket / 1e6:.0f} M"))
+        bucket = max(1_000_000, min(shape.parameters + 1024, 50_000_000))
+        parts.append(Part("bucket", size * bucket, f"{size} x {bucket / 1e6:.0f} M"))
     return [part for part in parts if part.bytes]
 
 

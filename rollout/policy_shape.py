@@ -1,17 +1,11 @@
-"""Reads from a policy's config.json how large it is: parameters, cache of keys and values, activations.
+"""Counts what a Qwen3-VL of given widths and depths consists of: parameters, cache of keys and values, activations.
 
-Pure arithmetic on the published architecture, without torch, so that a plan is printed before anything is loaded.
+Pure arithmetic on the published architecture: a plan is printed before anything is loaded.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-
-from configs import UserError
-from configs.files import read_json
-from configs.schema import Config
-from envs.world import SHIPPED, check_world, shipped_policy
 
 
 @dataclass(frozen=True)
@@ -98,6 +92,24 @@ class PolicyShape:
         block = width * (11 * self.vision_hidden + 2 * self.vision_intermediate) + 32
         return self.vision_depth * block + 3 * width * (1 + self.deepstack) * self.vision_hidden + 4 * self.patch_values
 
+    def flops(self, rows: int, length: int, pictures: int, patches: int, answers: int) -> tuple[int, int]:
+        """Counts the floating-point operations of a forward pass, of matrix products and attention.
+
+        Args:
+            rows, length: of the tokens. pictures: of `patches` patches each. answers: tokens that the head runs over.
+
+        Returns:
+            Those of the language model and those of the vision tower.
+        """
+        layer = self.hidden * (2 * self.queries + 2 * self.keys + 3 * self.intermediate)
+        text = 2 * rows * length * self.layers * layer + 4 * rows * self.layers * self.queries * length**2
+        text += 2 * answers * self.table
+        width, merged = self.vision_hidden, self.vision_hidden * self.merge**2
+        block = 4 * width * width + 2 * width * self.vision_intermediate
+        mergers = (1 + self.deepstack) * (merged * merged + merged * self.hidden) // self.merge**2
+        vision = 2 * pictures * patches * (self.patch_values * width + self.vision_depth * block + mergers)
+        return text, vision + 4 * pictures * self.vision_depth * width * patches**2
+
     def checkpointed(self, length: int, width: int) -> tuple[int, int]:
         """Counts the same of a token and of a patch where activations are computed twice: the inputs of all layers,
         and all that one layer leaves."""
@@ -107,54 +119,3 @@ class PolicyShape:
 
 
 PUBLISHED = PolicyShape()
-
-
-def read_shape(folder: Path) -> PolicyShape:
-    """Reads the shape of the policy in a folder. Raises UserError where its config.json is none of a Qwen3-VL."""
-    config = read_json(Path(folder) / "config.json", ("text_config", "vision_config"))
-    text, vision = config["text_config"], config["vision_config"]
-    head = text.get("head_dim") or text["hidden_size"] // text["num_attention_heads"]
-    return PolicyShape(
-        name=Path(folder).name,
-        vocabulary=text["vocab_size"],
-        tied=bool(config.get("tie_word_embeddings") or text.get("tie_word_embeddings")),
-        hidden=text["hidden_size"],
-        layers=text["num_hidden_layers"],
-        queries=text["num_attention_heads"] * head,
-        keys=text["num_key_value_heads"] * head,
-        head=head,
-        intermediate=text["intermediate_size"],
-        vision_depth=vision["depth"],
-        vision_hidden=vision["hidden_size"],
-        vision_intermediate=vision["intermediate_size"],
-        patch=vision["patch_size"],
-        merge=vision["spatial_merge_size"],
-        temporal=vision["temporal_patch_size"],
-        positions=vision["num_position_embeddings"],
-        deepstack=len(vision["deepstack_visual_indexes"]),
-    )
-
-
-def shape_of(config: Config) -> PolicyShape | None:
-    """Finds the shape of the policy that a job would run.
-
-    Returns:
-        That of the folder config.policy, or of the shipped policy (`random` is of its size). Where the shipped one is
-        of another world, that of the published model; None for what is not here, or of another kind.
-    """
-    if config.policy == "shipped":
-        folder = shipped_policy(config.world)
-        try:
-            check_world(folder, config.world)
-        except UserError:
-            return PUBLISHED
-    elif config.policy == "random":
-        folder = SHIPPED
-    elif "Qwen3-VL-8B" in config.policy and not Path(config.policy).is_dir():
-        return PUBLISHED
-    else:
-        folder = Path(config.policy)
-    try:
-        return read_shape(folder)
-    except UserError:
-        return None

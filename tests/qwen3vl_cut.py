@@ -23,19 +23,22 @@ from learner.policy.tiny import CHAT_TEMPLATE, build_tokenizer
 VOCABULARY = 151_936
 
 
-def build_cut(folder: Path, tied: bool = False, hidden: int = 256) -> Path:
+def build_cut(
+    folder: Path, tied: bool = False, hidden: int = 256, intermediate: int = 0, vocabulary: int = VOCABULARY
+) -> Path:
     """Writes the model, which knows no answer tokens yet, as a Hugging Face folder.
 
     Args:
         tied: both embedding tables are one, as in the smaller published models.
-        hidden: width of the language model.
+        hidden: width of the language model. intermediate: of its MLPs; 0 is three times as wide.
+        vocabulary: rows of the embedding tables.
     """
     tokenizer = build_tokenizer(Taxonomy(()))
     token = tokenizer.convert_tokens_to_ids
     text = {
-        "vocab_size": VOCABULARY,
+        "vocab_size": vocabulary,
         "hidden_size": hidden,
-        "intermediate_size": 3 * hidden,
+        "intermediate_size": intermediate or 3 * hidden,
         "num_hidden_layers": 4,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, AutoProcessor, Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
@@ -17,13 +16,11 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import apply_rotary_pos_emb_
 
 from configs import UserError
 from learner.policy.collator import Batch
+from learner.policy.head import Read, read_in_pieces
 
 MAX_LOGITS = 2**25
 """Logits that are computed at once, at most: 128 MiB in float32, and below 1 GiB with all that is made of them."""
 _FLOAT32_ATTENTION = "sdpa_float32"
-
-Read = Callable[..., tuple[torch.Tensor, ...]]
-"""Reads logits: (logits float32 (n, vocabulary), *targets (n, ...)) -> tensors (n, ...), row by row."""
 
 
 def _float32_attention(module, query, key, value, *arguments, **settings):
@@ -127,38 +124,6 @@ class Policy(nn.Module):
             mm_encoder_outputs={"image": shown},
             use_cache=False,
         )[0]
-
-
-def read_in_pieces(
-    head: nn.Module,
-    hidden: torch.Tensor,
-    mask: torch.Tensor,
-    read: Read,
-    targets: tuple[torch.Tensor, ...],
-    pieces: int,
-) -> tuple[torch.Tensor, ...]:
-    """Applies `read` to the logits of hidden states (B, T, hidden); see `Policy.forward` for the other arguments.
-
-    mask: float32 (B, T), 1 on real tokens.
-    """
-    shape = mask.shape
-    flat, targets = hidden.flatten(0, 1), tuple(target.flatten(0, 1) for target in targets)
-
-    def piece(states: torch.Tensor, *wanted: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return read(head(states).float(), *wanted)
-
-    if pieces == 1:
-        return tuple(result.unflatten(0, shape) for result in piece(flat, *targets))
-    real = mask.flatten().nonzero().squeeze(1).to(flat.device)
-    parts = [
-        checkpoint(piece, flat[where], *(target[where] for target in targets), use_reentrant=False)
-        for where in real.tensor_split(pieces)
-    ]
-    results = [torch.cat(part) for part in zip(*parts, strict=True)]
-    blank = [result.new_zeros(mask.numel(), *result.shape[1:]) for result in results]
-    return tuple(
-        zeros.index_copy(0, real, result).unflatten(0, shape) for zeros, result in zip(blank, results, strict=True)
-    )
 
 
 def load_policy(folder: str | Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"):

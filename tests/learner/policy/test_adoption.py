@@ -1,8 +1,11 @@
 """A vision-language model that knows nothing of degradations becomes a policy that SFT can start from."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
+from qwen3vl_cut import build_cut
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
 from configs import UserError
@@ -71,6 +74,19 @@ def test_values_begin_ordered_so_that_neighbours_are_alike(adopted):
     near, far = (torch.cosine_similarity(table[ids[0]], table[ids[i]], dim=0) for i in (1, 2))
     assert near > far
     assert near > 0.9
+
+
+def test_at_the_published_width_means_are_set_directly(tmp_path):
+    """transformers' own means come with a covariance of the whole width, twice: 873 s at 4,096."""
+    plain = build_cut(tmp_path / "plain", hidden=4096, intermediate=64, vocabulary=2048)
+    began = time.process_time()
+    adopted = adopt(plain, tmp_path / "adopted", WORLD)
+    assert time.process_time() - began < 60
+    before, after = (Qwen3VLForConditionalGeneration.from_pretrained(folder) for folder in (plain, adopted))
+    known = len(AutoProcessor.from_pretrained(plain).tokenizer)
+    row = AutoProcessor.from_pretrained(adopted).tokenizer.convert_tokens_to_ids("[T-blur]")
+    mean = before.get_input_embeddings().weight[:known].mean(0)
+    assert torch.allclose(after.get_input_embeddings().weight[row], mean, atol=1e-6)
 
 
 def test_it_answers_in_the_learner(adopted):

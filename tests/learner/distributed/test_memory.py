@@ -11,7 +11,8 @@ from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 from configs import UserError, load
 from configs.cluster import memory
 from configs.cluster.resources import Role
-from rollout.policy_shape import PUBLISHED, read_shape, shape_of
+from rollout.memory import read_shape, shape_of
+from rollout.policy_shape import PUBLISHED
 
 TRACK = "track=qwen3vl_8b"
 
