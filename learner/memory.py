@@ -151,15 +151,13 @@ def while_passing(
 
 
 def while_stepping(config: Config, shape: PolicyShape) -> list[Part]:
-    """Lists what the optimiser's step takes beside: on CPUs AdamW is not fused, and makes copies."""
+    """Lists what the optimiser's step takes beside: gradients laid out flat, which up to ZeRO-2 take the place of those
+    that were held, and on CPUs, where AdamW is not fused, its copies."""
     learner = config.learner
     share = trained_parameters(config, shape) / (learner.ranks if learner.zero else 1)
     group = min(share, GROUP) if learner.zero == 3 else share
-    parts = []
-    if learner.zero:
-        parts.append(Part("gradients, flat", 4 * group, f"4 x {group / GB:.3f} G (one group)"))
-    if not learner.gpus:
-        largest = group if learner.zero else min(group, shape.table)
-        parts.append(Part("copies of AdamW", 8 * largest, f"8 x {largest / GB:.3f} G"))
-    return parts
-
+    largest = group if learner.zero else min(group, shape.table)
+    flat = Part("gradients, flat", 4 * group * bool(learner.zero), f"4 x {group / GB:.3f} G (one group)")
+    copies = Part("copies of AdamW", 0 if learner.gpus else 8 * largest, f"8 x {largest / GB:.3f} G")
+    parts = [flat, copies] if learner.zero == 3 else [max(flat, copies, key=lambda part: part.bytes)]
+    return [part for part in parts if part.bytes]

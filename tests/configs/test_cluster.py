@@ -120,3 +120,19 @@ def test_an_interrupt_while_ray_starts_is_heard_once_it_has_started():
         start()
     assert steps == ["started"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_variables_of_collectives_the_hub_and_the_job_reach_every_actor_of_a_joined_cluster(monkeypatch):
+    import ray
+
+    heard = {}
+    given = {"NCCL_SOCKET_IFNAME": "eth0", "HF_HOME": "/shared/hub", "GLOO_SOCKET_IFNAME": "lo", "EDITOR": "vi"}
+    for name, value in (cluster.ENVIRONMENT | given).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(cluster, "find", lambda: "head:6379")
+    monkeypatch.setattr(cluster, "_join", lambda ray, address, variables, options: heard.update(variables))
+    cluster.connect({"GLOO_SOCKET_IFNAME": "eth1"})
+    wanted = {"NCCL_SOCKET_IFNAME": "eth0", "HF_HOME": "/shared/hub", "GLOO_SOCKET_IFNAME": "eth1"}
+    assert heard.items() >= (wanted | {"HF_HUB_OFFLINE": "1"}).items()
+    assert "EDITOR" not in heard
