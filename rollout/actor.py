@@ -41,6 +41,7 @@ class RolloutActor:
         self._processor = AutoProcessor.from_pretrained(policy_folder)
         self._answers = AnswerTokens.of(self._processor.tokenizer, world_taxonomy(config.world))
         self._text = prompt_text(self._processor, len(config.world.views), question_for(self._processor, config))
+        self._prompt_ids = self._processor.tokenizer(self._text)["input_ids"]
         self._grammar = grammar_for(self._processor, config)
         media = [getattr(self._processor, f"{kind}_token", None) for kind in ("image", "video")]
         self._suppressed = self._processor.tokenizer.convert_tokens_to_ids([token for token in media if token])
@@ -84,7 +85,7 @@ class RolloutActor:
 
     async def logprobs(self, prompt: Prompt, completion: Completion) -> tuple[float, ...]:
         """Scores a given completion: the log-prob of each of its tokens under the present weights."""
-        tokens = self._processor.tokenizer(self._text)["input_ids"] + list(completion.token_ids)
+        tokens = [*self._prompt_ids, *completion.token_ids]
         request = {"prompt_token_ids": tokens, "multi_modal_data": {"image": await self._pictures(prompt)}}
         async with self._lock.sampling():
             output = await self._request(request, scoring_params())
@@ -139,11 +140,10 @@ class RolloutActor:
         The severity in words that an answer begins with foretells the number, so it is summed over:
         p(number) = sum over words of p(word) p(number | word).
         """
-        prompt_ids = self._processor.tokenizer(self._text, add_special_tokens=False)["input_ids"]
         pictures = {key: value for key, value in request.items() if key != "prompt"}
 
         async def next_token(written: Sequence[int], count: int) -> dict:
-            continued = {**pictures, "prompt_token_ids": [*prompt_ids, *written]}
+            continued = {**pictures, "prompt_token_ids": [*self._prompt_ids, *written]}
             return (await self._request(continued, density_params(count))).outputs[0].logprobs[0]
 
         async def posterior_at(place: Place) -> Posterior:

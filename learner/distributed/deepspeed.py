@@ -13,9 +13,10 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from safetensors import safe_open
-from transformers import AutoProcessor, Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from transformers.initialization import no_init_weights
 
+from configs import UserError
 from configs.schema import Learner as LearnerConfig
 from learner.policy.model import check_policy
 
@@ -70,17 +71,29 @@ def load_sharded(folder: Path, learner: LearnerConfig, ranks: int, on_gpu: bool,
     other, and every rank keeps its share.
 
     Returns:
-        (Qwen3VLForConditionalGeneration in evaluation mode, its processor)
+        (the model in evaluation mode, its processor)
 
     Raises:
-        UserError: the folder holds no policy.
+        UserError: the folder holds no policy, or one whose weights it calls by other names than the model.
     """
-    config = Qwen3VLConfig.from_pretrained(check_policy(folder))
+    config = AutoConfig.from_pretrained(check_policy(folder))
     shards = deepspeed.zero.Init(config_dict_or_path=settings(learner, ranks, 0, on_gpu), dtype=dtype)
     with no_init_weights(), shards:
-        model = Qwen3VLForConditionalGeneration._from_config(config, dtype=dtype).eval()
-    read_parameters(dict(model.named_parameters()), sorted(folder.glob("*.safetensors")))
+        model = AutoModelForImageTextToText.from_config(config, dtype=dtype).eval()
+    parameters, files = dict(model.named_parameters()), sorted(folder.glob("*.safetensors"))
+    if lacking := sorted(parameters.keys() - _stored(files)):
+        raise UserError(
+            f"learner.zero=3 reads weights by their names, and {folder} calls some of a {type(model).__name__} "
+            f"otherwise (no {lacking[0]}): set learner.zero=2"
+        )
+    read_parameters(parameters, files)
     return model, AutoProcessor.from_pretrained(folder)
+
+
+def _stored(files: list[Path]) -> set[str]:
+    """The names of the tensors in safetensors files."""
+    with ExitStack() as stack:
+        return {name for file in files for name in stack.enter_context(safe_open(file, "pt")).keys()}  # noqa: SIM118
 
 
 @torch.no_grad()

@@ -237,9 +237,9 @@ class Trainer:
     def gather_policy(self) -> dict[str, torch.Tensor]:
         """Gathers all whole weights in rank 0's host memory, one by one; other ranks take part, and get none."""
         whole = {}
-        for name, tensor in self.named_tensors():
+        for weight, (_, tensor) in zip(self.weights, self.named_tensors(), strict=True):
             if self.rank == 0:
-                whole[name] = tensor.to("cpu", copy=True)
+                whole[weight.name] = tensor.to("cpu", copy=True)  # save_pretrained gives them their saved names
         return whole
 
     def write_policy(self, folder: Path, whole: dict[str, torch.Tensor]) -> None:

@@ -14,8 +14,8 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
-from transformers import Qwen3VLForConditionalGeneration
-from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRMSNorm
+from transformers import PreTrainedModel
+from transformers.core_model_loading import WeightRenaming, revert_weight_conversion
 
 from learner.distributed.deepspeed import gathered
 from rollout.weights.manifest import Manifest, buckets
@@ -28,10 +28,11 @@ _ADAPTER, _BASE = "default", ".base_layer"
 
 @dataclass(frozen=True)
 class Weight:
-    """A tensor of the policy. `layer`: the one whose adapters are added to it. `changes`: training changes it, or
-    another tensor of its module: engines load modules as wholes."""
+    """A tensor of the policy. `saved`: its name in checkpoints, which engines read. `layer`: the one whose adapters are
+    added to it. `changes`: training changes it, or another tensor of its module: engines load modules as wholes."""
 
     name: str
+    saved: str
     parameter: nn.Parameter
     layer: BaseTunerLayer | None
     changes: bool
@@ -54,46 +55,58 @@ class Weight:
         return (self.parameter + self.layer.get_delta_weight(_ADAPTER)).to(self.parameter.dtype)
 
 
-def choose_trained(model: Qwen3VLForConditionalGeneration, lora: int, trained: str) -> None:
+def choose_trained(model: PreTrainedModel, lora: int, trained: str) -> None:
     """Freezes all but `trained`, or gives it adapters of rank `lora` (0: none). Changes nothing the model computes.
 
     trained: `all`, `language` (without the vision tower), `norms` (the gains of the language model's RMSNorms) or
         `final_norm` (of the last of them alone, before the logits).
     Where both embedding tables are one matrix, LoRA leaves it alone.
     """
+    vision = model.get_encoder(modality="image")
     if lora:
+        seeing = set() if trained == "all" else set(vision.modules())
         tied = model.config.tie_word_embeddings
         tables = () if tied else (model.get_input_embeddings(), model.get_output_embeddings())
         names = [
             name
             for name, module in model.named_modules()
-            if (trained == "all" or not name.startswith("model.visual."))
+            if module not in seeing
             and (module in tables or (isinstance(module, nn.Linear) and module is not model.get_output_embeddings()))
         ]
         inject_adapter_in_model(LoraConfig(r=lora, lora_alpha=LORA_SCALE * lora, target_modules=names), model, _ADAPTER)
     elif trained == "language":
-        model.model.visual.requires_grad_(False)
+        vision.requires_grad_(False)
     elif trained in ("norms", "final_norm"):
         language = model.model.language_model
         model.requires_grad_(False)
         for module in language.modules() if trained == "norms" else (language.norm,):
-            if isinstance(module, Qwen3VLTextRMSNorm):
+            if type(module).__name__.endswith(("RMSNorm", "LayerNorm")):
                 module.requires_grad_(True)
 
 
-def weights(model: Qwen3VLForConditionalGeneration) -> list[Weight]:
+def weights(model: PreTrainedModel) -> list[Weight]:
     """All of them, in the order of `named_parameters`."""
     layers = {f"{name}{_BASE}.weight": m for name, m in model.named_modules() if isinstance(m, BaseTunerLayer)}
     plain = [(name, parameter) for name, parameter in model.named_parameters() if ".lora_" not in name]
     changed = {_module(name) for name, parameter in plain if parameter.requires_grad or name in layers}
+    saved = _saved_names(model, [name.replace(_BASE, "") for name, _ in plain])
     return [
-        Weight(name.replace(_BASE, ""), parameter, layers.get(name), _module(name) in changed)
-        for name, parameter in plain
+        Weight(*names, parameter, layers.get(name), _module(name) in changed)
+        for names, (name, parameter) in zip(saved.items(), plain, strict=True)
     ]
 
 
+def _saved_names(model: PreTrainedModel, names: Sequence[str]) -> dict[str, str]:
+    """{name of a parameter: its name in checkpoints}: the same, unless transformers gave it another when it opened the
+    model."""
+    conversions = getattr(model, "_weight_conversions", None) or []
+    if not conversions or not all(isinstance(each, WeightRenaming) for each in conversions):
+        return {name: name for name in names}
+    return {name: next(iter(revert_weight_conversion(model, {name: torch.empty(0)}))) for name in names}
+
+
 def named_tensors(listed: Sequence[Weight]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yields names and whole tensors; under ZeRO-3 on every rank alike, gathered bucket by bucket.
+    """Yields names in checkpoints and whole tensors; under ZeRO-3 on every rank alike, gathered bucket by bucket.
 
     Who packs the tensors may do so on another CUDA stream: each bucket is whole before its first tensor is yielded,
     and is released only when what was asked of its tensors is done.
@@ -102,7 +115,7 @@ def named_tensors(listed: Sequence[Weight]) -> Iterator[tuple[str, torch.Tensor]
         with gathered([part for weight in listed[where] for part in weight.parts]):
             synchronize()
             for weight in listed[where]:
-                yield weight.name, weight.value()
+                yield weight.saved, weight.value()
             synchronize()
 
 
@@ -114,9 +127,9 @@ def synchronize() -> None:
 
 def manifest(listed: Sequence[Weight]) -> Manifest:
     """What sending them announces, without gathering anything."""
-    rows = [(w.name, str(w.parameter.dtype).removeprefix("torch."), w.shape) for w in listed]
+    rows = [(w.saved, str(w.parameter.dtype).removeprefix("torch."), w.shape) for w in listed]
     names, dtypes, shapes = map(tuple, zip(*rows, strict=True))
-    return Manifest(names, dtypes, shapes, frozenset(weight.name for weight in listed if not weight.changes))
+    return Manifest(names, dtypes, shapes, frozenset(weight.saved for weight in listed if not weight.changes))
 
 
 def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

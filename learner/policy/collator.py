@@ -16,11 +16,11 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from envs.observation import views
+from learner.policy.pictures import Layout, Pictures, pictures_of
 from rollout.vllm.prompting import prompt_text
 
 if TYPE_CHECKING:  # seconds of imports, which the driver of a job can do without
-    from transformers import Qwen3VLProcessor
-    from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
+    from transformers import PreTrainedModel, ProcessorMixin
 
 
 @dataclass(frozen=True)
@@ -39,20 +39,24 @@ class Batch:
     """Holds B completions in R rows of at most L tokens, padded on the right, over N pictures (views) of images."""
 
     input_ids: torch.Tensor  # int64 (R, L)
-    position_ids: torch.Tensor  # int64 (3, R, L): time, height and width of multimodal RoPE
+    position_ids: torch.Tensor  # int64 (3, R, L): time, height and width of multimodal RoPE; (1, R, L) without
     attention: torch.Tensor | None  # bool (R, 1, L, L): which keys a query sees; None is all before it
-    pixel_values: torch.Tensor  # float32 (patches of N pictures, values of a patch)
-    image_grid_thw: torch.Tensor  # int64 (N, 3)
+    shown: Pictures  # the N pictures
     pictures: torch.Tensor  # int64 (R, views): which of the N pictures each row shows
     row: torch.Tensor  # int64 (B,): where each completion is
     before: torch.Tensor  # int64 (B, T): the place in its row of what precedes each of its tokens
     completion: torch.Tensor  # int64 (B, T), padded with 0
     mask: torch.Tensor  # float32 (B, T): 1 on the tokens of a completion, its end-of-turn token among them
 
+    @property
+    def pixel_values(self) -> torch.Tensor:
+        """The pixels of the N pictures, as the vision tower takes them."""
+        return self.shown.pixel_values
+
     def to(self, device: torch.device | str) -> Batch:
         """Returns the batch with all its tensors on `device`."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Batch(**{name: None if tensor is None else tensor.to(device) for name, tensor in tensors.items()})
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Batch(**{name: None if part is None else part.to(device) for name, part in parts.items()})
 
 
 @dataclass(frozen=True)
@@ -86,50 +90,40 @@ def token_batches(lengths: Sequence[Length], budget: int) -> Iterator[slice]:
 class Collator:
     """Turns examples into a `Batch`. The image processor runs once per batch, on each distinct image once."""
 
-    def __init__(self, processor: Qwen3VLProcessor, model: Qwen3VLModel, view_names: Sequence[str]):
-        """model: asked for RoPE positions only (`get_rope_index`), never run."""
-        self._processor, self._model, self._views = processor, model, tuple(view_names)
+    def __init__(self, processor: ProcessorMixin, model: PreTrainedModel, view_names: Sequence[str]):
+        """model: without its head; asked for positions only (`learner.policy.pictures`), never run."""
+        self._pictures, self._views = pictures_of(processor, model), tuple(view_names)
         self._text = prompt_text(processor, len(self._views))
-        self._layouts: dict[tuple, _Layout] = {}
+        self._layouts: dict[tuple, Layout] = {}
         self._prompt_lengths: dict[tuple[int, int], int] = {}  # tokens, by the size of an image
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
         """Makes a batch; completions of one and the same image array share its pictures, neighbours a row."""
         images = {id(example.image): example.image for example in examples}
         place = {key: i for i, key in enumerate(images)}
-        pictures = [_channels_first(view) for image in images.values() for view in views(image, self._views)]
-        pixels = self._processor.image_processor(images=pictures, return_tensors="pt")
+        shown = self._pictures.process([view for image in images.values() for view in views(image, self._views)])
         groups = [(key, [e.completion for e in group]) for key, group in groupby(examples, lambda e: id(e.image))]
         count = len(self._views)
         index = torch.tensor([[place[key] * count + v for v in range(count)] for key, _ in groups])
-        return self.batch(pixels["pixel_values"], pixels["image_grid_thw"], index, [group for _, group in groups])
+        return self.batch(shown, index, [group for _, group in groups])
 
     def length(self, example: Example) -> Length:
         """Counts the tokens of prompt (pictures included) and completion, without processing anything."""
         height, width = example.image.shape[:2]
         if (height, width) not in self._prompt_lengths:
-            vision, count = self._processor.image_processor, len(self._views)
-            pads = vision.get_number_of_image_patches(height, width, {}) // vision.merge_size**2
-            text = self._processor.tokenizer(self._text, add_special_tokens=False)["input_ids"]
-            self._prompt_lengths[height, width] = len(text) + count * (pads - 1)  # the text has one each
+            length = self._pictures.prompt_length(self._text, height, width, len(self._views))
+            self._prompt_lengths[height, width] = length
         return Length(id(example.image), self._prompt_lengths[height, width], len(example.completion))
 
-    def batch(
-        self,
-        pixels: torch.Tensor,
-        grid: torch.Tensor,
-        pictures: torch.Tensor,
-        groups: Sequence[Sequence[Sequence[int]]],
-    ) -> Batch:
+    def batch(self, shown: Pictures, pictures: torch.Tensor, groups: Sequence[Sequence[Sequence[int]]]) -> Batch:
         """Lays out rows over pictures already processed (fields of `Batch`), with the completions of each."""
-        rows = [_row(self._layout(grid[shown]), group) for shown, group in zip(pictures, groups, strict=True)]
+        rows = [_row(self._layout(shown.shapes[each]), group) for each, group in zip(pictures, groups, strict=True)]
         completions = [completion for group in groups for completion in group]
         return Batch(
             input_ids=_padded([row.ids for row in rows]),
             position_ids=_padded([row.positions for row in rows]).permute(2, 0, 1).contiguous(),
             attention=_attention(rows) if len(completions) > len(rows) else None,
-            pixel_values=pixels,
-            image_grid_thw=grid,
+            shown=shown,
             pictures=pictures,
             row=torch.tensor([i for i, group in enumerate(groups) for _ in group]),
             before=_padded([before for row in rows for before in row.before]),
@@ -137,28 +131,12 @@ class Collator:
             mask=_padded([torch.ones(len(completion)) for completion in completions]),
         )
 
-    def _layout(self, grid: torch.Tensor) -> _Layout:
-        """Lays out the prompt for one image's pictures, grid int64 (views, 3)."""
-        key = tuple(grid.flatten().tolist())
+    def _layout(self, shapes: torch.Tensor) -> Layout:
+        """Lays out the prompt for one image's pictures, by their shapes."""
+        key = tuple(shapes.flatten().tolist())
         if key not in self._layouts:
-            merged = grid.prod(-1) // self._processor.image_processor.merge_size**2
-            head, *rest = self._text.split(self._processor.image_token)
-            pads = [self._processor.image_token * int(count) for count in merged]
-            text = head + "".join(pad + part for pad, part in zip(pads, rest, strict=True))
-            ids = torch.tensor(self._processor.tokenizer(text, add_special_tokens=False)["input_ids"])
-            kinds = (ids == self._processor.image_token_id).int()
-            positions, _ = self._model.get_rope_index(ids[None], kinds[None], image_grid_thw=grid)
-            self._layouts[key] = _Layout(ids, positions[:, 0], int(positions.max()) + 1)
+            self._layouts[key] = self._pictures.layout(self._text, shapes)
         return self._layouts[key]
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """The prompt of images of one size: token ids (P,), RoPE positions (3, P), and the position after it."""
-
-    ids: torch.Tensor
-    positions: torch.Tensor
-    following: int
 
 
 @dataclass(frozen=True)
@@ -166,19 +144,19 @@ class _Row:
     """One row of L tokens, before padding."""
 
     ids: torch.Tensor  # int64 (L,)
-    positions: torch.Tensor  # int64 (L, 3)
+    positions: torch.Tensor  # int64 (L, axes)
     member: torch.Tensor  # int64 (L,): which completion a token is of, counted from 1; 0 in the prompt
     before: list[torch.Tensor]  # for each completion int64 (tokens,): see `Batch.before`
 
 
-def _row(layout: _Layout, completions: Sequence[Sequence[int]]) -> _Row:
+def _row(layout: Layout, completions: Sequence[Sequence[int]]) -> _Row:
     prompt, counts = len(layout.ids), [len(completion) for completion in completions]
     steps = [torch.arange(count) for count in counts]
     begins = [prompt + sum(counts[:i]) for i in range(len(counts))]
     positions = layout.following + torch.cat(steps)
     return _Row(
         ids=torch.cat([layout.ids, *(torch.tensor(completion, dtype=torch.int64) for completion in completions)]),
-        positions=torch.cat([layout.positions, positions.expand(3, -1)], 1).T,
+        positions=torch.cat([layout.positions, positions.expand(len(layout.positions), -1)], 1).T,
         member=torch.repeat_interleave(torch.tensor([prompt, *counts])),
         before=[torch.where(step > 0, begin + step - 1, prompt - 1) for begin, step in zip(begins, steps, strict=True)],
     )
@@ -194,6 +172,3 @@ def _attention(rows: Sequence[_Row]) -> torch.Tensor:
 def _padded(rows: list[torch.Tensor]) -> torch.Tensor:
     return pad_sequence(rows, batch_first=True)
 
-
-def _channels_first(picture: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))

@@ -35,6 +35,9 @@ def greedy(
     end = tokenizer.eos_token_id
     batch = collate([Example(image.view(), (end,)) for image in images]).to(policy.model.device)
     prompt = batch.input_ids[:, :-1]
+    kinds = {}
+    if len(batch.position_ids) > 1:  # by these its positions are counted
+        kinds["mm_token_type_ids"] = (prompt == policy.model.config.image_token_id).int()
     training = policy.model.training
     policy.model.eval()  # in training mode, with activations computed twice, there is no cache
     try:
@@ -42,9 +45,9 @@ def greedy(
             ids = policy.model.generate(
                 input_ids=prompt,
                 attention_mask=torch.ones_like(prompt),
-                mm_token_type_ids=(prompt == policy.model.config.image_token_id).int(),
-                pixel_values=batch.pixel_values,
-                image_grid_thw=batch.image_grid_thw,
+                pixel_values=batch.shown.pixel_values,
+                **batch.shown.vision,
+                **kinds,
                 max_new_tokens=max_tokens,
                 do_sample=False,
                 eos_token_id=end,

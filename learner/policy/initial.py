@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import torch
-from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from configs import UserError, manifest
 from configs.files import read_json
@@ -17,6 +17,7 @@ from configs.models import check_model
 from configs.schema import Config, World
 from envs.language.answer import answer_tokens
 from envs.world import is_foreign, policy_folder, world_taxonomy, write_world
+from learner.policy.pictures import obstacle
 from learner.policy.tiny import build_tiny_policy, order_values
 
 SOURCE = "source.json"
@@ -73,20 +74,25 @@ def _put(folder: Path, aside: Path) -> Path:
 
 
 def adopt(folder: Path, out: Path, world: World) -> Path:
-    """Writes the Qwen3-VL of `folder`, with the answer tokens of `world`, to `out`, and returns that.
+    """Writes the image-text model of `folder`, with the answer tokens of `world`, to `out`, and returns that.
 
     Rows of the embeddings that no token had, among them those that pad a published table, begin as the mean of the
     rows of its tokens, those of values as smooth curves along their grids (`order_values`); all else stays as it is.
 
     Raises:
-        UserError: `folder` holds no Qwen3-VL.
+        UserError: `folder` holds no such model, or one that cannot be trained here (`learner.policy.pictures`).
     """
     try:
         check_model(folder, "policy")
-        model = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype="auto", local_files_only=True)
+        model = AutoModelForImageTextToText.from_pretrained(folder, dtype="auto", local_files_only=True)
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
     except (UserError, OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"policy={folder}: expected a Qwen3-VL as a Hugging Face folder: {str(error)[:200]}") from None
+        raise UserError(
+            f"policy={folder}: expected a Qwen3-VL or another image-text model of transformers as a Hugging Face "
+            f"folder: {str(error)[:200]}"
+        ) from None
+    if why := obstacle(model):
+        raise UserError(f"policy={folder}: a {type(model).__name__} can be evaluated but not trained here: {why}")
     taxonomy = world_taxonomy(world)
     known = len(processor.tokenizer)
     processor.tokenizer.add_tokens(answer_tokens(taxonomy))

@@ -9,7 +9,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import AttentionInterface, AutoProcessor, Qwen3VLForConditionalGeneration, Qwen3VLProcessor
+from transformers import (
+    AttentionInterface,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    PreTrainedModel,
+    Qwen3VLForConditionalGeneration,
+)
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.models.qwen3_vl.modeling_qwen3_vl import apply_rotary_pos_emb_vision
@@ -53,21 +59,22 @@ AttentionMaskInterface.register(_FLOAT32_ATTENTION, sdpa_mask)
 
 
 class Policy(nn.Module):
-    """Wraps a Qwen3-VL; `model` is the Hugging Face module, whose parameter names are the checkpoint's."""
+    """Wraps a Qwen3-VL, or another image-text model; `model` is the Hugging Face module, whose parameter names are the
+    checkpoint's."""
 
-    def __init__(self, model: Qwen3VLForConditionalGeneration, autocast: bool = False, linear_patches: bool = False):
+    def __init__(self, model: PreTrainedModel, autocast: bool = False, linear_patches: bool = False):
         """
         Args:
             autocast: run in bfloat16 over float32 weights.
             linear_patches: compute the patch embedding as the linear map it is (a convolution whose stride is
                 its kernel), and the attention of pictures of one size in one call; faster on CPUs. Not under ZeRO-3,
-                which gathers module by module.
+                which gathers module by module, and of a Qwen3-VL alone.
         """
         super().__init__()
         self.model, self._autocast = model, autocast
         if autocast:
             model.set_attn_implementation(_FLOAT32_ATTENTION)
-        if linear_patches:
+        if linear_patches and isinstance(model, Qwen3VLForConditionalGeneration):
             convolution = model.model.visual.patch_embed.proj
             model.model.visual.patch_embed.forward = lambda patches: F.linear(
                 patches, convolution.weight.flatten(1), convolution.bias
@@ -106,20 +113,21 @@ class Policy(nn.Module):
         return 1 if batch.mask.numel() <= rows else max(2, -(-int(batch.mask.sum()) // rows))
 
     def see(self, batch: Batch):
-        """Computes the vision features of the N pictures, and deepstack features, each N tensors (tokens, hidden)."""
+        """Computes the vision features of the N pictures, and deepstack features where a model has them, each N tensors
+        (tokens, hidden)."""
         with self.precision():
-            return self.model.model.get_image_features(batch.pixel_values, batch.image_grid_thw, return_dict=True)
+            shown = batch.shown
+            return self.model.model.get_image_features(shown.pixel_values, **shown.vision, return_dict=True)
 
     def _hidden(self, batch: Batch, seen) -> torch.Tensor:
         """Last hidden states (R, L, hidden) of the rows."""
         order = batch.pictures.flatten().tolist()
-        shown = type(seen)(
-            pooler_output=[seen.pooler_output[i] for i in order],
-            deepstack_features=[[level[i] for i in order] for level in seen.deepstack_features],
-        )
+        levels = getattr(seen, "deepstack_features", None)
+        deepstack = {"deepstack_features": [[level[i] for i in order] for level in levels]} if levels else {}
+        shown = type(seen)(pooler_output=[seen.pooler_output[i] for i in order], **deepstack)
         return self.model.model(
             input_ids=batch.input_ids,
-            position_ids=batch.position_ids,
+            position_ids=batch.position_ids if len(batch.position_ids) > 1 else batch.position_ids[0],
             attention_mask=batch.attention,
             mm_encoder_outputs={"image": shown},
             use_cache=False,
@@ -130,17 +138,16 @@ def load_policy(folder: str | Path, dtype: torch.dtype = torch.float32, device: 
     """Opens a policy folder; the weights are read straight onto `device`.
 
     Returns:
-        (Qwen3VLForConditionalGeneration in evaluation mode, its processor)
+        (the model in evaluation mode, its processor)
 
     Raises:
         UserError: the folder holds no policy.
     """
     folder = check_policy(folder)
     placed = {} if torch.device(device).type == "cpu" else {"device_map": {"": device}}
-    open_model = Qwen3VLForConditionalGeneration.from_pretrained
+    open_model = AutoModelForImageTextToText.from_pretrained
     model = open_model(folder, dtype=dtype, use_safetensors=True, **placed).eval()
-    processor: Qwen3VLProcessor = AutoProcessor.from_pretrained(folder)
-    return model, processor
+    return model, AutoProcessor.from_pretrained(folder)
 
 
 def check_policy(folder: str | Path) -> Path:

@@ -51,9 +51,10 @@ class ReadingActor(RolloutActor):
 
     async def ask(self, pictures: Sequence, written: Sequence[int], params):
         """Runs one request about pictures, of an answer that begins with these tokens; the engine's last output."""
-        prompt = self._processor.tokenizer(self._text, add_special_tokens=False)["input_ids"]
         media = {"image": list(pictures)}
-        return await self._request({"prompt_token_ids": [*prompt, *written], "multi_modal_data": media}, params)
+        return await self._request(
+            {"prompt_token_ids": [*self._prompt_ids, *written], "multi_modal_data": media}, params
+        )
 
 
 class EngineQuestions:

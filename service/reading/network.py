@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -41,16 +42,16 @@ class ViewLogits:
         return self._answers()
 
     def _look(self, views: Sequence[View]) -> None:
-        self._batch = self._collate([Example(view.picture, (self._language.end,)) for view in views])
-        self._seen = self._policy.see(self._batch.to(self._device))
+        batch = self._collate([Example(view.picture, (self._language.end,)) for view in views])
+        self._seen = self._policy.see(batch.to(self._device))
+        self._pictures = batch.pictures
+        self._shown = replace(batch.shown, pixel_values=batch.shown.pixel_values[:0])  # they have been seen
         self._everything = list(range(len(views)))
 
     def _logits(self, views: Sequence[int], drafts: Sequence[Sequence[Sequence[int]]]) -> list[torch.Tensor]:
         """float32 (drafts, longest + 1, vocabulary) of each view: of every token given those before it."""
-        batch = self._batch
         rows = [[[*draft, self._language.end] for draft in of_view] for of_view in drafts]
-        shown = batch.pictures[list(views)]
-        draft = self._collate.batch(batch.pixel_values[:0], batch.image_grid_thw, shown, rows)
+        draft = self._collate.batch(self._shown, self._pictures[list(views)], rows)
         logits = self._policy(draft.to(self._device), seen=self._seen).cpu()
         return list(logits.split([len(of_view) for of_view in rows]))
 

@@ -70,7 +70,8 @@ def test_activations_are_those_that_autograd_keeps(cut, dtype, group, twice):
     policy, rng = Policy(model), np.random.default_rng(0)
     image = rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)
     batch = Collator(processor, model.model, ("image", "fft"))([Example(image, (30,) * 90)] * group)
-    batch = dataclasses.replace(batch, pixel_values=batch.pixel_values.to(dtype))
+    shown = dataclasses.replace(batch.shown, pixel_values=batch.shown.pixel_values.to(dtype))
+    batch = dataclasses.replace(batch, shown=shown)
     weights, kept = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}, {}
 
     def keep(tensor):

@@ -44,7 +44,7 @@ def test_tokens_and_pixels_are_the_processors(loaded, collate, examples):
         assert batch.input_ids[row, length : length + count].tolist() == list(example.completion)
         assert batch.mask[row].sum() == count
         patches = inputs["pixel_values"].shape[0]
-        assert torch.equal(batch.pixel_values[row * patches : (row + 1) * patches], inputs["pixel_values"])
+        assert torch.equal(batch.shown.pixel_values[row * patches : (row + 1) * patches], inputs["pixel_values"])
 
 
 @torch.no_grad()
@@ -86,9 +86,9 @@ def test_images_of_different_sizes_share_a_batch(policy_folder, collate, example
 def test_completions_of_one_image_share_its_pictures(loaded, collate, examples):
     group = [Example(examples[0].image, e.completion) for e in examples]
     batch = collate(group)
-    assert len(batch.image_grid_thw) == len(VIEWS)
+    assert len(batch.shown.shapes) == len(VIEWS)
     apart = collate([Example(e.image.copy(), e.completion) for e in group])
-    assert len(apart.image_grid_thw) == len(VIEWS) * len(group)
+    assert len(apart.shown.shapes) == len(VIEWS) * len(group)
     policy = Policy(loaded[0])
     assert torch.allclose(policy(batch), policy(apart), atol=1e-4)
 

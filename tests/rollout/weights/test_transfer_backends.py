@@ -141,7 +141,8 @@ def test_tensors_are_gathered_then_awaited_then_packed_and_packed_before_they_ar
     monkeypatch.setattr(torch.accelerator, "current_device_index", lambda: 0)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
     listed = [
-        policy_weights.Weight(f"layer {i}", torch.nn.Parameter(torch.zeros(10)), None, True) for i in range(count)
+        policy_weights.Weight(f"layer {i}", f"layer {i}", torch.nn.Parameter(torch.zeros(10)), None, True)
+        for i in range(count)
     ]
     packed_tensor.packed_nccl_broadcast_producer(
         policy_weights.named_tensors(listed), Communicator(), 0, lambda row: row[1], buffer_size_bytes=79
