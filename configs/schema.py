@@ -236,7 +236,7 @@ class Config:
     )
     nuisances: bool = _(False, "Evaluate the samples again with noise, JPEG and more that no answer names.")
     scores: str = _("", "Folders of finished evaluations to compare: DIR or NAME:DIR, two or more, with commas.")
-    study: Literal["", "table4", "table5", "figure7", "rationale"] = _("", "What `ablate` draws again.")
+    study: Literal["", "table4", "table5", "figure7", "rationale", "iqa"] = _("", "What `ablate` draws again.")
     image: str = _("", "Photograph to restore or degrade, or a folder of them to restore.")
     degradation: str = _("", "JSON of the degradation to undo; empty asks the policy.")
     force: bool = _(False, "Restore what was read, however uncertain it is.")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from configs import UserError
 from configs.schema import Config
-from reward_actors.scoring.scorer import terms
+from reward_actors.scoring.terms import terms, with_alternatives
 
 
 def check_learner(config: Config) -> None:
@@ -41,6 +43,17 @@ def check_rl(config: Config, job: str) -> None:
         _check_online(config)
     elif config.mix:
         raise UserError("mix: only an online job mixes; expected 0 for offline, where every prompt has its truth")
+
+
+def with_scores_at_hand(config: Config) -> tuple[Config, list[str]]:
+    """Takes of the alternatives in `reward.scorer` what can be computed here; says what is taken in place of another.
+
+    What a run begins with is in its config.yaml, so that `duvlm resume` goes on with the same.
+    """
+    if not any("|" in term for term in config.reward.scorer):
+        return config, []
+    scorer, told = with_alternatives(config.reward.scorer)
+    return replace(config, reward=replace(config.reward, scorer=scorer)), told
 
 
 def notes(config: Config) -> list[str]:

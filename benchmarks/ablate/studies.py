@@ -132,7 +132,17 @@ RATIONALE = Study(
     ),
     against=("none", "severity"),
 )
-STUDIES = {study.name: study for study in (TABLE4, TABLE5, FIGURE7, RATIONALE)}
+IQA = Study(
+    "iqa",
+    "What a score of a picture alone teaches: PIQE, the metric of pyiqa that needs no weights",
+    (
+        Variant("warm_start", "warm start (SFT only)", "none"),
+        Variant("truth", "+ RL against the truth", "offline"),
+        Variant("piqe", "+ RL by PIQE", "offline", {"reward.scorer": ["piqe"]}),
+    ),
+    against=("warm_start", "truth"),
+)
+STUDIES = {study.name: study for study in (TABLE4, TABLE5, FIGURE7, RATIONALE, IQA)}
 
 
 def cells(study: Study, seeds: Sequence[int]) -> list[Cell]:

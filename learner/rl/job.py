@@ -26,7 +26,7 @@ from configs.run_folders import continued
 from configs.schema import Config
 from envs.types import Sample
 from envs.world import policy_folder
-from learner.checks import check_rl, notes
+from learner.checks import check_rl, notes, with_scores_at_hand
 from learner.distributed import checkpoint
 from learner.distributed.group import LearnerGroup
 from learner.distributed.weight_source import LearnerWeights
@@ -59,6 +59,7 @@ def run_online(config: Config) -> None:
 
 
 def _run(config: Config, job: str) -> None:
+    config, told = with_scores_at_hand(config)
     check_rl(config, job)
     out = run_folder(config, job)
     if finished(out, config):
@@ -68,7 +69,7 @@ def _run(config: Config, job: str) -> None:
     environment = open_environment(config, job, out)
     with continued(config, job):
         prepare(config, job)
-        for note in notes(config):
+        for note in (*told, *notes(config)):
             print(note, flush=True)
         if not config.resume:
             checkpoint.discard(out / "checkpoints", config.policy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -75,6 +76,32 @@ def terms(scorer: Spec) -> tuple[Term, ...]:
         UserError: a term that cannot be read, is there twice, or whose name nobody knows.
     """
     return _terms((scorer,) if isinstance(scorer, str) else tuple(scorer))
+
+
+def with_alternatives(scorer: Spec) -> tuple[list[str], list[str]]:
+    """Takes, of alternatives such as `niqe|niqe_local:0.97`, the first whose package and weights are here.
+
+    Scores of a picture alone may have alternatives; the last of them is taken untried.
+
+    Returns:
+        (the terms, a sentence for each score in whose place another is taken)
+    """
+    taken, told = [], []
+    for text in [scorer] if isinstance(scorer, str) else scorer:
+        names, rest = re.fullmatch(r"([^:@]*)(.*)", text, re.DOTALL).groups()
+        *earlier, found = names.split("|")
+        lacking: dict[str, UserError] = {}
+        for name in earlier:
+            try:
+                no_reference.try_out(name)
+            except UserError as error:
+                lacking[name] = error
+                continue
+            found = name
+            break
+        told += [f"note: reward.scorer: {found} in place of {name}: {error}" for name, error in lacking.items()]
+        taken.append(found + rest)
+    return taken, told
 
 
 def fingerprint(scorer: Spec) -> str:

@@ -132,3 +132,37 @@ def test_names_that_are_no_score_of_a_picture_alone_are_refused(face):
 def test_too_little_detail_is_no_model():
     with pytest.raises(UserError, match="sharp blocks"):
         natural.fit([np.full((128, 128, 3), 7, np.uint8)], 32, {})
+
+
+def test_every_no_reference_metric_of_pyiqa_is_a_term_by_its_name():
+    from pyiqa.default_model_configs import DEFAULT_CONFIGS
+
+    from reward_actors.scoring.terms import terms
+
+    alone = [name for name, entry in DEFAULT_CONFIGS.items() if entry.get("metric_mode") == "NR"]
+    assert len(alone) > 50
+    for name in set(alone) - {"brisque"}:  # ours has the name
+        (term,) = terms([name])
+        assert not term.needs_truth
+        assert (term.sign < 0) == DEFAULT_CONFIGS[name].get("lower_better", False)
+
+
+def test_of_alternatives_the_first_that_is_here_is_taken_and_the_rest_is_said(tmp_path, monkeypatch):
+    from configs import load
+    from learner.checks import check_rl, with_scores_at_hand
+
+    monkeypatch.setattr("pyiqa.utils.download_util.DEFAULT_CACHE_DIR", str(tmp_path / "pyiqa"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    config = load("online", ["track=qwen3vl_8b", "photos=DIR"])
+    taken, told = with_scores_at_hand(config)
+    assert taken.reward.scorer == [
+        "niqe_local:0.97", "spectrum:0.71", "contrast:0.44", "consistency_db:3.7", "brightness:0.06",
+    ]  # fmt: skip
+    assert [note.partition(": ")[2].partition(":")[0] for note in told] == ["reward.scorer"] * 2
+    assert "niqe_local in place of niqe" in told[0]
+    assert "non-commercial" in told[0]
+    check_rl(taken, "online")
+    config.reward.scorer = ["niqe|piqe|niqe_local:2@FILE", "consistency"]
+    taken, told = with_scores_at_hand(config)
+    assert taken.reward.scorer == ["piqe:2@FILE", "consistency"]
+    assert ["piqe in place of niqe" in note for note in told] == [True]
