@@ -6,8 +6,15 @@ One `Config` serves all jobs. OmegaConf merges and types it (`configs.load`); ra
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from configs import plugins
+
+RESTORERS = ("ddnm", "ddnm_plus", "fast", "few", "average", "hqs", "once", "tv", "closed_form")
+if TYPE_CHECKING:
+    RestorerName = str
+else:
+    RestorerName = Literal[(*RESTORERS, *plugins.names(plugins.RESTORERS))]
 ALIASES: dict[str, str] = {"predictions": "policy"}
 """Other names of settings, understood too: {name: key}; a setting that is gone maps to an empty text."""
 
@@ -96,9 +103,7 @@ class Reward:
     max_actors: int = _(0, "Reward actors at most, as the load needs; 0 keeps the number at start.", 0, 4096)
     cpus: float = _(0.25, "CPUs a reward actor reserves of the cluster.", 0, 1024)
     gpus: float = _(0.0, "GPUs per reward actor, fractions allowed.", 0, 1)
-    restorer: Literal["ddnm", "ddnm_plus", "fast", "few", "average", "hqs", "once", "tv", "closed_form"] = _(
-        "fast", "How a picture is restored."
-    )
+    restorer: RestorerName = _("fast", "How a picture is restored.")
     noise: Literal["rounding", "estimated"] = _(
         "rounding", "Noise that degraded pictures are taken to have: that of 8 bits, or what each of them shows."
     )

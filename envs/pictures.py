@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
+from configs import UserError
+
 SUFFIXES = (
     ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif",
 )  # fmt: skip
@@ -114,3 +116,23 @@ def _with_opencv(data: bytes) -> np.ndarray:
         alpha = values[..., 3:] / 255.0
         values = np.rint(values[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
     return np.ascontiguousarray(values[..., ::-1])
+
+
+def as_picture(image) -> np.ndarray:
+    """Makes uint8 RGB (H, W, 3) of a path, the bytes of a file, a PIL image or an array.
+
+    Raises:
+        UserError: it is none of these, or cannot be read.
+    """
+    if isinstance(image, Image.Image):
+        return to_rgb(image)
+    if isinstance(image, (str, Path, bytes)):
+        try:
+            return read_picture(image if isinstance(image, bytes) else Path(image))
+        except UNREADABLE as error:
+            shown = "" if isinstance(image, bytes) else f" at {image}"
+            raise UserError(f"expected a picture{shown}: {str(error)[:120]}") from None
+    array = np.asarray(image)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        raise UserError(f"expected a picture as uint8 (H, W, 3), got {array.dtype} {array.shape}")
+    return array

@@ -11,10 +11,9 @@ from configs import UserError, load, run_folder
 from configs.schema import Config
 from envs.corpus.generate import degrade as degraded
 from envs.corpus.generate import encode
-from envs.pictures import SUFFIXES
+from envs.pictures import SUFFIXES, as_picture
 from envs.taxonomy import Degradation, world_taxonomy
 from service.pixels import given_degradation
-from service.reader import as_picture
 
 
 def degrade(image, degradation: Degradation | dict, config: Config | None = None) -> np.ndarray:

@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 
-from configs import UserError, load
+from configs import load
 from configs.hub import model_folder
 from configs.schema import Config
 from envs.language.posterior import INTERVAL
-from envs.pictures import UNREADABLE, read_picture, to_rgb
+from envs.pictures import as_picture
 from envs.taxonomy import world_taxonomy
 from envs.world import check_policy, in_own_world, is_foreign, shipped_policy
 from learner.policy.collator import Collator
@@ -28,7 +26,7 @@ from service.reading.network import ViewLogits
 from service.reading.questions import Language, Reading, answer
 from service.reading.views import views_of
 
-__all__ = ["INTERVAL", "Reader", "Reading", "as_picture"]
+__all__ = ["INTERVAL", "Reader", "Reading"]
 
 
 class Reader:
@@ -76,23 +74,3 @@ class Reader:
     def batch(self, images: Sequence) -> list[Reading]:
         """Reads several photographs, one after the other."""
         return [self(image) for image in images]
-
-
-def as_picture(image) -> np.ndarray:
-    """Makes uint8 RGB (H, W, 3) of a path, the bytes of a file, a PIL image or an array.
-
-    Raises:
-        UserError: it is none of these, or cannot be read.
-    """
-    if isinstance(image, Image.Image):
-        return to_rgb(image)
-    if isinstance(image, (str, Path, bytes)):
-        try:
-            return read_picture(image if isinstance(image, bytes) else Path(image))
-        except UNREADABLE as error:
-            shown = "" if isinstance(image, bytes) else f" at {image}"
-            raise UserError(f"expected a picture{shown}: {str(error)[:120]}") from None
-    array = np.asarray(image)
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
-        raise UserError(f"expected a picture as uint8 (H, W, 3), got {array.dtype} {array.shape}")
-    return array

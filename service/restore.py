@@ -25,13 +25,13 @@ from configs import UserError, load, run_folder
 from configs.schema import Config
 from envs.corpus.generate import encode
 from envs.degradations import with_coding
-from envs.pictures import SUFFIXES, UNREADABLE, read_picture
+from envs.pictures import SUFFIXES, UNREADABLE, as_picture, read_picture
 from envs.taxonomy import Degradation, world_taxonomy
 from envs.world import in_own_world
 from service.decision import decide_for, forced
 from service.pictures import coding_in, content_name
 from service.pixels import given_degradation
-from service.reader import Reader, Reading, as_picture
+from service.reader import Reader, Reading
 
 SMALLEST = 16
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, dataclass, replace
 
-from configs import UserError
+from configs import UserError, plugins
 from reward_actors.priors.base import Prior
 
 
@@ -75,14 +75,15 @@ RESTORERS = {
 
 
 def restorer(name: str, steps: int = 0) -> Restorer:
-    """Looks up a restorer; steps 0 keeps its own number.
+    """Looks up a restorer, ours or one that a package registers; steps 0 keeps its own number.
 
     Raises:
         UserError: no such name.
     """
-    if name not in RESTORERS:
-        raise UserError(f"reward.restorer={name}: expected one of {', '.join(RESTORERS)}")
-    chosen = RESTORERS[name]
+    chosen = RESTORERS.get(name) or plugins.find(plugins.RESTORERS, name)
+    if not isinstance(chosen, Restorer):
+        known = ", ".join((*RESTORERS, *plugins.names(plugins.RESTORERS)))
+        raise UserError(f"reward.restorer={name}: expected one of {known}" + (f", got {chosen!r}" if chosen else ""))
     if chosen.steps and steps not in (0, chosen.steps):
         last = chosen.first // steps if chosen.warm else chosen.last
         chosen = replace(chosen, steps=steps, last=last if steps > 1 else chosen.first)

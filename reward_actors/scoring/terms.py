@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from configs import UserError
+from configs import UserError, plugins
 from reward_actors.scoring import natural_statistics, no_reference, rank_iqa, third_party
 from reward_actors.scoring.full_reference import (
     clipped,
@@ -115,7 +115,7 @@ def fingerprint(scorer: Spec) -> str:
         path = Path(term.file).expanduser() if term.file else SHIPPED.get(term.name)
         if path is not None and not path.exists():
             raise UserError(f"reward.scorer: {term.name}: no such file: {path}")
-        digest.update(f"{term.name}:{term.weight}".encode())
+        digest.update(f"{term.name}:{term.weight}{plugins.version(plugins.SCORERS, term.name)}".encode())
         for file in _files(path):
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

@@ -1,4 +1,5 @@
-"""pyiqa's metrics by their names, without ever downloading: weights are on disk or the name is refused.
+"""Scores that others wrote: those that packages register (`duvlm.scorers`, docs/scorers.md), and pyiqa's by their
+names, without ever downloading: weights are on disk or the name is refused.
 
 pyiqa is under the PolyForm Noncommercial licence (some parts under NTU S-Lab's): it is imported only where one
 of its metrics is asked for, and nothing here needs it otherwise.
@@ -17,7 +18,7 @@ from urllib.parse import urlparse
 import torch
 from torch import Tensor
 
-from configs import UserError
+from configs import UserError, plugins
 
 LICENCE = "pyiqa is licensed for non-commercial use only (PolyForm Noncommercial 1.0.0)"
 _BUILDING: ContextVar[str] = ContextVar("metric", default="")
@@ -28,13 +29,16 @@ def evaluate(name: str, pictures: Tensor, truths: Tensor | None = None, weights:
     """Computes the raw numbers of a metric: (B,) float64 on the device of the pictures.
 
     Args:
-        name: any name of `pyiqa.list_models()`.
+        name: one that a package registers, or any of `pyiqa.list_models()`.
         pictures, truths: (B, 3, H, W) in [0, 1]; truths for metrics with a reference only.
         weights: a file instead of the one in $TORCH_HOME/hub/pyiqa.
 
     Raises:
         UserError: pyiqa is missing, does not know the name, lacks its weights, or cannot judge pictures so small.
     """
+    if own := plugins.find(plugins.SCORERS, name):
+        given = (pictures,) if truths is None else (pictures, truths)
+        return torch.as_tensor(own(*given, **({"weights": weights} if weights else {}))).double()
     metric = _metric(name, weights, str(pictures.device))
     # On a CPU a batch is no faster than its rows, and its rounding would depend on its size.
     rows = 1 if pictures.device.type == "cpu" else len(pictures)
@@ -49,12 +53,16 @@ def evaluate(name: str, pictures: Tensor, truths: Tensor | None = None, weights:
 
 
 def needs_truth(name: str) -> bool:
-    """Tells whether a metric compares with a reference. Raises UserError where pyiqa has no such name."""
+    """Tells whether a metric compares with a reference. Raises UserError where nobody has such a name."""
+    if own := plugins.find(plugins.SCORERS, name):
+        return getattr(own, "needs_truth", False)
     return _entry(name)["metric_mode"] == "FR"
 
 
 def higher_is_better(name: str) -> bool:
-    """Tells the direction of a metric. Raises UserError where pyiqa has no such name."""
+    """Tells the direction of a metric. Raises UserError where nobody has such a name."""
+    if own := plugins.find(plugins.SCORERS, name):
+        return getattr(own, "higher_is_better", True)
     return not _entry(name).get("lower_better", False)
 
 
