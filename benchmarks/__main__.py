@@ -31,6 +31,18 @@ BENCHMARKS = {
     "quality": Benchmark(
         "benchmarks.quality.analysis.restorers", "PSNR of every restorer at true parameters, beside classical ones.", {}
     ),
+    "gradient": Benchmark(
+        "benchmarks.quality.analysis.gradient",
+        "Error of a group's policy gradient: plain GRPO beside fitted rewards, against sums over the grid.",
+        {
+            "types": {"nargs": "+", "default": ["blur", "low_light"], "help": "degradations of one number or two"},
+            "restorers": {"nargs": "+", "default": ["closed_form", "fast", "average", "hqs"], "help": "whose rewards"},
+            "groups": {"type": int, "nargs": "+", "default": [4, 8, 16], "help": "answers to a picture"},
+            "widths": {"type": float, "nargs": "*", "default": [0.05, 0.1, 0.2], "help": "spreads of the answers"},
+            "draws": {"type": int, "default": 64, "help": "groups drawn for each picture"},
+            "posteriors": {"action": "store_true", "help": "answers as policy= believes them too"},
+        },
+    ),
     "reward": Benchmark(
         "benchmarks.throughput.reward.cost",
         "Cost and ranking of a step's rewards, beside the paper's way.",

@@ -159,6 +159,9 @@ class Learner:
 class Grpo:
     prompts: int = _(8, "Prompts per optimiser step.", 1, 65536)
     max_staleness: int = _(1, "Steps by which sampling weights may lag; 0 is strictly on-policy.", 0, 16)
+    estimator: Literal["plain", "fitted"] = _(
+        "plain", "What a value token learns from: the answer's own reward, or a curve fitted to its group's."
+    )
     loss: Literal["grpo", "dr_grpo", "gspo"] = _("grpo", "Advantages, ratio and average: see docs/learning.md.")
     clip: list[float] = _([0.2, 0.2], "The probability ratio r counts within 1 - clip[0] .. 1 + clip[1].", 0, 10)
     kl: float = _(0.01, "Weight of the KL to the warm start.", 0, 100)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from configs.schema import Grpo
+from learner.fitted.curve import Curve
 from learner.policy.collator import Example
 
 NOISE = 1e-4
@@ -28,12 +29,16 @@ CAP = 2.0
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Holds one judged completion. logprobs: of each token, from the engine, nats; it sampled at `weight_version`."""
+    """Holds one judged completion. logprobs: of each token, from the engine, nats; it sampled at `weight_version`.
+
+    curve: the fitted worth of its numbers, shared by its group (`grpo.estimator=fitted`); None: as it was sampled.
+    """
 
     example: Example
     logprobs: tuple[float, ...]
     advantage: float
     weight_version: int = 0
+    curve: Curve | None = None
 
 
 def group_advantages(
@@ -137,6 +142,7 @@ def token_losses(
     advantages: torch.Tensor,
     mask: torch.Tensor,
     settings: Grpo,
+    expected: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Computes the loss of each token before it is averaged, and its parts for the metrics, all (B, T).
 
@@ -145,12 +151,17 @@ def token_losses(
             updates, the engine's when it sampled, and the frozen reference (None: no KL).
         advantages: (B,).
         mask: (B, T), 1 on completion tokens.
+        expected: (where, worth), bool and float (B, T): where a token's advantage is taken in expectation over the
+            current policy, which needs neither ratio nor clip nor importance weight, and what it is there.
     """
+    sampled = mask if expected is None else mask * ~expected[0]
     surrogate, clipped = clipped_loss(
-        ratio(logprobs, old, mask, settings.loss), advantages, *settings.clip
+        ratio(logprobs, old, sampled, settings.loss), advantages, *settings.clip
     )
     weight = importance_weight(old, rollout, settings.importance, CAP)
     loss = weight * surrogate
+    if expected is not None:
+        loss, clipped = torch.where(expected[0], -expected[1], loss), clipped & ~expected[0]
     parts = {"clipped": clipped.float().expand_as(mask), "importance_weight": weight}
     parts |= {"mismatch": (old - rollout).abs(), "mismatch_kl": kl(old, rollout)}
     if reference is not None:

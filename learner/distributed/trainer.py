@@ -18,6 +18,7 @@ import torch.distributed as dist
 
 from configs import manifest
 from configs.schema import Config
+from envs.language.vocabulary import AnswerTokens
 from envs.world import world_taxonomy, write_world
 from learner import losses
 from learner.distributed import weights as policy_weights
@@ -30,6 +31,7 @@ from learner.distributed.deepspeed import (
     parameter_dtype,
     summed,
 )
+from learner.fitted import expectation
 from learner.policy.collator import Batch, Collator, Example, token_batches
 from learner.policy.generate import greedy
 from learner.policy.model import Policy, load_policy
@@ -72,6 +74,7 @@ class Trainer:
         shape = {"autocast": learner.dtype == "bfloat16" and not gpu, "linear_patches": not gpu and learner.zero < 3}
         self.collate = Collator(self.processor, model.model, config.world.views)
         taxonomy = world_taxonomy(config.world)
+        self.answer_tokens = AnswerTokens.of(self.processor.tokenizer, taxonomy)
         self.language = AnswerLanguage(self.processor.tokenizer, taxonomy, config.world.rationale, learner.smooth)
         self.reference, self._penalised = None, reference is not None
         if self._penalised and not learner.lora:
@@ -128,8 +131,9 @@ class Trainer:
         if not summed([sum(abs(t.advantage) for t in trajectories)], self.device)[0]:
             self.steps += self.config.grpo.epochs
             return {"loss": 0.0, "grad_norm": 0.0, "skipped": 1.0, "seconds": time.perf_counter() - began}
-        runs = token_batches([self.collate.length(t.example) for t in trajectories], self.config.learner.micro_tokens)
-        batches = [self._rollout_batch(trajectories[run]) for run in runs]
+        lengths = [self.collate.length(t.example) for t in trajectories]
+        chunks = [trajectories[run] for run in token_batches(lengths, self.config.learner.micro_tokens)]
+        batches = [self._rollout_batch(chunk) for chunk in chunks]
         passes = self._largest(len(batches))
         while len(batches) < passes:
             batch, *rest = batches[0]
@@ -138,6 +142,7 @@ class Trainer:
         tokens, completions = summed(
             [sum(batch.mask.sum().item() for batch, *_ in batches), len(trajectories)], self.device
         )
+        numbers = self._numbers(chunks, [batch for batch, *_ in batches], pieces)
         references = [self._reference_logprobs(batch, pieces) if self._penalised else None for batch, *_ in batches]
         several = self.config.grpo.epochs > 1
         old = [self._logprobs(self.engine, batch, pieces) if several else None for batch, *_ in batches]
@@ -146,7 +151,7 @@ class Trainer:
             sums: dict[str, float] = {}
             for i, (batch, rollout, advantages) in enumerate(batches):
                 self.engine.set_gradient_accumulation_boundary(i == len(batches) - 1)
-                loss, parts = self._grpo_loss(batch, rollout, advantages, old[i], references[i], pieces)
+                loss, parts = self._grpo_loss(batch, rollout, advantages, old[i], references[i], pieces, numbers[i])
                 self.engine.backward(loss / completions * self.ranks, scale_wrt_gas=False)
                 for name, value in parts.items():
                     sums[name] = sums.get(name, 0.0) + value
@@ -157,13 +162,19 @@ class Trainer:
         return metrics | {"tokens": tokens, "skipped": 0.0, "seconds": time.perf_counter() - began}
 
     def _grpo_loss(
-        self, batch: Batch, rollout, advantages, old, reference, pieces: int
+        self, batch: Batch, rollout, advantages, old, reference, pieces: int, numbers: expectation.Numbers | None
     ) -> tuple[torch.Tensor, dict[str, float]]:
         """Loss summed over completions, metrics summed over tokens."""
         settings = self.config.grpo
-        logprobs, entropy = self.engine(batch, losses.logprobs_and_entropy, batch.completion, pieces=pieces)
+        if numbers is None:
+            expected = None
+            logprobs, entropy = self.engine(batch, losses.logprobs_and_entropy, batch.completion, pieces=pieces)
+        else:
+            read, targets = numbers.read, (batch.completion, numbers.row)
+            logprobs, entropy, worth = self.engine(batch, read, *targets, pieces=pieces)
+            expected = numbers.row > 0, worth
         old = logprobs.detach() if old is None else old
-        each, parts = losses.token_losses(logprobs, old, rollout, reference, advantages, batch.mask, settings)
+        each, parts = losses.token_losses(logprobs, old, rollout, reference, advantages, batch.mask, settings, expected)
         loss = losses.summed_loss(each, batch.mask, settings.loss, self.config.rollout.max_tokens)
         with torch.no_grad():
             parts["entropy"] = entropy
@@ -177,6 +188,26 @@ class Trainer:
         for row, trajectory in enumerate(chunk):
             rollout[row, : len(trajectory.logprobs)] = torch.tensor(trajectory.logprobs)
         return batch, rollout, torch.tensor([t.advantage for t in chunk], device=self.device)
+
+    @torch.no_grad()
+    def _numbers(
+        self, chunks: Sequence[Sequence[losses.Trajectory]], batches: Sequence[Batch], pieces: int
+    ) -> Sequence[expectation.Numbers | None]:
+        """Lays out the numbers of each batch that are learned from a curve; None throughout for the plain estimator.
+
+        Where curves of two numbers are among them, on any rank, one pass reads what the policy believes of the second.
+        """
+        if self.config.grpo.estimator == "plain":
+            return [None] * len(batches)
+        surplus, answers = len(batches) - len(chunks), self.answer_tokens
+        seconds = [expectation.lay_out(chunk, answers, expectation.seconds_alone).to(self.device) for chunk in chunks]
+        believed = []
+        if summed([sum(len(each.tokens) for each in seconds)], self.device)[0]:
+            for batch, each in zip(batches, seconds + seconds[:1] * surplus, strict=True):
+                believed.append(self.engine(batch, each.densities, each.row, pieces=pieces)[0])
+        worth = expectation.of_curves(expectation.first_worths(chunks, answers, believed))
+        numbers = [expectation.lay_out(chunk, answers, worth).to(self.device) for chunk in chunks]
+        return numbers + numbers[:1] * surplus
 
     @torch.no_grad()
     def _logprobs(self, policy: torch.nn.Module, batch: Batch, pieces: int) -> torch.Tensor:

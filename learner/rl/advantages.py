@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from envs.types import Failed, Gated, Group, Scored
+from learner.fitted.curve import Curve
 from learner.losses import FLAT, Trajectory, group_advantages
 from learner.policy.collator import Example
 
@@ -28,27 +29,34 @@ class JudgedGroup:
     replaced: int = 0
 
 
-def trajectories(judged: Sequence[JudgedGroup], loss: str) -> list[Trajectory]:
+def trajectories(
+    judged: Sequence[JudgedGroup], loss: str, curves: Sequence[Sequence[Curve | None]] | None = None
+) -> list[Trajectory]:
     """Makes what the learner takes, groups kept together; `Failed` members are masked out of their group and left out.
 
-    loss: as `grpo.loss`; `dr_grpo` does not divide by a group's spread.
+    Args:
+        loss: as `grpo.loss`; `dr_grpo` does not divide by a group's spread.
+        curves: for each group, one a completion, where rewards are fitted (`learner.fitted.answers`).
     """
     result = []
-    for item in judged:
-        advantages = _advantages(item, loss != "dr_grpo")
-        for completion, verdict, advantage in zip(item.group.completions, item.verdicts, advantages, strict=True):
+    for item, fitted in zip(judged, curves or [[None] * len(item.verdicts) for item in judged], strict=True):
+        members = zip(item.group.completions, item.verdicts, advantages_of(item, loss), fitted, strict=True)
+        for completion, verdict, advantage, curve in members:
             if not isinstance(verdict, Failed):
                 example = Example(item.group.prompt.sample, completion.token_ids)
-                result.append(Trajectory(example, completion.logprobs, advantage, item.group.weight_version))
+                version = item.group.weight_version
+                result.append(Trajectory(example, completion.logprobs, advantage, version, curve))
     return result
 
 
 def has_zero_advantage(item: JudgedGroup) -> bool:
     """Whether all rewards of the group are equal (or there are none): every advantage is zero."""
-    return not any(_advantages(item))
+    return not any(advantages_of(item))
 
 
-def _advantages(item: JudgedGroup, scale_by_spread: bool = True) -> list[float]:
+def advantages_of(item: JudgedGroup, loss: str = "grpo") -> list[float]:
+    """Computes the advantage of each completion of a group; 0 of a `Failed` one. loss: as in `trajectories`."""
+    scale_by_spread = loss != "dr_grpo"
     valid = [not isinstance(verdict, Failed) for verdict in item.verdicts]
     rewards = [verdict.reward if ok else 0.0 for verdict, ok in zip(item.verdicts, valid, strict=True)]
     if scale_by_spread:
@@ -63,10 +71,15 @@ def floor_gated_rewards(rewards: Sequence[float], item: JudgedGroup) -> list[flo
     to learn from the others of its group once that is divided by its spread.
     """
     scored = [verdict.reward for verdict in item.verdicts if isinstance(verdict, Scored)]
-    if len(scored) < 2 or (spread := float(np.std(scored))) <= FLAT * max(map(abs, scored)):
+    if len(scored) < 2 or float(np.std(scored)) <= FLAT * max(map(abs, scored)):
         return list(rewards)
-    floor = min(scored) - spread
+    floor = gate_floor(scored)
     return [floor if isinstance(v, Gated) else reward for v, reward in zip(item.verdicts, rewards, strict=True)]
+
+
+def gate_floor(scored: Sequence[float], loss: str = "grpo") -> float:
+    """Returns what a gated member counts as among rewards that differ; -1 where nothing is divided by the spread."""
+    return Gated("").reward if loss == "dr_grpo" else min(scored) - float(np.std(scored))
 
 
 def measures(judged: Sequence[JudgedGroup], step: int) -> dict:

@@ -24,12 +24,15 @@ from configs.cluster import scaling as control
 from configs.cluster.connect import prepare
 from configs.run_folders import continued
 from configs.schema import Config
+from envs.taxonomy import world_taxonomy
 from envs.types import Sample
 from envs.world import policy_folder
 from learner.checks import check_rl, notes, with_scores_at_hand
 from learner.distributed import checkpoint
 from learner.distributed.group import LearnerGroup
 from learner.distributed.weight_source import LearnerWeights
+from learner.fitted.answers import fit_groups, fitted_share
+from learner.fitted.memory import RewardMemory
 from learner.logging.runlog import RunLog, finished
 from learner.restart import CURABLE, run_with_restarts
 from learner.rl.advantages import JudgedGroup, mean_reward, measures, saturated, trajectories
@@ -122,6 +125,8 @@ class Loop:
         self.pace = Pace(config.grpo.max_staleness)
         self.recent: list[float] = []  # mean rewards of the last steps
         self.scale = RunningScale(terms(config.reward.scorer)) if self.online else None
+        remembers = config.grpo.estimator == "fitted" and not self.online  # online a reward is rescaled at every step
+        self.memory = RewardMemory(world_taxonomy(config.world), config.reward) if remembers else None
         self.stages = stages
         self.rollouts = stages.rollouts(config, self.policy)
         self.rewards = stages.rewards(config, environment.rules)
@@ -202,12 +207,14 @@ class Loop:
 
         Raises RuntimeError, with a reason, where not one completion of the step could be judged.
         """
-        taken = trajectories(judged, self.config.grpo.loss)
+        fitted = fit_groups(judged, self.config, self.memory)
+        taken = trajectories(judged, self.config.grpo.loss, [group.curves for group in fitted])
         if not taken:
             reason = next(verdict.reason for item in judged for verdict in item.verdicts)
             raise RuntimeError(f"not one restoration of this step could be had: {reason}")
         with self.log.timed("learner", "ranks", f"step {step}"):
-            return await asyncio.to_thread(self.learner.grpo_step, taken)
+            learned = await asyncio.to_thread(self.learner.grpo_step, taken)
+        return {**learned, "fitted": fitted_share(fitted)} if fitted else learned
 
     def _saturated(self) -> bool:
         """Whether an online job has learned what it can (see `saturated`)."""
@@ -233,7 +240,8 @@ class Loop:
         """Writes a checkpoint; it is hashed and sealed while the next steps are taken."""
         draft = await asyncio.to_thread(self.saver.begin, step)
         await asyncio.to_thread(self.learner.save, draft)
-        self.saver.seal(draft, {"recent": self.recent, "scale": self.scale.as_dict() if self.scale else {}})
+        cursor = {"recent": self.recent, "scale": self.scale.as_dict() if self.scale else {}}
+        self.saver.seal(draft, cursor | ({"memory": self.memory.as_dict()} if self.memory else {}))
 
     async def _resume(self) -> int:
         """Loads the newest checkpoint, if there is one; returns the steps already taken.
@@ -249,5 +257,7 @@ class Loop:
             self.recent = cursor["recent"]
             if self.scale:
                 self.scale = self.scale.restored(cursor["scale"])
+            if self.memory:
+                self.memory.restore(cursor.get("memory", {}))
         await self.rollouts.update(self.weights)
         return self.pace.version
