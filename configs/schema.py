@@ -68,7 +68,7 @@ WORLDS: dict[str, dict[str, Any]] = {
         "composites": 3,
         "nuisances": True,
         "depth": "procedural",
-        "views": ["image", "fft", "statistics"],
+        "views": ["image", "statistics"],
         "rationale": False,
     },
 }
@@ -148,6 +148,7 @@ class Learner:
         0,
         100,
     )
+    ahead: bool = _(False, "SFT draws the samples of the next steps in a process of their own, beside each rank.")
     refresh: bool = _(False, "SFT degrades a varied clean image anew each epoch, with values drawn anew.")
     checkpoint_every: int = _(100, "Optimiser steps between checkpoints.", 1, 1_000_000)
     patience: int = _(

@@ -18,10 +18,10 @@ from envs.taxonomy import Degradation
 
 SHARE = 0.7
 """How often each of them is there."""
-LEAST_QUALITY = 75
-"""Of JPEG; what is compressed harder is degraded."""
-MAX_NOISE, MAX_SHOT = 3.5, 3.0
-"""Standard deviations in grey levels; together they stay below 5."""
+LEAST_QUALITY = 80
+"""Of JPEG that is drawn; what is compressed harder than by 75 is degraded, and what is near it could be either."""
+MAX_NOISE, MAX_SHOT = 3.0, 2.0
+"""Standard deviations in grey levels; together they stay below 4, well below the 5 of what is degraded."""
 SUBSAMPLINGS = ("4:2:0", "4:4:4")
 
 
@@ -32,7 +32,7 @@ class Nuisances:
     exposure: factor of all values, about 1. white_balance: one of each channel.
     sensor_noise, shot_noise: standard deviations in grey levels, of the noise that is everywhere, and of that of
     photons where the picture is white.
-    jpeg_quality: of the encoder, 75 .. 100; 0 is no JPEG. subsampling: of its chrominance.
+    jpeg_quality: of the encoder, 80 .. 100; 0 is no JPEG. subsampling: of its chrominance.
     """
 
     exposure: float = 1.0

@@ -246,6 +246,12 @@ def turns(taxonomy: Taxonomy) -> tuple[DegradationType, ...]:
     return tuple(kind for pair in pairs for kind in pair)
 
 
+def samples_a_photo(taxonomy: Taxonomy) -> int:
+    """Counts the samples that one photograph makes before the next one's turn comes: a round of `turns` where it is
+    short; in the open world, where a round has thousands, as many as show each kind of sample."""
+    return len(OPEN_TURNS) if NONE in taxonomy else len(turns(taxonomy))
+
+
 def _keys(name: str, world: World) -> tuple[Key, ...]:
     if name == NONE:
         return ()

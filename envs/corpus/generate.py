@@ -23,7 +23,7 @@ from envs.corpus.photos import Interleaving
 from envs.corpus.verify import faults
 from envs.language.answer import write
 from envs.nuisances import Nuisances
-from envs.taxonomy import Degradation, Taxonomy, turns
+from envs.taxonomy import Degradation, Taxonomy, samples_a_photo, turns
 from envs.types import Sample
 from envs.world import world_taxonomy
 
@@ -261,7 +261,7 @@ def _attempt(
     rng = np.random.default_rng([recipe.seed, SPLITS.index(split), index, attempt])
     kinds = turns(taxonomy)
     kind = kinds[index % len(kinds)]
-    photo = recipe.photo(split, index // len(kinds), attempt // ATTEMPTS_PER_PHOTO)
+    photo = recipe.photo(split, index // samples_a_photo(taxonomy), attempt // ATTEMPTS_PER_PHOTO)
     picture = _read_photo(photo.path, recipe.size)
     clean, place = crop_and_place(picture, recipe.size, rng, NATIVE_SHARE if taxonomy.is_open else 0.0)
     source = recipe.world.depth if kind.follows_depth else "none"

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 WEAKEST = 5.0
 """Grey levels below which noise is no degradation but a nuisance: most files of cameras have some."""
+CLEAR = 7.0
+"""Grey levels from which on everybody would call it noise, whatever the photograph."""
 TV_WEIGHT = 0.8
 """Weight of the total variation, in standard deviations of the noise."""
 
@@ -35,6 +37,11 @@ class Noise(Phenomenon):
     def sample(self, rng, size, kind, mild=False) -> dict:
         """Draws a level, log-uniform on [5, 50], mild on [5, 20]."""
         low, high = np.log([WEAKEST, 20.0 if mild else 50.0])
+        return {"noise_level": float(np.exp(rng.uniform(low, high)))}
+
+    def sample_wide(self, rng, size, kind) -> dict:
+        """Draws a level, log-uniform on [7, 50], in a composite on [7, 20]: what is near `WEAKEST` could be either."""
+        low, high = np.log([CLEAR, 20.0 if len(kind.parts) > 1 else 50.0])
         return {"noise_level": float(np.exp(rng.uniform(low, high)))}
 
     def degrade(self, x: Tensor, values: dict[str, Tensor]) -> Tensor:

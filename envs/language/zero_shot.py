@@ -18,7 +18,7 @@ _VIEWS = {
     "fft": "the log amplitude of the Fourier transform of its luminance, zero frequency in the centre",
     "edge": "its Sobel edges",
     "log": "the logarithm of its levels, log2(1 + level) / 8",
-    "statistics": "a chart of its statistics, one number a cell: histograms, percentiles, noise, spectra, block edges",
+    "statistics": "a tile of 8 x 8 coloured cells, repeated: statistics of it, each as its distance from what is usual",
 }
 
 

@@ -67,33 +67,28 @@ class LearnerWorker:
 
     def open_corpus(self, folder: str, split: str) -> int:
         """Makes a corpus split this rank's source of SFT batches; returns its number of samples."""
-        from envs.corpus.augment import mirrors
-        from envs.corpus.reader import read_card, read_samples
-        from envs.world import world_taxonomy
-        from learner.distributed.sampler import Stream
+        from learner.distributed.sampler import open_stream
 
-        taxonomy = world_taxonomy(self._config.world)
-        learner = self._config.learner
-        measured = learner.refresh and read_card(Path(folder))["world"].get("depth") == "file"
-        samples = read_samples(Path(folder), split, taxonomy, clean=learner.refresh, transmission=measured)
-        self._stream = Stream(
-            samples,
-            learner.batch,
-            self._config.seed,
-            self._rank,
-            learner.ranks,
-            mirror=mirrors(taxonomy),
-            refresh=taxonomy if learner.refresh else None,
-            depth=self._config.world.depth != "none",
-            nuisances=self._config.world.nuisances,
-        )
-        return len(samples)
+        self._corpus, self._ahead = (Path(folder), split), (-1, None)
+        self._stream = open_stream(self._config, *self._corpus, self._rank)
+        return len(self._stream.samples)
 
     def sft_corpus_step(self, step: int) -> dict[str, float]:
         """Takes a step on this rank's share of the step-th batch of the open corpus."""
         language = self._trainer.language
-        examples = [Example(s.degraded, language.completion(s.degradation, s.degraded)) for s in self._stream(step)]
-        return self._trainer.sft_step(examples)
+        samples = self._prepared(step) if self._config.learner.ahead else [(s, None) for s in self._stream(step)]
+        return self._trainer.sft_step(
+            [Example(s.degraded, language.completion(s.degradation, s.degraded), views) for s, views in samples]
+        )
+
+    def _prepared(self, step: int) -> list[tuple]:
+        from learner.distributed.sampler import Ahead
+
+        expected, batches = self._ahead
+        if step != expected:
+            batches = iter(Ahead(self._config, *self._corpus, self._rank, step).loader())
+        self._ahead = step + 1, batches
+        return next(batches)
 
     def sft_step(self, examples: Sequence[Example]) -> dict[str, float]:
         """Takes a step on this rank's share of the examples."""

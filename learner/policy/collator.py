@@ -32,6 +32,7 @@ class Example:
 
     image: np.ndarray
     completion: tuple[int, ...]
+    views: Sequence[np.ndarray] | None = None  # of the image, uint8 (H, W, 3) each, where they are made already
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,10 @@ class Collator:
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
         """Makes a batch; completions of one and the same image array share its pictures, neighbours a row."""
-        images = {id(example.image): example.image for example in examples}
+        images = {id(example.image): example for example in examples}
         place = {key: i for i, key in enumerate(images)}
-        shown = self._pictures.process([view for image in images.values() for view in views(image, self._views)])
+        pictures = [view for e in images.values() for view in e.views or views(e.image, self._views)]
+        shown = self._pictures.process(pictures)
         groups = [(key, [e.completion for e in group]) for key, group in groupby(examples, lambda e: id(e.image))]
         count = len(self._views)
         index = torch.tensor([[place[key] * count + v for v in range(count)] for key, _ in groups])
