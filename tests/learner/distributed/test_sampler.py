@@ -1,14 +1,18 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from corpora import written
 
-from configs.schema import Learner
+from configs.schema import Config, Learner, World
 from envs.corpus.augment import augmented, mirrors, refreshed, varied
 from envs.corpus.generate import check_sample, degrade
 from envs.degradations import sample
+from envs.observation import views
 from envs.taxonomy import TAXONOMY, taxonomy
 from envs.types import Sample
-from learner.distributed.sampler import Stream, step_indices
+from learner.distributed.sampler import Ahead, Stream, open_stream, step_indices
 
 COUNT, BATCH = 11, 4
 
@@ -118,3 +122,19 @@ def test_low_light_is_refreshed_on_the_photograph_as_it_is(photo):
     haze = TAXONOMY.degradation("haze", {"atmospheric_light": 0.8, "transmission": 0.4})
     hazy = Sample("s", "p", "train", photo, photo, haze)
     assert not np.array_equal(refreshed(hazy, TAXONOMY, 0, 1, 0).clean, photo)
+
+
+def test_samples_drawn_ahead_are_those_drawn_in_the_step(tmp_path):
+    """The real process beside the rank, from the second step on: nothing is lost, and nothing comes twice."""
+    folder = written(tmp_path, 40, train=12)
+    learner = Learner(batch=4, refresh=True, ahead=True)
+    config = replace(Config(), world=replace(World(), size=48), learner=learner, steps=4)
+    stream = open_stream(config, folder, "train", 0)
+    prepared = list(Ahead(config, folder, "train", 0, 1).loader())
+    assert len(prepared) == 3
+    for step, batch in enumerate(prepared, 1):
+        for (drawn, shown), here in zip(batch, stream(step), strict=True):
+            np.testing.assert_array_equal(drawn.degraded, here.degraded)
+            assert drawn.degradation == here.degradation
+            for one, other in zip(shown, views(here.degraded, config.world.views), strict=True):
+                np.testing.assert_array_equal(one, other)
