@@ -177,7 +177,7 @@ class Grpo:
 @dataclass
 class Restore:
     confidence: float = _(
-        0.5, "A photograph is left as it is where the type that was read is less probable than this.", 0, 1
+        0.9, "A photograph is left as it is where the type that was read is less probable than this.", 0, 1
     )
     gain: float = _(
         0.0,

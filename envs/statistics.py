@@ -154,4 +154,4 @@ def write_table(pictures: Iterable[np.ndarray], file: Path = TABLE) -> None:
 @lru_cache(maxsize=1)
 def _table() -> tuple[np.ndarray, np.ndarray]:
     content = json.loads(TABLE.read_text())
-    return np.float32(content["mean"]), np.float32(content["spread"])
+    return np.array(content["mean"], np.float32), np.array(content["spread"], np.float32)

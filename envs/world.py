@@ -20,7 +20,7 @@ from envs.taxonomy import world_taxonomy
 FILE, CHAT = "world.json", "chat_template.jinja"
 WEIGHTS = Path(__file__).parent.parent / "learner" / "weights"
 SHIPPED, SHIPPED_OPEN = WEIGHTS / "policy", WEIGHTS / "policy_open"
-"""The policies of the paper's world and of the open one; the latter is there once one is shipped."""
+"""The policies of the paper's world and of the open one."""
 
 
 def policy_folder(policy: str, world: World) -> Path:
@@ -38,14 +38,8 @@ def check_policy(folder: Path, world: World) -> None:
 
 
 def shipped_policy(world: World) -> Path:
-    """Finds the policy that is shipped for a world. Raises UserError where there is none."""
-    folder = SHIPPED_OPEN if world_taxonomy(world).is_open else SHIPPED
-    if not folder.is_dir():
-        raise UserError(
-            "policy=shipped: no policy is shipped for the open world yet; train one (`duvlm run sft world=open "
-            "policy=random photos=FOLDER`) and give its folder, or set world=paper"
-        )
-    return folder
+    """Finds the policy that is shipped for a world."""
+    return SHIPPED_OPEN if world_taxonomy(world).is_open else SHIPPED
 
 
 def in_own_world(config: Config, policy: str | Path) -> Config:

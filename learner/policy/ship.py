@@ -10,8 +10,7 @@ import torch
 
 from configs import UserError, manifest
 from configs.hub.cards import make_card
-from envs.taxonomy import world_taxonomy
-from envs.world import SHIPPED, SHIPPED_OPEN, check_policy, world_of, write_world
+from envs.world import check_policy, shipped_policy, world_of, write_world
 from learner.policy.model import load_policy
 
 LARGEST = 12 * 2**20
@@ -28,7 +27,7 @@ def ship(source: Path, target: Path | None = None) -> None:
     """
     world = world_of(source)
     check_policy(source, world)
-    target = target or (SHIPPED_OPEN if world_taxonomy(world).is_open else SHIPPED)
+    target = target or shipped_policy(world)
     model, processor = load_policy(source)
     size = 2 * sum(parameter.numel() for parameter in model.parameters())
     if size > LARGEST:

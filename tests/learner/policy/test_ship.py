@@ -7,17 +7,17 @@ from safetensors.torch import load_file
 
 from configs import UserError
 from configs.load import load
-from envs.world import SHIPPED, shipped_policy, world_of, world_taxonomy, write_world
+from envs.world import SHIPPED, SHIPPED_OPEN, check_policy, shipped_policy, world_of, world_taxonomy, write_world
 from learner.policy.ship import ship
 from learner.policy.tiny import build_tiny_policy
 
 
-def test_a_world_without_a_shipped_policy_says_so():
-    world = load("sft", ["world=paper"]).world
-    assert shipped_policy(world) == SHIPPED
-    assert world_of(SHIPPED) == world
-    with pytest.raises(UserError, match="no policy is shipped for the open world"):
-        shipped_policy(load("sft", ["world=open"]).world)
+def test_each_world_has_its_shipped_policy():
+    for name, folder in (("paper", SHIPPED), ("open", SHIPPED_OPEN)):
+        world = load("sft", [f"world={name}"]).world
+        assert shipped_policy(world) == folder
+        assert world_of(folder) == world
+        check_policy(folder, world)
 
 
 def test_a_policy_is_shipped_in_half_precision_with_its_world(tmp_path):
