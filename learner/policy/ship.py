@@ -39,9 +39,9 @@ def ship(source: Path, target: Path | None = None) -> None:
     model.to(torch.float16).save_pretrained(aside)
     processor.save_pretrained(aside)
     write_world(aside, world)
-    if not (target / "README.md").is_file():  # a card that a person has written stays
-        (aside / "README.md").write_text(make_card(source, "policy", target.name, licence="apache-2.0"))
     manifest.write(aside, "policy")
+    if not (target / "README.md").is_file():  # people may edit it: it is in no manifest
+        (aside / "README.md").write_text(make_card(source, "policy", target.name, licence="apache-2.0"))
     manifest.replace(target, aside)
 
 

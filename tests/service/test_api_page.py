@@ -20,7 +20,7 @@ def test_reading_restoring_and_degrading_as_the_page_says(monkeypatch):
     monkeypatch.chdir(PAGE.parents[1])
     names: dict = {}
     exec(blocks()[0], names)
-    assert names["restored"].action == "restored"
+    assert (names["restored"].action, names["restored"].reason) == ("left", "none")
     assert names["restored"].picture.shape == names["blurred"].shape == names["again"].picture.shape
     assert len(names["readings"]) == 2
     assert not np.array_equal(names["blurred"], names["again"].picture)

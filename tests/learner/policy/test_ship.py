@@ -28,6 +28,8 @@ def test_a_policy_is_shipped_in_half_precision_with_its_world(tmp_path):
     weights = load_file(tmp_path / "shipped" / "model.safetensors")
     assert {str(weight.dtype) for weight in weights.values()} == {"torch.float16"}
     assert world_of(tmp_path / "shipped") == world
+    (tmp_path / "shipped" / "README.md").write_text("A card that a person wrote.")
+    check_policy(tmp_path / "shipped", world)
 
 
 def test_what_is_no_policy_is_not_shipped(tmp_path):
