@@ -35,7 +35,7 @@ BENCHMARKS = {
         "benchmarks.quality.analysis.gradient",
         "Error of a group's policy gradient: plain GRPO beside fitted rewards, against sums over the grid.",
         {
-            "types": {"nargs": "+", "default": ["blur", "low_light"], "help": "degradations of one number or two"},
+            "types": {"nargs": "+", "default": (), "help": "degradations of one number or two"},
             "restorers": {"nargs": "+", "default": ["closed_form", "fast", "average", "hqs"], "help": "whose rewards"},
             "groups": {"type": int, "nargs": "+", "default": [4, 8, 16], "help": "answers to a picture"},
             "widths": {"type": float, "nargs": "*", "default": [0.05, 0.1, 0.2], "help": "spreads of the answers"},

@@ -123,4 +123,5 @@ def test_a_policy_in_a_folder_brings_its_world(tmp_path):
 def test_a_track_may_name_a_world():
     assert "noise" in load("degrade").world.types
     assert "noise" not in load("degrade", ["world=paper"]).world.types
-    assert load("restore").world == load("evaluate").world
+    assert "noise" in load("restore").world.types
+    assert load("restore", ["world=paper"]).world == load("evaluate").world

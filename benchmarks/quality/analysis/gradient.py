@@ -84,7 +84,7 @@ def run(
     clean = [photographs[i].degraded for i in range(len(names))]
     prior = load_prior(config.reward.prior, size)
     rows = []
-    for kind in types:
+    for kind in types or _of_fine_numbers(taxonomy):
         pictures = [
             _picture(name, picture, kind, taxonomy, size, [config.seed, i])
             for i, (name, picture) in enumerate(zip(names, clean, strict=True))
@@ -102,6 +102,12 @@ def run(
                 rows.append({"restorer": name, "type": kind, "belief": label, "group": group, **summarise(cells)})
     _show(rows, taxonomy, len(names))
     return {"photographs": len(names), "draws": draws, "rows": rows}
+
+
+def _of_fine_numbers(taxonomy: Taxonomy) -> list[str]:
+    """Names the types of numbers with a fine grid, one value for the picture: blur and low light of the paper's."""
+    singles = [kind for kind in taxonomy.singles if kind.keys and not kind.follows_depth]
+    return [kind.name for kind in singles if all(not key.shape and key.decimals for key in kind.keys)]
 
 
 def reward_table(

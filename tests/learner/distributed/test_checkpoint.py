@@ -89,6 +89,7 @@ def test_the_loop_goes_on_while_a_checkpoint_is_hashed_and_flushed(tmp_path, mon
 
     async def scene():
         loop = Loop.__new__(Loop)
+        loop.memory = None
         loop.learner, loop.recent, loop.scale = Learner(), [0.5], None
         with checkpoint.Saver(tmp_path / "checkpoints") as loop.saver:
             await loop._save(3)
