@@ -62,8 +62,8 @@ def write(folder: Path, kind: str, known: Mapping[str, Entry] | None = None, **f
     names = [name for name in listing(folder) if name != NAME]
     unknown = [name for name in names if name not in (known or {})]
     hashed = zip(unknown, hashes(folder / name for name in unknown), strict=True)
-    found = dict(known or {}) | {name: Entry((folder / name).stat().st_size, digest) for name, digest in hashed}
-    made = Manifest({name: found[name] for name in names}, {"kind": kind, **facts})
+    entries = dict(known or {}) | {name: Entry((folder / name).stat().st_size, digest) for name, digest in hashed}
+    made = Manifest({name: entries[name] for name in names}, {"kind": kind, **facts})
     content = {**made.facts, "files": {name: vars(entry) for name, entry in made.files.items()}}
     write_atomically(folder / NAME, json.dumps(content | {"sha256": _own_hash(content)}, indent=1))
     return made
@@ -95,19 +95,19 @@ def faults(folder: Path, manifest: Manifest, hashed: bool = True) -> dict[str, s
 
     hashed: compare what the files hold too, at some gigabytes a second; else only whether they are there, and how long.
     """
-    found = {}
+    damage = {}
     for name, entry in manifest.files.items():
         file = Path(folder) / name
         if not file.is_file():
-            found[name] = "is missing"
+            damage[name] = "is missing"
         elif entry.bytes not in (None, size := file.stat().st_size):
-            found[name] = f"has {size} bytes, not {entry.bytes}"
+            damage[name] = f"has {size} bytes, not {entry.bytes}"
     if hashed:
-        there = [name for name in manifest.files if name not in found]
+        there = [name for name in manifest.files if name not in damage]
         for name, digest in zip(there, hashes(Path(folder) / name for name in there), strict=True):
             if digest != manifest.files[name].sha256:
-                found[name] = "has changed since it was written"
-    return found
+                damage[name] = "has changed since it was written"
+    return damage
 
 
 def check(folder: Path, cure: str, hashed: bool = True, needed: str = ".*") -> Manifest | None:
@@ -161,13 +161,13 @@ def foreign(folder: Path, kind: str = "") -> list[str]:
 
     kind: what the folder should be; in another all is foreign.
     """
-    manifest, found = _readable(folder), kind_of(folder)
-    if kind not in ("", found):
+    manifest, own_kind = _readable(folder), kind_of(folder)
+    if kind not in ("", own_kind):
         return listing(folder)
     if manifest:
         own = manifest.files.keys() - faults(folder, only(manifest, r"README\.md"))
     else:
-        own = {name for name in listing(folder) if re.fullmatch(_OWN[found], name)}
+        own = {name for name in listing(folder) if re.fullmatch(_OWN[own_kind], name)}
     return [name for name in listing(folder) if Path(name).name != NAME and name not in own]
 
 
@@ -198,8 +198,8 @@ def remove(folder: Path) -> None:
 
 def listing(folder: Path) -> list[str]:
     """Lists the files in a folder at any depth, by their names from there; what is no folder counts as a file."""
-    found = (path for path in Path(folder).rglob("*") if path.is_symlink() or not path.is_dir())
-    return sorted(path.relative_to(folder).as_posix() for path in found)
+    files = (path for path in Path(folder).rglob("*") if path.is_symlink() or not path.is_dir())
+    return sorted(path.relative_to(folder).as_posix() for path in files)
 
 
 def hashes(files: Iterable[Path]) -> list[str]:

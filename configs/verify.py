@@ -42,16 +42,17 @@ def verify(folder: Path) -> bool:
     Raises:
         UserError: there is none.
     """
-    found = list(_findings(folder))
-    if not found:
+    findings = list(_findings(folder))
+    if not findings:
         raise UserError(
             f"verify: expected the folder of a run, corpus, policy, prior or checkpoint, found none in {str(folder)!r}"
         )
-    for finding in found:
+    for finding in findings:
         print(*finding.lines(), sep="\n")
-    if damaged := [finding for finding in found if finding.damage]:
-        whole = [finding for finding in found if finding.kind == "checkpoint" and not finding.damage]
-        print(f"{len(damaged)} of {len(found)} damaged" + (f"; a run goes on from {whole[-1].place}" if whole else ""))
+    if damaged := [finding for finding in findings if finding.damage]:
+        whole = [finding for finding in findings if finding.kind == "checkpoint" and not finding.damage]
+        remedy = f"; a run goes on from {whole[-1].place}" if whole else ""
+        print(f"{len(damaged)} of {len(findings)} damaged{remedy}")
     return not damaged
 
 

@@ -40,13 +40,13 @@ def blur_evidence(luminance: np.ndarray, noise: float) -> np.ndarray:
     counts, f2 = _rings(*luminance.shape)[1:]
     expected = _by_ring(photo_power(*luminance.shape).numpy()[..., None])[:, 0] * 255**2
     blurred = np.exp(-((SIGMAS[:, None] * 2 * np.pi) ** 2) * f2) * expected
-    found = []
+    numbers = []
     for level in (noise, max(noise, 1), max(noise, 2)):
         logs, height = _likelihood(power, counts, blurred, level)
         top, share = int(logs.argmax()), np.cumsum(np.exp((logs - logs.max()) / 30))
         low, high = (SIGMAS[np.searchsorted(share, part * share[-1])] for part in (0.25, 0.75))
-        found += [*np.log2([SIGMAS[top], low, high]), np.log2(height[top] + 1e-4), _odds(logs[top] - logs[0])]
-    return np.array(found)
+        numbers += [*np.log2([SIGMAS[top], low, high]), np.log2(height[top] + 1e-4), _odds(logs[top] - logs[0])]
+    return np.array(numbers)
 
 
 def motion_evidence(luminance: np.ndarray, noise: float) -> np.ndarray:
@@ -60,7 +60,7 @@ def motion_evidence(luminance: np.ndarray, noise: float) -> np.ndarray:
     transform = np.fft.rfft2((luminance - luminance.mean()) * window)
     power = np.bincount(bins.ravel(), (np.abs(transform) ** 2).ravel(), len(counts) + 1)[:-1]
     power = (power / np.maximum(counts, 1) / (window**2).sum()).astype(np.float32)
-    found = []
+    numbers = []
     for level in (max(noise, 2), max(noise, 1)):
         logs = _likelihood(power, counts, lines, level)[0]
         others = _likelihood(power, counts, rounds, level)[0]
@@ -68,8 +68,8 @@ def motion_evidence(luminance: np.ndarray, noise: float) -> np.ndarray:
         share /= share.sum()
         angles = 2 * np.pi * (np.arange(SECTORS) + 0.5) / SECTORS
         turned = share.sum(0) @ np.stack([np.cos(angles), np.sin(angles)], 1)
-        found += [share.sum(1) @ np.log2(LENGTHS), *turned, _odds(logs.max() - others.max())]
-    return np.array(found)
+        numbers += [share.sum(1) @ np.log2(LENGTHS), *turned, _odds(logs.max() - others.max())]
+    return np.array(numbers)
 
 
 def falloff(luminance: np.ndarray) -> float:
@@ -88,13 +88,13 @@ def angular(luminance: np.ndarray) -> np.ndarray:
     bins, counts, *_ = _sectors(*luminance.shape)
     transform = np.fft.rfft2((luminance - luminance.mean()) * _window(*luminance.shape))
     total = np.bincount(bins.ravel(), (np.abs(transform) ** 2).ravel(), len(counts) + 1)[:-1].reshape(COARSE, SECTORS)
-    count, found = counts.reshape(COARSE, SECTORS), []
+    count, numbers = counts.reshape(COARSE, SECTORS), []
     for low, high in ((2, 5), (5, 9), (9, COARSE)):
         logs = np.log2(total[low:high].sum(0) / np.maximum(count[low:high].sum(0), 1) + 1e-1)
         harmonics = np.fft.rfft(logs - logs.mean()) / SECTORS
         low_high = np.array([logs.min(), logs.max()]) - logs.mean()
-        found += [harmonics[1].real, harmonics[1].imag, *low_high]
-    return np.array(found)
+        numbers += [harmonics[1].real, harmonics[1].imag, *low_high]
+    return np.array(numbers)
 
 
 def blocks(planes: np.ndarray) -> np.ndarray:

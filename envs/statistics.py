@@ -62,13 +62,13 @@ def measure(rgb: np.ndarray) -> np.ndarray:
 
 def _levels(rgb: np.ndarray) -> list:
     """Percentiles of each channel, some of them logarithmic too, how many levels occur, how many values are at ends."""
-    found = []
+    numbers = []
     for channel in range(3):
         counts = np.bincount(rgb[..., channel].ravel(), minlength=256)
         values = np.searchsorted(np.cumsum(counts) / counts.sum(), (0.005, 0.05, 0.25, 0.5, 0.75, 0.95, 0.995))
         ends = np.sqrt(counts[[0, 255]] / counts.sum())
-        found += [*values, *np.log2(1 + values[[0, 3, 6]]), (counts > 0).mean(), *ends]
-    return found
+        numbers += [*values, *np.log2(1 + values[[0, 3, 6]]), (counts > 0).mean(), *ends]
+    return numbers
 
 
 def _extremes(rgb: np.ndarray) -> list:
@@ -90,50 +90,50 @@ def _noise_level(luminance: np.ndarray) -> float:
 
 def _details(luma: np.ndarray) -> list:
     """Sizes of details at three scales, in flat parts and by brightness, how neighbours are related: logarithmic."""
-    found, fine = [], luma
+    numbers, fine = [], luma
     for _ in range(3):
-        found += list(np.log2([np.median(np.abs(_diagonal(fine[..., c]))) + 0.05 for c in range(3)]))
+        numbers += list(np.log2([np.median(np.abs(_diagonal(fine[..., c]))) + 0.05 for c in range(3)]))
         height, width = (side - side % 2 for side in fine.shape[:2])
         fine = cv2.resize(fine[:height, :width], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
     second = np.abs(np.diff(np.diff(luma[..., 0], 2, axis=0), 2, axis=1)) / 6
     second = second[::2, ::2]
-    found += list(np.log2(np.percentile(second, (5, 25, 50, 90)) + 0.05))
+    numbers += list(np.log2(np.percentile(second, (5, 25, 50, 90)) + 0.05))
     brightness = cv2.blur(luma[..., 0], (7, 7))[1:-1:2, 1:-1:2]
     for low, high in ((0, 32), (32, 80), (80, 160), (160, 256)):
         of_these = second[(brightness >= low) & (brightness < high)]
-        found.append(np.log2(np.median(of_these if of_these.size > 50 else second) + 0.05))
+        numbers.append(np.log2(np.median(of_these if of_these.size > 50 else second) + 0.05))
     variance = (cv2.blur(luma * luma, (5, 5)) - cv2.blur(luma, (5, 5)) ** 2)[::2, ::2].reshape(-1, 3)
     deviation = np.sqrt(np.maximum(np.percentile(variance.T.copy(), (1, 10, 40), 1), 0))
-    found += list(np.log2(deviation + 0.05).ravel())
+    numbers += list(np.log2(deviation + 0.05).ravel())
     high = luma[..., :2] - cv2.blur(luma, (3, 3))[..., :2]
     power = (high**2).mean((0, 1)) + 1e-3
     pairs = ((high[1:], high[:-1]), (high[:, 1:], high[:, :-1]), (high[2:], high[:-2]), (high[:, 2:], high[:, :-2]))
-    found += [value for one, other in pairs for value in (one * other).mean((0, 1)) / power]
-    return found
+    numbers += [value for one, other in pairs for value in (one * other).mean((0, 1)) / power]
+    return numbers
 
 
 def _lattices(luminance: np.ndarray) -> list:
     """How much steps between neighbours depend on their place in cells of 2, 3, 4 and 8 px, down and along: how many
     are none, and their mean size."""
-    found = []
+    numbers = []
     for plane in (luminance, luminance.T):
         steps = np.abs(np.diff(plane, axis=0))
         mean, none = steps.mean(1) / (steps.mean() + 0.1), (steps < 0.5).mean(1)
         for cell in (2, 3, 4, 8):
             phases = np.arange(len(mean)) % cell
             counts = np.bincount(phases, minlength=cell)
-            found += [np.ptp(np.bincount(phases, values, cell) / counts) for values in (none, mean)]
-    down, along = np.array(found).reshape(2, -1)
+            numbers += [np.ptp(np.bincount(phases, values, cell) / counts) for values in (none, mean)]
+    down, along = np.array(numbers).reshape(2, -1)
     return [*np.minimum(down, along), *np.maximum(down, along)]
 
 
 def _gradients(luminance: np.ndarray) -> np.ndarray:
     """Percentiles of the log gradient, of the finest scale and of the next."""
-    found = []
+    numbers = []
     for plane in (luminance, cv2.resize(luminance, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)):
         size = cv2.magnitude(cv2.Sobel(plane, cv2.CV_32F, 1, 0), cv2.Sobel(plane, cv2.CV_32F, 0, 1)) / 4
-        found.append(np.log2(np.percentile(size, (10, 50, 90, 99)) + 0.1))
-    return np.concatenate(found)
+        numbers.append(np.log2(np.percentile(size, (10, 50, 90, 99)) + 0.1))
+    return np.concatenate(numbers)
 
 
 def _diagonal(plane: np.ndarray) -> np.ndarray:

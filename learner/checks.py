@@ -52,8 +52,8 @@ def with_scores_at_hand(config: Config) -> tuple[Config, list[str]]:
     """
     if not any("|" in term for term in config.reward.scorer):
         return config, []
-    scorer, told = with_alternatives(config.reward.scorer)
-    return replace(config, reward=replace(config.reward, scorer=scorer)), told
+    scorer, notes_taken = with_alternatives(config.reward.scorer)
+    return replace(config, reward=replace(config.reward, scorer=scorer)), notes_taken
 
 
 def notes(config: Config) -> list[str]:

@@ -26,15 +26,15 @@ NCCL = 1 * GB
 def needs(config: Config, job: str) -> tuple[Need, ...]:
     """Lists what each role of `job` holds; engines and ranks of a policy that is not here yet are left out."""
     shape = shape_of(config)
-    found = []
+    listed = []
     for role in plan(config, job).roles:
         if role.name == "reward actor":
-            found.append(actor_need(config))
+            listed.append(actor_need(config))
         elif shape and role.name == "rollout engine":
-            found.append(engine_need(config, shape))
+            listed.append(engine_need(config, shape))
         elif shape and role.name == "learner rank":
-            found.append(rank_need(config, shape, job))
-    return tuple(found)
+            listed.append(rank_need(config, shape, job))
+    return tuple(listed)
 
 
 def rank_need(config: Config, shape: PolicyShape, job: str) -> Need:

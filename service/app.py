@@ -131,11 +131,11 @@ class Ingress:
         else:
             reading = await self.service.read(upload.picture)
         action, reason = await self._decide(upload, reading, force)
-        picture, found = upload.picture, reading.degradation
+        picture, answer = upload.picture, reading.degradation
         if action == "restored":
-            picture = await self.service.restore(picture, found, upload.coding)
-        said = json.dumps(found and found.as_dict())
-        return _png(picture, {"X-Degradation": said, "X-Action": action, "X-Reason": reason})
+            picture = await self.service.restore(picture, answer, upload.coding)
+        header = json.dumps(answer and answer.as_dict())
+        return _png(picture, {"X-Degradation": header, "X-Action": action, "X-Reason": reason})
 
     async def _decide(self, upload: Upload, reading: Reading, force: bool = False) -> tuple[str, str]:
         settings = forced(self.config.restore) if force else self.config.restore

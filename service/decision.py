@@ -49,12 +49,12 @@ def decide_for(photo: np.ndarray, reading: Reading, settings: Restore, size: int
 
     size: pixels a side of the pieces by which the gain is estimated; a smaller photograph is one itself.
     """
-    found = reading.degradation
-    if found is None or found.type == NONE or reading.intervals is None:
-        return decide(found, 1.0, np.inf, settings)
+    degradation = reading.degradation
+    if degradation is None or degradation.type == NONE or reading.intervals is None:
+        return decide(degradation, 1.0, np.inf, settings)
     parts = pieces(photo, size) or [photo]
-    gains = [expected_gain(part, found, reading.intervals, reading.confidence) for part in parts]
-    return decide(found, reading.confidence, float(np.mean(gains)), settings)
+    gains = [expected_gain(part, degradation, reading.intervals, reading.confidence) for part in parts]
+    return decide(degradation, reading.confidence, float(np.mean(gains)), settings)
 
 
 def expected_gain(

@@ -56,9 +56,9 @@ class Service:
         (completion,) = group.completions
         if isinstance(completion, ReadCompletion) and completion.reading:
             return completion.reading
-        found = read_free_text(completion.text, self._taxonomy)  # of a policy without answer tokens
+        answer = read_free_text(completion.text, self._taxonomy)  # of a policy without answer tokens
         _, ratio = policy_view(picture, self._config.world.size)
-        return Reading(found.degradation and to_photo(found.degradation, ratio), completion.text, found.reason)
+        return Reading(answer.degradation and to_photo(answer.degradation, ratio), completion.text, answer.reason)
 
     async def restore(
         self, picture: np.ndarray, degradation: Degradation, coding: Coding | None = None

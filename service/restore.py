@@ -100,13 +100,13 @@ def restore(
     pixels, name, network = photo.shape[0] * photo.shape[1], content_name(photo), _prior(prior, config.world.size)
     chosen = restorer_for(restorer, steps, pixels)
     noise = noise_of(photo, reading.degradation, config.reward.noise == "estimated", coding)
-    found = with_coding(reading.degradation, coding)
+    degradation = with_coding(reading.degradation, coding)
     if pixels > LARGE:
         shown = partial(track, description="tiles", disable=not sys.stdout.isatty(), transient=True)
-        result = restore_in_tiles(network, chosen, photo, found, name, noise, shown, cores)
+        result = restore_in_tiles(network, chosen, photo, degradation, name, noise, shown, cores)
     else:
         network = prior_for_size(network, *photo.shape[:2])
-        (result,) = restore_batch(network, chosen, [photo], [found], [name], sigma_y=noise)
+        (result,) = restore_batch(network, chosen, [photo], [degradation], [name], sigma_y=noise)
     picture = to_uint8(result)
     if (photo == photo[..., :1]).all():
         picture = np.repeat(picture.mean(-1, keepdims=True).round().astype(np.uint8), 3, axis=-1)

@@ -159,12 +159,12 @@ def _start(config: Config, out: Path, steps: int) -> psutil.Popen:
 
 def titled(job: psutil.Process, title: str) -> list[psutil.Process]:
     """Those of its descendants whose title begins like that."""
-    found = []
+    processes = []
     for process in job.children(recursive=True):
         with suppress(psutil.Error):  # it has ended meanwhile
             if " ".join(process.cmdline()).startswith(title):
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 def _job_memory(job: psutil.Popen) -> dict[str, int]:

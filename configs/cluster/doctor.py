@@ -17,20 +17,20 @@ PORTS = {6379: "a Ray cluster (`ray start --head`)", 8265: "its dashboard (`duvl
 
 def report() -> tuple[str, bool]:
     """Makes all checks; returns the table, and whether nothing is wrong."""
-    found = [python(), *versions(), gpus(), *map(port, PORTS), *checks()]
-    return table(found), not any(check.cure for check in found)
+    results = [python(), *versions(), gpus(), *map(port, PORTS), *checks()]
+    return table(results), not any(check.cure for check in results)
 
 
-def table(found: Sequence[Check]) -> str:
+def table(results: Sequence[Check]) -> str:
     """Writes a line a check, and under it what to do where something is wrong."""
-    width = max(len(check.name) for check in found)
+    width = max(len(check.name) for check in results)
     lines = []
-    for check in found:
+    for check in results:
         lines.append(f"{'WRONG' if check.cure else 'ok':6}{check.name:{width}}  {check.found}")
         if check.cure:
             lines.append(f"{'':6}{'':{width}}  -> {check.cure}")
-    wrong = sum(bool(check.cure) for check in found)
-    return "\n".join([*lines, f"{wrong} of {len(found)} wrong" if wrong else "nothing is wrong"])
+    wrong = sum(bool(check.cure) for check in results)
+    return "\n".join([*lines, f"{wrong} of {len(results)} wrong" if wrong else "nothing is wrong"])
 
 
 def python() -> Check:

@@ -45,18 +45,18 @@ def memory() -> Check:
     """Checks the memory that is left, of the control group where that has a limit."""
     limit, used = (_number(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
     if limit:
-        free, found = limit - used, f"{used / 1e9:.1f} of {limit / 1e9:.1f} GB that are allowed are in use"
+        free, state = limit - used, f"{used / 1e9:.1f} of {limit / 1e9:.1f} GB that are allowed are in use"
     else:
         import psutil
 
         free = psutil.virtual_memory().available
-        found = f"{free / 1e9:.1f} GB free"
+        state = f"{free / 1e9:.1f} GB free"
     events = Path("/sys/fs/cgroup/memory.events")
     kills = re.search(r"^oom_kill (\d+)", events.read_text(), re.MULTILINE) if events.exists() else None
     if kills and int(kills[1]):
-        found += f"; {kills[1]} processes were killed for want of memory"
+        state += f"; {kills[1]} processes were killed for want of memory"
     cure = f"end other programs or raise the limit: a small job needs {MEMORY_GB:g} GB"
-    return Check("memory", found, cure if free < MEMORY_GB * 1e9 else "")
+    return Check("memory", state, cure if free < MEMORY_GB * 1e9 else "")
 
 
 def shared_memory() -> Check:
@@ -83,8 +83,8 @@ def ray_folder() -> Check:
     if not folder.is_dir():
         return Check("Ray's folder", f"{folder} is missing", "set RAY_TMPDIR to a folder that is there")
     if (length := len(str(folder / _SOCKET))) > SOCKET_BYTES:
-        found = f"{folder}: paths of sockets in it have {length} bytes"
-        return Check("Ray's folder", found, f"set RAY_TMPDIR to a shorter path: at most {SOCKET_BYTES} are allowed")
+        state = f"{folder}: paths of sockets in it have {length} bytes"
+        return Check("Ray's folder", state, f"set RAY_TMPDIR to a shorter path: at most {SOCKET_BYTES} are allowed")
     return disk("Ray's folder", folder)
 
 
@@ -101,9 +101,9 @@ def token() -> Check:
 def open_files() -> Check:
     """Checks how many files a process may open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    found = f"{soft}, at most {'unlimited' if hard == resource.RLIM_INFINITY else hard}"
+    state = f"{soft}, at most {'unlimited' if hard == resource.RLIM_INFINITY else hard}"
     few = hard != resource.RLIM_INFINITY and hard < OPEN_FILES
-    return Check("open files", found, f"raise the limit to {OPEN_FILES} or more (`ulimit -n`)" if few else "")
+    return Check("open files", state, f"raise the limit to {OPEN_FILES} or more (`ulimit -n`)" if few else "")
 
 
 def temporary() -> Path:

@@ -184,9 +184,9 @@ def _client(address: str):
         yield client
     except (ConnectionError, RuntimeError, ValueError, AuthenticationError, RequestException) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if found := re.search(r"Job (\S+) does not exist", reason):
+        if absent := re.search(r"Job (\S+) does not exist", reason):
             listed = f"`duvlm status --address {address}` lists them"
-            raise UserError(f"{address} knows no job {found[1]}: expected one of its jobs; {listed}") from None
+            raise UserError(f"{address} knows no job {absent[1]}: expected one of its jobs; {listed}") from None
         raise UserError(
             f"the Ray dashboard at {address} failed: {reason} Expected the "
             "dashboard of a running cluster, for example http://127.0.0.1:8265; if it asks for a token, set "

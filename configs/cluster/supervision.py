@@ -85,8 +85,8 @@ def describe_failure(error: BaseException) -> str:
 
 def _last_lines(process: str) -> str:
     folder = logs()
-    found = folder.glob(f"worker-*-{process}.*") if folder else ()
-    files = sorted(log for log in found if log.suffix in (".out", ".err"))
+    written = folder.glob(f"worker-*-{process}.*") if folder else ()
+    files = sorted(log for log in written if log.suffix in (".out", ".err"))
     if not files:
         return "Its log is not on this node"
     lines = [line for file in files for line in _tail(file)]

@@ -73,9 +73,9 @@ def _base_model(folder: Path) -> str | None:
 
 def _measured(evaluation: Mapping) -> dict[str, float]:
     """{name of a measure: its value}, of those that an evaluation has."""
-    found = {name: evaluation[field] for field, name in MEASURES.items() if evaluation.get(field) is not None}
+    measured = {name: evaluation[field] for field, name in MEASURES.items() if evaluation.get(field) is not None}
     restored = evaluation.get("restoration", {}).get("all", {}).get("after", {})
-    return found | ({"PSNR restored": restored["psnr"]} if "psnr" in restored else {})
+    return measured | ({"PSNR restored": restored["psnr"]} if "psnr" in restored else {})
 
 
 def _results(task: str, evaluation: Mapping, measured: Mapping[str, float]) -> list:

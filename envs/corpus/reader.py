@@ -242,5 +242,5 @@ def read_samples(
 def _shards(folder: Path, split: str) -> list[Path]:
     """The shards of a split that belong to a corpus, each as long as it was written."""
     written = manifest.check(folder, CURE, hashed=False, needed=DATA)
-    found = sorted(folder.glob(f"{split}-*-of-*.parquet"))
-    return [file for file in found if not written or file.name in written.files]
+    shards = sorted(folder.glob(f"{split}-*-of-*.parquet"))
+    return [file for file in shards if not written or file.name in written.files]

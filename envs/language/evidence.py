@@ -46,8 +46,8 @@ def describe(picture: np.ndarray) -> str:
 
 def sentence(*levels: int) -> str:
     """Writes the sentence of four findings, each 0, 1 or 2, in the order of `FINDINGS`."""
-    found = [f"{name} {words[level]}" for (name, words), level in zip(FINDINGS.items(), levels, strict=True)]
-    return f"{', '.join(found)}.".capitalize()
+    phrases = [f"{name} {words[level]}" for (name, words), level in zip(FINDINGS.items(), levels, strict=True)]
+    return f"{', '.join(phrases)}.".capitalize()
 
 
 def sentences() -> list[str]:

@@ -105,8 +105,8 @@ def discard(root: Path, policy: str = "") -> None:
 
 def checkpoints(root: Path) -> list[Path]:
     """Lists sealed checkpoints, oldest first, not verified; where only a person's files are left there is none."""
-    found = (path for path in Path(root).glob("step-*") if _NAME.fullmatch(path.name))
-    return sorted(path for path in found if any(path.glob("*.json")) or any(path.glob("*.safetensors")))
+    folders = (path for path in Path(root).glob("step-*") if _NAME.fullmatch(path.name))
+    return sorted(path for path in folders if any(path.glob("*.json")) or any(path.glob("*.safetensors")))
 
 
 def step_of(checkpoint: Path) -> int:

@@ -63,8 +63,8 @@ def places(trajectory: Trajectory, answers: AnswerTokens) -> tuple[Place, ...]:
     """Finds the numbers that the curve of an answer is about; none where it has no curve."""
     if trajectory.curve is None:
         return ()
-    found = tuple(answers.places(trajectory.example.completion))
-    return found if tuple(place.key for place in found) == trajectory.curve.keys else ()
+    places_written = tuple(answers.places(trajectory.example.completion))
+    return places_written if tuple(place.key for place in places_written) == trajectory.curve.keys else ()
 
 
 def indices(trajectory: Trajectory, answers: AnswerTokens) -> list[int]:
@@ -78,9 +78,9 @@ def lay_out(chunk: Sequence[Trajectory], answers: AnswerTokens, worth: Worth) ->
     row = torch.zeros(len(chunk), max(len(t.example.completion) for t in chunk), dtype=torch.int64)
     tokens, worths = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0)]
     for i, trajectory in enumerate(chunk):
-        found = places(trajectory, answers)
-        listed = worth(trajectory, indices(trajectory, answers)) if found else ()
-        for place, each in zip(found, listed, strict=True):
+        value_places = places(trajectory, answers)
+        listed = worth(trajectory, indices(trajectory, answers)) if value_places else ()
+        for place, each in zip(value_places, listed, strict=True):
             if each is not None:
                 row[i, place.position] = len(tokens)
                 tokens.append(torch.tensor(answers.values[place.key]))
@@ -115,9 +115,9 @@ def first_worths(
     curves: dict[int, Curve] = {}
     for chunk, densities in zip(chunks, believed, strict=False):  # a rank may make more passes than it has chunks
         for trajectory, density in zip(chunk, densities.cpu(), strict=True):
-            found, curve = places(trajectory, answers), trajectory.curve
-            if curve is not None and len(found) == 2:
+            value_places, curve = places(trajectory, answers), trajectory.curve
+            if curve is not None and len(value_places) == 2:
                 curves[id(curve)] = curve
-                second = density[found[1].position, : len(curve.factors[1])].numpy()
+                second = density[value_places[1].position, : len(curve.factors[1])].numpy()
                 seen.setdefault(id(curve), []).append((indices(trajectory, answers)[0], second))
     return {name: curves[name].first(*map(np.array, zip(*pairs, strict=True))) for name, pairs in seen.items()}

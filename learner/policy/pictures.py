@@ -56,9 +56,9 @@ class GridPictures:
 
     def process(self, pictures: Sequence[np.ndarray]) -> Pictures:
         """Takes uint8 (H, W, 3) each."""
-        found = self._processor.image_processor(images=_channels_first(pictures), return_tensors="pt")
-        grid = found["image_grid_thw"]
-        return Pictures(found["pixel_values"], grid, {"image_grid_thw": grid})
+        processed = self._processor.image_processor(images=_channels_first(pictures), return_tensors="pt")
+        grid = processed["image_grid_thw"]
+        return Pictures(processed["pixel_values"], grid, {"image_grid_thw": grid})
 
     def prompt_length(self, text: str, height: int, width: int, count: int) -> int:
         """Counts the tokens of a prompt with `count` pictures of one size, without processing any."""
@@ -91,9 +91,9 @@ class LinePictures:
 
     def process(self, pictures: Sequence[np.ndarray]) -> Pictures:
         """Takes uint8 (H, W, 3) each."""
-        found = self._processor.image_processor(images=_channels_first(pictures), return_tensors="pt")
-        beside = {name: found[name] for name in found if name in self._taken - {"pixel_values"}}
-        return Pictures(found["pixel_values"], torch.tensor([picture.shape[:2] for picture in pictures]), beside)
+        processed = self._processor.image_processor(images=_channels_first(pictures), return_tensors="pt")
+        beside = {name: processed[name] for name in processed if name in self._taken - {"pixel_values"}}
+        return Pictures(processed["pixel_values"], torch.tensor([picture.shape[:2] for picture in pictures]), beside)
 
     def prompt_length(self, text: str, height: int, width: int, count: int) -> int:
         """Counts the tokens of a prompt with `count` pictures of one size."""

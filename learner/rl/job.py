@@ -62,7 +62,7 @@ def run_online(config: Config) -> None:
 
 
 def _run(config: Config, job: str) -> None:
-    config, told = with_scores_at_hand(config)
+    config, score_notes = with_scores_at_hand(config)
     check_rl(config, job)
     out = run_folder(config, job)
     if finished(out, config):
@@ -72,7 +72,7 @@ def _run(config: Config, job: str) -> None:
     environment = open_environment(config, job, out)
     with continued(config, job):
         prepare(config, job)
-        for note in (*told, *notes(config)):
+        for note in (*score_notes, *notes(config)):
             print(note, flush=True)
         if not config.resume:
             checkpoint.discard(out / "checkpoints", config.policy)

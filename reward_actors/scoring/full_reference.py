@@ -45,8 +45,8 @@ def consistency(restored: np.ndarray, degraded: np.ndarray, degradation: Degrada
     if degradation is None:
         return -mse(unit(restored), degraded)
     picture = torch.tensor(unit(restored)).permute(2, 0, 1)[None]
-    again = degrade(picture, [degradation])[0].permute(1, 2, 0).numpy()
-    return -mse(again, degraded)
+    degraded_again = degrade(picture, [degradation])[0].permute(1, 2, 0).numpy()
+    return -mse(degraded_again, degraded)
 
 
 def consistency_db(restored: np.ndarray, degraded: np.ndarray, degradation: Degradation | None) -> float:

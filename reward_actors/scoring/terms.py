@@ -86,10 +86,10 @@ def with_alternatives(scorer: Spec) -> tuple[list[str], list[str]]:
     Returns:
         (the terms, a sentence for each score in whose place another is taken)
     """
-    taken, told = [], []
+    taken, notes = [], []
     for text in [scorer] if isinstance(scorer, str) else scorer:
         names, rest = re.fullmatch(r"([^:@]*)(.*)", text, re.DOTALL).groups()
-        *earlier, found = names.split("|")
+        *earlier, chosen = names.split("|")
         lacking: dict[str, UserError] = {}
         for name in earlier:
             try:
@@ -97,11 +97,11 @@ def with_alternatives(scorer: Spec) -> tuple[list[str], list[str]]:
             except UserError as error:
                 lacking[name] = error
                 continue
-            found = name
+            chosen = name
             break
-        told += [f"note: reward.scorer: {found} in place of {name}: {error}" for name, error in lacking.items()]
-        taken.append(found + rest)
-    return taken, told
+        notes += [f"note: reward.scorer: {chosen} in place of {name}: {error}" for name, error in lacking.items()]
+        taken.append(chosen + rest)
+    return taken, notes
 
 
 def fingerprint(scorer: Spec) -> str:

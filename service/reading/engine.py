@@ -77,8 +77,8 @@ class EngineQuestions:
         if isinstance(question, Next):
             params = density_params(self._listed)
             drafts = zip(question.views, question.drafts, strict=True)
-            found = await self._of_each(drafts, params, lambda output, _: self._distribution(output))
-            return [np.array(rows) for rows in found]
+            distributions = await self._of_each(drafts, params, lambda output, _: self._distribution(output))
+            return [np.array(rows) for rows in distributions]
         if isinstance(question, Score):
             pairs = ((view, question.drafts) for view in everything)
             return await self._of_each(pairs, scoring_params(), _log_probs)

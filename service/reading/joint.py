@@ -49,10 +49,10 @@ def read_photo(photo: np.ndarray, size: int, language: Language, seed: int = 0) 
         if len(views) == 1:
             break
         yield Look(views)
-        again = yield from read(views, language, seed)
-        if again.degradation is None or not large <= set(dict(again.degradation.values)):
+        closer = yield from read(views, language, seed)
+        if closer.degradation is None or not large <= set(dict(closer.degradation.values)):
             break
-        reading = _with_numbers_of(reading, again, large)
+        reading = _with_numbers_of(reading, closer, large)
     return reading
 
 
@@ -85,21 +85,21 @@ def read(views: Sequence[View], language: Language, seed: int = 0) -> Generator[
     sources = {name: type_sources(language.taxonomy[name], views) for name in proposals}
     chances = pool_types(beliefs, sources)
     if len(views) == 1:
-        found = readings[0].degradation
+        degradation = readings[0].degradation
         intervals = yield from _intervals_as_written(written[0], language)
         for key in intervals:
             intervals[key] = _in_pixels(language.taxonomy.keys[key], intervals[key], views[0].ratio)
-        return Reading(to_photo(found, views[0].ratio), texts[0], "", intervals, chances[found.type])
+        return Reading(to_photo(degradation, views[0].ratio), texts[0], "", intervals, chances[degradation.type])
     kind = language.taxonomy[max(chances, key=chances.get)]
     believed = beliefs[kind.name]
     least = believed[sources[kind.name]].max() + np.log(BELIEF)
     believers = [view for view in sources[kind.name] if believed[view] >= least]
     values, intervals = yield from _numbers(kind, announced[kind.name], views, believers, language, seed)
     ratio = views[-1].ratio
-    found = language.taxonomy.degradation(kind.name, values)
+    degradation = language.taxonomy.degradation(kind.name, values)
     intervals = {key: _in_pixels(language.taxonomy.keys[key], ends, ratio) for key, ends in intervals.items()}
-    text = write(found, language.taxonomy, language.rationale, views[0].picture)
-    return Reading(to_photo(found, ratio), text, "", intervals, chances[kind.name])
+    text = write(degradation, language.taxonomy, language.rationale, views[0].picture)
+    return Reading(to_photo(degradation, ratio), text, "", intervals, chances[kind.name])
 
 
 def type_sources(kind: DegradationType, views: Sequence[View]) -> list[int]:
@@ -170,13 +170,13 @@ def _openings(views: Sequence[int], begun: Sequence[int], language: Language) ->
     if not length:
         return {view: [(1.0, ())] for view in views}, 0
     logs = yield Next(views, [[[]]] * len(views))
-    found = {}
+    openings = {}
     for view, log in zip(views, logs, strict=True):
         chances = np.exp(log[0][[word[0] for word in language.tokens.severities]])
         chances[chances < NEGLIGIBLE * chances.max()] = 0
         pairs = zip(chances / chances.sum(), language.tokens.severities, strict=True)
-        found[view] = [(float(chance), word) for chance, word in pairs if chance]
-    return found, length
+        openings[view] = [(float(chance), word) for chance, word in pairs if chance]
+    return openings, length
 
 
 def _densities(key: str, prefixes: Mapping[int, Sequence[int]], openings: Mapping, language: Language) -> Steps:

@@ -57,14 +57,14 @@ class ViewLogits:
 
     def _scores(self, drafts: Sequence[Sequence[int]]) -> list[list[np.ndarray]]:
         """float64 (tokens,) log-probs of each draft, of each view."""
-        found: list[list[np.ndarray]] = [[] for _ in self._everything]
+        answers: list[list[np.ndarray]] = [[] for _ in self._everything]
         for start in range(0, len(drafts), DRAFTS_A_ROW):
             some = drafts[start : start + DRAFTS_A_ROW]
-            for scores, of_view in zip(self._logits(self._everything, [some] * len(found)), found, strict=True):
+            for scores, of_view in zip(self._logits(self._everything, [some] * len(answers)), answers, strict=True):
                 for logits, draft in zip(scores, some, strict=True):
                     logs = logits[: len(draft)].double().log_softmax(-1)
                     of_view.append(logs[torch.arange(len(draft)), list(draft)].numpy())
-        return found
+        return answers
 
     def _answers(self) -> list[list[int]]:
         """The answer to each view, token by token."""

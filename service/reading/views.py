@@ -59,10 +59,10 @@ def pieces(photo: np.ndarray, size: int, reduction: int = 1, count: int = CROPS)
     places = [(top, left) for top in starts[0] for left in starts[1]]
     windows = [np.s_[top : top + side, left : left + side] for top, left in places]
     strongest = sorted(range(len(windows)), key=lambda i: -_energy(photo[windows[i]]))[:count]
-    found = [np.ascontiguousarray(photo[windows[i]]) for i in strongest]
+    pieces = [np.ascontiguousarray(photo[windows[i]]) for i in strongest]
     if reduction > 1:
-        found = [cv2.resize(piece, (size, size), interpolation=cv2.INTER_AREA) for piece in found]
-    return found
+        pieces = [cv2.resize(piece, (size, size), interpolation=cv2.INTER_AREA) for piece in pieces]
+    return pieces
 
 
 def _starts(length: int, side: int) -> list[int]:

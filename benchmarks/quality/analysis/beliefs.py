@@ -81,12 +81,12 @@ def of_policy(config: Config, pictures: Sequence[Picture], taxonomy: Taxonomy) -
 
     def after(picture: Picture, completions: Sequence[tuple[int, ...]], position: int, key: str) -> np.ndarray:
         """The densities of a key's grid at a position of several completions: float64 (completions, bins)."""
-        found = []
+        chances = []
         for start in range(0, len(completions), ROWS):
             batch = collate([Example(picture.degraded, each) for each in completions[start : start + ROWS]])
             logits = policy(batch, lambda rows: (rows[:, list(answers.values[key])],))[0]
-            found.append(logits[:, position].double().softmax(-1).numpy())
-        return np.concatenate(found)
+            chances.append(logits[:, position].double().softmax(-1).numpy())
+        return np.concatenate(chances)
 
     beliefs = []
     for picture in pictures:

@@ -137,15 +137,15 @@ def _show(figures: Mapping) -> None:
     for name in figures["seconds"]:
         table.add_column(name, justify="right")
     table.add_column("bar")
-    for kind, found in figures["types"].items():
-        methods = "\n".join(f"{name} {value:.2f}" for name, value in found["classical"].items())
+    for kind, figures_of_type in figures["types"].items():
+        methods = "\n".join(f"{name} {value:.2f}" for name, value in figures_of_type["classical"].items())
         cells = [
             f"{cell['psnr']:.2f}\n{cell['gain'][0]:+.2f} [{cell['gain'][1]:+.2f}, {cell['gain'][2]:+.2f}]"
-            for cell in found["restorers"].values()
+            for cell in figures_of_type["restorers"].values()
         ]
-        met = "met" if found["meets_bar"] else "missed"
-        table.add_row(type_name(kind), f"{found['degraded']:.2f}", methods, *cells, met)
-        for error, cells in found["off"].items():
+        met = "met" if figures_of_type["meets_bar"] else "missed"
+        table.add_row(type_name(kind), f"{figures_of_type['degraded']:.2f}", methods, *cells, met)
+        for error, cells in figures_of_type["off"].items():
             at_error = (f"{cells[name]:.2f}" if name in cells else "" for name in figures["seconds"])
             table.add_row(f"  values {error}", "", "", *at_error, "")
     table.add_row("calls", "", "", *(str(RESTORERS[name].calls) for name in figures["seconds"]), "")

@@ -76,8 +76,8 @@ def run(config: Config) -> dict:
     table = Table("hop", "messages a sample", "bytes each", "bytes a sample")
     for name, (count, size) in figures["hops"].items():
         table.add_row(name, str(count), f"{size:,}", f"{count * size:,}")
-    told = f"a picture crosses the object store {figures['crossings']:g} times (bar 1)"
-    Console(width=120).print(table, told, sep="\n")
+    headline = f"a picture crosses the object store {figures['crossings']:g} times (bar 1)"
+    Console(width=120).print(table, headline, sep="\n")
     return figures
 
 

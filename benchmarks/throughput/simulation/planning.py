@@ -106,15 +106,15 @@ def table(measured: Measured, plans: Sequence[Plan]) -> str:
 
 def report(words: Sequence[str]) -> str:
     """What `duvlm plan` prints. `words`: gpus=N, and run=FOLDER (the newest RL run in ./runs without it)."""
-    asked = dict(word.partition("=")[::2] for word in words)
-    gpus, folder = asked.pop("gpus", ""), asked.pop("run", "")
-    if asked or not gpus.isascii() or not gpus.isdigit():
+    settings = dict(word.partition("=")[::2] for word in words)
+    gpus, folder = settings.pop("gpus", ""), settings.pop("run", "")
+    if settings or not gpus.isascii() or not gpus.isdigit():
         raise UserError(f"plan: expected gpus=N and perhaps run=FOLDER, got {' '.join(words) or 'nothing'}")
     measured = read_run(Path(folder) if folder else newest_run())
-    told = f"service times of {measured.config.out}: {measured.step_seconds:.2f} s a step there"
+    headline = f"service times of {measured.config.out}: {measured.step_seconds:.2f} s a step there"
     if not any(_gpus(measured)):
-        told += "; it ran without GPUs: each engine, reward actor and rank is counted as one"
-    return f"{told}\n{table(measured, plan(measured, int(gpus)))}"
+        headline += "; it ran without GPUs: each engine, reward actor and rank is counted as one"
+    return f"{headline}\n{table(measured, plan(measured, int(gpus)))}"
 
 
 def _gpus(measured: Measured) -> tuple[float, float, float]:
