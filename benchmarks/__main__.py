@@ -29,7 +29,15 @@ COMPLETIONS = {"type": int, "default": 8, "help": "answers to each picture"}
 RECORDED = {"type": Path, "metavar": "FILE", "help": "recorded answers; written if it is not there"}
 BENCHMARKS = {
     "quality": Benchmark(
-        "benchmarks.quality.analysis.restorers", "PSNR of every restorer at true parameters, beside classical ones.", {}
+        "benchmarks.quality.analysis.restorers",
+        "PSNR of restorers at true parameters and at wrong ones, beside classical methods.",
+        {
+            "restorers": {"nargs": "+", "default": (), "metavar": "NAME[:STEPS]", "help": "whose; all by default"},
+            "cases": {
+                **{"nargs": "+", "default": (), "metavar": "TYPE:NUMBER,..."},
+                "help": "degradations of the photographs of photos=, in place of the samples of a corpus",
+            },
+        },
     ),
     "gradient": Benchmark(
         "benchmarks.quality.analysis.gradient",
@@ -41,6 +49,25 @@ BENCHMARKS = {
             "widths": {"type": float, "nargs": "*", "default": [0.05, 0.1, 0.2], "help": "spreads of the answers"},
             "draws": {"type": int, "default": 64, "help": "groups drawn for each picture"},
             "posteriors": {"action": "store_true", "help": "answers as policy= believes them too"},
+        },
+    ),
+    "reward-quality": Benchmark(
+        "benchmarks.quality.analysis.ranking",
+        "How well the rewards of a group rank its answers: by nearness to the truth, and as `ddnm` does.",
+        {
+            "types": {"nargs": "+", "default": (), "help": "degradations, by default all with numbers"},
+            "restorers": {
+                **{"nargs": "+", "default": ["closed_form", "tv", "fast", "average", "hqs", "few"]},
+                "help": "whose rewards",
+            },
+            "widths": {
+                **{"type": float, "nargs": "*", "default": [0.05, 0.1, 0.2]},
+                "help": "spreads of the answers; none: as policy= believes them",
+            },
+            "answers": COMPLETIONS,
+            "reference": {"default": "", "metavar": "NAME", "help": "restorer whose ranking is compared with, as ddnm"},
+            "conditions": {"type": int, "default": 2, "choices": [1, 2], "help": "1: without nuisances alone"},
+            "scores": {"type": Path, "metavar": "FILE", "help": "rewards that are known; written as they are computed"},
         },
     ),
     "reward": Benchmark(

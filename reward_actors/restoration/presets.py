@@ -27,6 +27,7 @@ class Restorer:
     geometric: the calls are spaced so that noise levels, not timesteps, fall evenly, in logarithms; `curve` is unused.
     noise_free: no noise goes in, neither at the start nor between the steps: half-quadratic splitting with the prior
         as denoiser (plug and play).
+    penalty: how much the denoiser's estimate weighs against the data beside what its noise level says (DPIR's lambda).
     denoiser: `prior`, the prior of the job, or `total_variation`, which needs none.
     """
 
@@ -44,6 +45,7 @@ class Restorer:
     repeats: int = 1
     geometric: bool = False
     noise_free: bool = False
+    penalty: float = 1.0
     denoiser: str = "prior"
 
     @property
@@ -66,7 +68,7 @@ RESTORERS = {
         Restorer("fast", steps=1, first=30, last=30, num_samples=2, **_WARM),
         Restorer("few", steps=12, first=600, curve=2.0, warm=True),
         Restorer("average", steps=2, first=100, last=30, num_samples=4, **_WARM),
-        Restorer("hqs", steps=8, first=27, last=1, **_SPLITTING),
+        Restorer("hqs", steps=8, first=27, last=1, penalty=2.0, **_SPLITTING),
         Restorer("once", steps=1, first=20, last=20, **_SPLITTING),
         Restorer("tv", steps=8, first=27, last=1, denoiser="total_variation", **_SPLITTING),
         Restorer("closed_form", steps=0),

@@ -111,7 +111,8 @@ def step(
     # (1), on [0, 1]
     unit = ((x - (1 - a).sqrt() * eps) / a.sqrt() + 1) / 2
     # (2)
-    level = torch.where(noise_aware, ((1 - a) / a).sqrt().flatten() / 2, DATA_TRUSTED)
+    variance = ((1 - a) / a).flatten() / 4 / column("penalty")
+    level = torch.where(noise_aware, variance.sqrt(), DATA_TRUSTED)
     # (3)
     unit = project(torch.where(clip, unit.clamp(0, 1), unit), y, degradations, level, sigma_y)
     x0 = 2 * torch.where(clip, unit.clamp(0, 1), unit) - 1

@@ -1,7 +1,8 @@
-"""What each restorer reaches at true parameters on held-out photos, beside the classical methods of each type.
+"""What each restorer reaches on held-out photographs, at true parameters and at wrong ones, beside classical methods.
 
-Bar: the best restorer is within .1 dB of the best classical method for every type, and above it for blur, low
-resolution and low light. Haze fixes every pixel: there the closed form is already the ceiling.
+Of the samples of a corpus, or of the central squares of `photos` under fixed degradations, the cases. Bar: the best
+restorer is within .1 dB of the best classical method for every type, and above it for blur, low resolution and low
+light. Haze fixes every pixel: there the closed form is already the ceiling.
 """
 
 from __future__ import annotations
@@ -17,17 +18,19 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.quality.report.tables import type_name
 from configs import UserError
 from configs.schema import Config
 from envs.bootstrap import mean_interval
+from envs.corpus.generate import degrade
 from envs.corpus.reader import read_samples
+from envs.corpus.unlabelled import Photographs
 from envs.degradations import PHENOMENA, physics
-from envs.taxonomy import Taxonomy
+from envs.degradations.base import flatten
+from envs.taxonomy import Degradation, Taxonomy
 from envs.types import Sample
 from envs.world import world_taxonomy
 from reward_actors.priors.load import load_prior
-from reward_actors.restoration.presets import RESTORERS
+from reward_actors.restoration.presets import RESTORERS, Restorer, restorer
 from reward_actors.restoration.running_batch import restore_batch, to_uint8
 from reward_actors.scoring.scorer import psnr
 
@@ -38,48 +41,105 @@ CALLS = 24
 """Restorers of more denoiser calls are shown at true parameters only."""
 
 
-def run(config: Config) -> dict:
-    """Restores the first `limit` samples of `corpus`'s split with every restorer and `reward.prior`.
+def run(config: Config, restorers: Sequence[str] = (), cases: Sequence[str] = ()) -> dict:
+    """Restores the first `limit` samples of `corpus`'s split, or the first `limit` photographs under each case.
 
-    Returns {"samples", "seconds": {restorer: s}, "types": {type: see `compare`, and "off": {one of `OFF`: {restorer:
-    dB at values off by so much}}}}.
+    Args:
+        restorers: NAME or NAME:STEPS each; all by default.
+        cases: TYPE:NUMBER,... each, a number for each key of the type in turn, as in blur:2.0.
+
+    Returns {"samples", "seconds": {restorer: s}, "types": {type or case: see `compare`, and "off": {one of `OFF`:
+    {restorer: {"psnr": dB at values off by so much, "gain": [mean, low, high] over the first restorer}}}}}.
     """
-    if not config.corpus:
-        raise UserError("quality: expected corpus=FOLDER; `duvlm run corpus count=600 out=FOLDER` builds one")
     torch.set_num_threads(1)
     taxonomy = world_taxonomy(config.world)
-    samples = list(read_samples(Path(config.corpus), config.split, taxonomy, config.limit))
+    if cases:
+        samples = _samples_of(config, [_case(text, taxonomy) for text in cases])
+    elif config.corpus:
+        samples = list(read_samples(Path(config.corpus), config.split, taxonomy, config.limit))
+    else:
+        raise UserError("quality: expected corpus=FOLDER, or --cases; `duvlm run corpus out=FOLDER` builds a corpus")
+    columns = {text: _restorer(text) for text in restorers or ("closed_form", *RESTORERS)}
     prior = load_prior(config.reward.prior, samples[0].degraded.shape[0])
     restored, seconds = {}, {}
-    for name, restorer in RESTORERS.items():
+    for name, chosen in columns.items():
         began = time.perf_counter()
-        restored[name] = _restore(prior, restorer, samples, config.reward.batch)
+        restored[name] = _restore(prior, chosen, samples, config.reward.batch)
         seconds[name] = time.perf_counter() - began
-    off = {
-        error: {
-            name: _restore(prior, restorer, [_scaled(s, factor, taxonomy) for s in samples], config.reward.batch)
-            for name, restorer in RESTORERS.items()
-            if restorer.calls <= CALLS
+    off: dict[str, dict] = {}
+    for error, factor in OFF.items():
+        scaled = [_scaled(sample, factor, taxonomy) for sample in samples]
+        rows = [i for i, sample in enumerate(samples) if scaled[i].degradation != sample.degradation]
+        off[error] = {
+            name: dict(zip(rows, _restore(prior, chosen, [scaled[i] for i in rows], config.reward.batch), strict=True))
+            for name, chosen in columns.items()
+            if chosen.calls <= CALLS
         }
-        for error, factor in OFF.items()
-    }
     types = {}
-    for kind in dict.fromkeys(s.degradation.type for s in samples):
-        rows = [i for i, sample in enumerate(samples) if sample.degradation.type == kind]
-        chosen = [samples[i] for i in rows]
-        types[kind] = compare(
+    labels = [_label(sample, bool(cases)) for sample in samples]
+    for label in dict.fromkeys(labels):
+        rows = [i for i, other in enumerate(labels) if other == label]
+        some, kind = [samples[i] for i in rows], samples[rows[0]].degradation.type
+        types[label] = compare(
             kind,
-            [psnr(s.degraded, s.clean) for s in chosen],
-            {name: _classical(method, chosen) for name, method in physics(kind).classical().items()},
+            [psnr(s.degraded, s.clean) for s in some],
+            {name: _classical(method, some) for name, method in physics(kind).classical().items()},
             {name: [column[i] for i in rows] for name, column in restored.items()},
         )
-        types[kind]["off"] = {
-            error: {name: float(np.mean([column[i] for i in rows])) for name, column in columns.items()}
-            for error, columns in off.items()
+        types[label]["off"] = {
+            error: _beside_first({name: [column[i] for i in rows] for name, column in at_error.items()})
+            for error, at_error in off.items()
+            if rows[0] in next(iter(at_error.values()))
         }
     figures = {"samples": len(samples), "seconds": seconds, "types": types}
-    _show(figures)
+    _show(figures, columns)
     return figures
+
+
+def _case(text: str, taxonomy: Taxonomy) -> Degradation:
+    """Reads TYPE:NUMBER,... as a degradation."""
+    name, _, numbers = text.partition(":")
+    try:
+        keys = taxonomy[name].keys
+        values = dict(zip((key.name for key in keys), map(float, numbers.split(",")), strict=True))
+    except (StopIteration, ValueError):
+        singles = ", ".join(f"{kind.name}:{','.join(key.name for key in kind.keys)}" for kind in taxonomy.singles)
+        raise UserError(f"--cases {text}: expected a type and a number for each of its keys, {singles}") from None
+    return taxonomy.degradation(name, values)
+
+
+def _label(sample: Sample, whole: bool) -> str:
+    """Names the case of a sample, or its type alone."""
+    degradation = sample.degradation
+    numbers = " ".join(f"{number:g}" for _, value in degradation.values for number in flatten(value))
+    return f"{degradation.type} {numbers}" if whole else degradation.type
+
+
+def _samples_of(config: Config, cases: Sequence[Degradation]) -> list[Sample]:
+    photographs = Photographs(config.photos, config.world.size)
+    names = photographs.sample_ids()[: config.limit or None]
+    pictures = [photographs[i].degraded for i in range(len(names))]
+    return [
+        Sample(name, name, "test", degrade(clean, case), clean, case)
+        for case in cases
+        for name, clean in zip(names, pictures, strict=True)
+    ]
+
+
+def _restorer(text: str) -> Restorer:
+    """Reads NAME or NAME:STEPS."""
+    name, _, steps = text.partition(":")
+    if steps and not steps.isdecimal():
+        raise UserError(f"--restorers {text}: expected NAME or NAME:STEPS")
+    return restorer(name, int(steps or 0))
+
+
+def _beside_first(columns: Mapping[str, Sequence[float]]) -> dict:
+    first = next(iter(columns.values()))
+    return {
+        name: {"psnr": float(np.mean(values)), "gain": list(mean_interval(np.subtract(values, first)))}
+        for name, values in columns.items()
+    }
 
 
 def compare(
@@ -132,22 +192,24 @@ def _classical(method: Callable, samples: Sequence[Sample]) -> list[float]:
     return [psnr(to_uint8(method(s.degraded, s.degradation)), s.clean) for s in samples]
 
 
-def _show(figures: Mapping) -> None:
+def _show(figures: Mapping, columns: Mapping[str, Restorer]) -> None:
     table = Table("type", "degraded", "classical", title="PSNR at true parameters, dB (over the best classical method)")
-    for name in figures["seconds"]:
+    for name in columns:
         table.add_column(name, justify="right")
     table.add_column("bar")
-    for kind, figures_of_type in figures["types"].items():
-        methods = "\n".join(f"{name} {value:.2f}" for name, value in figures_of_type["classical"].items())
-        cells = [
-            f"{cell['psnr']:.2f}\n{cell['gain'][0]:+.2f} [{cell['gain'][1]:+.2f}, {cell['gain'][2]:+.2f}]"
-            for cell in figures_of_type["restorers"].values()
-        ]
-        met = "met" if figures_of_type["meets_bar"] else "missed"
-        table.add_row(type_name(kind), f"{figures_of_type['degraded']:.2f}", methods, *cells, met)
-        for error, cells in figures_of_type["off"].items():
-            at_error = (f"{cells[name]:.2f}" if name in cells else "" for name in figures["seconds"])
-            table.add_row(f"  values {error}", "", "", *at_error, "")
-    table.add_row("calls", "", "", *(str(RESTORERS[name].calls) for name in figures["seconds"]), "")
+    for label, row in figures["types"].items():
+        methods = "\n".join(f"{name} {value:.2f}" for name, value in row["classical"].items())
+        met = "met" if row["meets_bar"] else "missed"
+        cells = [_cell(cell) for cell in row["restorers"].values()]
+        table.add_row(label, f"{row['degraded']:.2f}", methods, *cells, met)
+        for error, others in row["off"].items():
+            at_error = (_cell(others[name]) if name in others else "" for name in columns)
+            table.add_row(f"  values {error}", "", f"(over {next(iter(others))})", *at_error, "")
+    table.add_row("calls", "", "", *(str(chosen.calls) for chosen in columns.values()), "")
     table.add_row("seconds", "", "", *(f"{value:.0f}" for value in figures["seconds"].values()), "")
-    Console(width=170).print(table)
+    Console(width=60 + 22 * len(columns)).print(table)
+
+
+def _cell(figures: Mapping) -> str:
+    gain, low, high = figures["gain"]
+    return f"{figures['psnr']:.2f}\n{gain:+.2f} [{low:+.2f}, {high:+.2f}]"

@@ -24,6 +24,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.quality.analysis.ranking import nearness_of
 from benchmarks.throughput.reward.fidelity import fidelity
 from benchmarks.throughput.reward.recording import Recorded, corpus_of, read, record
 from configs import UserError
@@ -97,13 +98,8 @@ def _cases(config: Config, samples: CorpusSplit, groups: Sequence[Recorded]) -> 
         verdicts = [environment.judge(prompt, Completion(text, (), ())) for text in group.texts]
         queries = tuple(verdict for verdict in verdicts if isinstance(verdict, RewardQuery))
         known = truth[group.sample_id]
-        cases.append(Case(known.type, tuple(_nearness(query.degradation, known) for query in queries), queries))
+        cases.append(Case(known.type, tuple(nearness_of(query.degradation, known) for query in queries), queries))
     return cases
-
-
-def _nearness(answer: Degradation, truth: Degradation) -> float:
-    errors = [abs(answer[key] - value) / abs(value) for key, value in truth.values if isinstance(value, float | int)]
-    return -sum(errors) / max(1, len(errors))
 
 
 async def _take_turns(config: Config, cases: Sequence[Case], ours: Sequence[str]) -> dict[str, Way]:

@@ -23,13 +23,13 @@ def fidelity(reference: Sequence[Sequence[float]], rewards: Sequence[Sequence[fl
             regret_of_spread: the same as a share of the group's standard deviation.
     """
     pairs = [
-        (kind, _rounded(a), _rounded(b))
+        (kind, rounded(a), rounded(b))
         for kind, a, b in zip(kinds, reference, rewards, strict=True)
-        if len(np.unique(_rounded(a))) >= 3
+        if len(np.unique(rounded(a))) >= 3
     ]
     if not pairs:
         return {"groups": 0}
-    correlations = np.array([_rank_correlation(a, b) for _, a, b in pairs])
+    correlations = np.array([rank_correlation(a, b) for _, a, b in pairs])
     signs = np.concatenate([np.sign(a - a.mean()) == np.sign(b - b.mean()) for _, a, b in pairs])
     regrets = np.array([a.max() - a[b.argmax()] for _, a, b in pairs])
     spreads = np.array([a.std() for _, a, _ in pairs])
@@ -44,10 +44,11 @@ def fidelity(reference: Sequence[Sequence[float]], rewards: Sequence[Sequence[fl
     }
 
 
-def _rounded(rewards: Sequence[float]) -> np.ndarray:
+def rounded(rewards: Sequence[float]) -> np.ndarray:
+    """Makes rewards equal that are `NEARLY_TIED`: float64, of the same shape."""
     return np.round(np.asarray(rewards, dtype=float) / NEARLY_TIED) * NEARLY_TIED
 
 
-def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """0 where `b` is constant: it ranks nothing."""
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Computes Spearman's rank correlation of (n,) and (n,); 0 where `b` is constant, for it ranks nothing."""
     return 0.0 if len(np.unique(b)) < 2 else float(spearmanr(a, b).statistic)
