@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from configs.schema import Restore
-from envs.degradations import NONE, closed_form, estimate_noise
+from envs.degradations import NONE, closed_form, estimate_noise, physics
 from envs.degradations.base import Value, flatten
 from envs.degradations.common import as_batch
 from envs.taxonomy import Degradation
@@ -45,13 +45,16 @@ def forced(settings: Restore) -> Restore:
 def decide_for(photo: np.ndarray, reading: Reading, settings: Restore, size: int) -> tuple[str, str]:
     """Decides by what was read off a photograph, uint8 (H, W, 3).
 
-    A reading without intervals, such as one that somebody gave, knows nothing of its uncertainty: it is followed.
+    A reading without intervals, such as one that somebody gave, knows nothing of its uncertainty: it is followed. One
+    that does not fit the picture, as replicated pixels where there are none, is not.
 
     size: pixels a side of the pieces by which the gain is estimated; a smaller photograph is one itself.
     """
     degradation = reading.degradation
     if degradation is None or degradation.type == NONE or reading.intervals is None:
         return decide(degradation, 1.0, np.inf, settings)
+    if settings.gain > -np.inf and not physics(degradation.type).fits(photo, degradation):
+        return "left", "uncertain"
     parts = pieces(photo, size) or [photo]
     gains = [expected_gain(part, degradation, reading.intervals, reading.confidence) for part in parts]
     return decide(degradation, reading.confidence, float(np.mean(gains)), settings)

@@ -14,7 +14,8 @@ from envs.taxonomy import Degradation
 from envs.types import Group, Prompt, RewardQuery, Scored
 from envs.world import policy_folder, world_taxonomy
 from reward_actors.pool.pool import RewardPool
-from reward_actors.restoration.pieces import LARGE, Mosaic, Tile, margin_of, noise_of, restorer_for
+from reward_actors.restoration.frame import completed
+from reward_actors.restoration.pieces import LARGE, Mosaic, margin_of, noise_of, piece_of, restorer_for
 from rollout.pool import RolloutPool
 from rollout.vllm.sampling import answer_temperature
 from service.pictures import as_sample
@@ -67,19 +68,25 @@ class Service:
 
         coding: how the file it came in was written, if as JPEG. Raises Unanswered with the pool's reason.
         """
-        height, width = picture.shape[:2]
+        whole, window = completed(picture, degradation)
+        height, width = whole.shape[:2]
         mosaic = Mosaic(height, width, margin_of(degradation))
         estimated = self._config.reward.noise == "estimated"
         noise = await asyncio.to_thread(noise_of, picture, degradation, estimated, coding)
         degradation = with_coding(degradation, coding)
         reward, pixels = self._config.reward, picture.shape[0] * picture.shape[1]
         chosen = restorer_for(reward.restorer, reward.steps, pixels).name if pixels > LARGE else ""
-        queries = [_query(picture, tile, degradation, noise, chosen) for tile in mosaic.tiles]
-        for tile, result in zip(mosaic.tiles, await self._rewards.score(queries), strict=True):
+        pieces = await asyncio.to_thread(lambda: [piece_of(whole, tile, degradation, noise) for tile in mosaic.tiles])
+        queries = [
+            _query(piece, part_of(degradation, tile.window, (height, width)), noise, chosen)
+            for tile, (piece, _) in zip(mosaic.tiles, pieces, strict=True)
+        ]
+        results = await self._rewards.score(queries)
+        for tile, (_, inside), result in zip(mosaic.tiles, pieces, results, strict=True):
             if not isinstance(result, Scored):
                 raise Unanswered(f"not restored: {result.reason}")
-            mosaic.add(tile, result.picture)
-        return mosaic.picture().round().astype(np.uint8)
+            mosaic.add(tile, result.picture[inside])
+        return mosaic.picture()[window].round().astype(np.uint8)
 
     def counts(self) -> dict:
         """The state of the pool that restores."""
@@ -90,10 +97,7 @@ class Service:
         await asyncio.gather(self._rollouts.close(), self._rewards.close())
 
 
-def _query(
-    picture: np.ndarray, tile: Tile, degradation: Degradation, noise: float | None, restorer: str
-) -> RewardQuery:
-    """Asks for one tile of a picture, restored by the restorer of this name."""
-    sample = replace(as_sample(np.ascontiguousarray(picture[tile.window])), noise=noise)
-    within = part_of(degradation, tile.window, picture.shape[:2])
-    return RewardQuery(sample.sample_id, sample, within, picture=True, restorer=restorer)
+def _query(piece: np.ndarray, degradation: Degradation, noise: float | None, restorer: str) -> RewardQuery:
+    """Asks for a piece of a picture, restored by the restorer of this name."""
+    sample = replace(as_sample(piece), noise=noise)
+    return RewardQuery(sample.sample_id, sample, degradation, picture=True, restorer=restorer)

@@ -24,7 +24,7 @@ from benchmarks.quality.checks import check_prior
 from configs import UserError, load, run_folder
 from configs.schema import Config
 from envs.corpus.generate import encode
-from envs.degradations import with_coding
+from envs.degradations import physics, with_coding
 from envs.pictures import SUFFIXES, UNREADABLE, as_picture, read_picture
 from envs.taxonomy import Degradation, world_taxonomy
 from envs.world import in_own_world
@@ -79,9 +79,9 @@ def restore(
     """
     import torch
 
-    from reward_actors.restoration.pieces import LARGE, noise_of, restore_in_tiles, restorer_for
-    from reward_actors.restoration.running_batch import restore_batch, to_uint8
-    from reward_actors.restoration.tiles import prior_for_size
+    from reward_actors.restoration.frame import completed
+    from reward_actors.restoration.pieces import noise_of, restore_in_tiles, restorer_for
+    from reward_actors.restoration.running_batch import to_uint8
 
     config, photo, coding = config or load("restore"), as_picture(image), coding_in(image)
     reading = Reader(config=config)(photo) if reading is None else reading
@@ -101,13 +101,10 @@ def restore(
     chosen = restorer_for(restorer, steps, pixels)
     noise = noise_of(photo, reading.degradation, config.reward.noise == "estimated", coding)
     degradation = with_coding(reading.degradation, coding)
-    if pixels > LARGE:
-        shown = partial(track, description="tiles", disable=not sys.stdout.isatty(), transient=True)
-        result = restore_in_tiles(network, chosen, photo, degradation, name, noise, shown, cores)
-    else:
-        network = prior_for_size(network, *photo.shape[:2])
-        (result,) = restore_batch(network, chosen, [photo], [degradation], [name], sigma_y=noise)
-    picture = to_uint8(result)
+    whole, window = completed(photo, degradation)
+    shown = partial(track, description="tiles", disable=not sys.stdout.isatty(), transient=True)
+    result = restore_in_tiles(network, chosen, whole, degradation, name, noise, shown, cores)
+    picture = to_uint8(result[window])
     if (photo == photo[..., :1]).all():
         picture = np.repeat(picture.mean(-1, keepdims=True).round().astype(np.uint8), 3, axis=-1)
     return Restored(picture, action, restorer=chosen.name)
@@ -170,6 +167,8 @@ def _restored_one(config: Config, reader: Reader | None, file: Path, result: Pat
         ratio = max(1.0, min(photo.shape[:2]) / config.world.size)
         given = given_degradation(json.loads(config.degradation), world_taxonomy(config.world), ratio)
         reading = Reading(given, "")
+        if not physics(given.type).fits(photo, given):
+            print(f"duvlm: {file}: {given.type} does not fit this photograph, restored all the same", file=sys.stderr)
     reward = config.reward
     restored = restore(file, reading, reward.restorer, reward.prior, reward.steps, config, config.force)
     result.parent.mkdir(parents=True, exist_ok=True)

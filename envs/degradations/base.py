@@ -172,6 +172,22 @@ class Operator(ABC):
         of 8-bit rounding."""
         return detail_noise(y)
 
+    def fits(self, picture: np.ndarray, degradation: Degradation) -> bool:
+        """Tells whether a picture, uint8 (H, W, 3), can be what this operator makes of one."""
+        return True
+
+    def padding(self, picture: np.ndarray, degradation: Degradation) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Counts the pixels that a photograph lacks before and after its rows and its columns for the operator to fit;
+        they are to repeat its border."""
+        return (0, 0), (0, 0)
+
+    rounds_beyond: int = 3
+    """How often what lies beyond a photograph's frame is made again, degraded from the closed form of all of it."""
+
+    def reach(self, degradation: Degradation) -> int:
+        """Counts the pixels by which a photograph is to be extended, whose scene goes on beyond its frame."""
+        return 0
+
     def estimate(self, degraded: np.ndarray, degradation: Degradation) -> np.ndarray:
         """Restores uint8 (H, W, 3) by the closed form: float32 (H, W, 3) in [0, 1]."""
         return as_picture(self.closed_form(as_batch(degraded), stack([degradation])))

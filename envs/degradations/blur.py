@@ -77,6 +77,9 @@ class Blur(Phenomenon):
         weights = gain * variance / (gain.square() * variance + sigma_y**2)
         return idct2(estimate + weights * (data - gain * estimate))
 
+    def reach(self, degradation) -> int:
+        return math.ceil(_TRUNCATE * degradation["sigma"])
+
     def estimate_noise(self, y, values) -> Tensor:
         r"""Reads the median of |DCT| where the blur leaves nothing but noise, :math:`\lambda < .002`; from flat parts
         where there are few such frequencies."""

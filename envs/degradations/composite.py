@@ -46,6 +46,12 @@ class Composite(Operator):
     def estimate_noise(self, y: Tensor, values: dict[str, Tensor]) -> Tensor:
         return self.parts[-1].estimate_noise(y, values)
 
+    def fits(self, picture, degradation) -> bool:
+        return self.parts[-1].fits(picture, degradation)
+
+    def padding(self, picture, degradation) -> tuple[tuple[int, int], tuple[int, int]]:
+        return self.parts[-1].padding(picture, degradation)
+
     def closed_form(self, y, values, sigma_y=QUANTISATION) -> Tensor:
         """Takes the closed forms of the parts, last part first."""
         for part in reversed(self.parts):

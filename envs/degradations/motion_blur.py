@@ -72,6 +72,11 @@ class MotionBlur(Phenomenon):
         solution = conjugate_gradients(covariance, residual, lambda r: idct2(inverse * dct2(r)))
         return (x0 + idct2(variance * dct2(lines.adjoint(solution)))).to(given)
 
+    rounds_beyond = 0  # a line empties frequencies: what it makes of an estimate strays further each time
+
+    def reach(self, degradation) -> int:
+        return math.ceil(2 * degradation["length"])
+
     def closed_form(self, y, values, sigma_y=QUANTISATION) -> Tensor:
         """Applies the Wiener filter against the mean spectrum of photographs, around the mean colour."""
         level = torch.full((len(y),), 1e3, device=y.device)

@@ -32,6 +32,12 @@ class ReducedBlur(Operator):
     def estimate_noise(self, y: Tensor, values: dict[str, Tensor]) -> Tensor:
         return low_resolution.PHENOMENON.estimate_noise(y, values)
 
+    def fits(self, picture, degradation) -> bool:
+        return low_resolution.PHENOMENON.fits(picture, degradation)
+
+    def padding(self, picture, degradation) -> tuple[tuple[int, int], tuple[int, int]]:
+        return low_resolution.PHENOMENON.padding(picture, degradation)
+
     def closed_form(self, y, values, sigma_y=QUANTISATION) -> Tensor:
         """Projects the mean colour, all trust in the data."""
         level = torch.full((len(y),), 1e3, device=y.device)

@@ -19,6 +19,7 @@ from envs.degradations.base import Place
 from envs.degradations.common import QUANTISATION, as_batch
 from envs.taxonomy import Degradation
 from reward_actors.priors.base import Prior
+from reward_actors.restoration.frame import extended
 from reward_actors.restoration.presets import Restorer, restorer
 from reward_actors.restoration.running_batch import restore_batch
 from reward_actors.restoration.tiles import WHOLE, prior_for_size
@@ -93,6 +94,20 @@ class Mosaic:
         return weight.clip(0, 1)
 
 
+def piece_of(
+    photo: np.ndarray, tile: Tile, degradation: Degradation, sigma_y: float | None = None
+) -> tuple[np.ndarray, tuple[slice, slice]]:
+    """Cuts a tile out of a photograph, uint8 (H, W, 3), and extends it where it touches the border (`extended`).
+
+    Returns:
+        The tile, and where in it the pixels of the photograph are.
+    """
+    height, width = photo.shape[:2]
+    given = np.ascontiguousarray(photo[tile.window])
+    inside = tile.top > 0 and tile.left > 0 and tile.bottom < height and tile.right < width
+    return (given, np.s_[:, :]) if inside else extended(given, degradation, sigma_y)
+
+
 def restore_in_tiles(
     prior: Prior,
     chosen: Restorer,
@@ -117,11 +132,11 @@ def restore_in_tiles(
     mosaic = Mosaic(height, width, margin_of(degradation))
 
     def restored(tile: Tile) -> np.ndarray:
-        given = np.ascontiguousarray(photo[tile.window])
+        given, inside = piece_of(photo, tile, degradation, sigma_y)
         within = part_of(degradation, tile.window, photo.shape[:2])
-        names = [f"{name}/{tile.top}/{tile.left}"]
         fitting = prior_for_size(prior, *given.shape[:2])
-        return restore_batch(fitting, chosen, [given], [within], names, sigma_y=sigma_y)[0]
+        names = [f"{name}/{tile.top}/{tile.left}"]
+        return restore_batch(fitting, chosen, [given], [within], names, sigma_y=sigma_y)[0][inside]
 
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         for tile, picture in zip(progress(mosaic.tiles), pool.map(restored, mosaic.tiles), strict=True):
