@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from configs import plugins
 
-RESTORERS = ("ddnm", "ddnm_plus", "fast", "few", "average", "hqs", "once", "tv", "closed_form")
+RESTORERS = ("ddnm", "ddnm_plus", "fast", "few", "average", "hqs", "twice", "once", "tv", "closed_form")
 if TYPE_CHECKING:
     RestorerName = str
 else:

@@ -55,7 +55,7 @@ class Restored:
 def restore(
     image,
     reading: Reading | Degradation | dict | None = None,
-    restorer: str = "fast",
+    restorer: str = "twice",
     prior: str = "shipped",
     steps: int = 0,
     config: Config | None = None,

@@ -69,6 +69,7 @@ RESTORERS = {
         Restorer("few", steps=12, first=600, curve=2.0, warm=True),
         Restorer("average", steps=2, first=100, last=30, num_samples=4, **_WARM),
         Restorer("hqs", steps=8, first=27, last=1, penalty=2.0, **_SPLITTING),
+        Restorer("twice", steps=2, first=27, last=13, penalty=2.0, **_SPLITTING),
         Restorer("once", steps=1, first=20, last=20, **_SPLITTING),
         Restorer("tv", steps=8, first=27, last=1, denoiser="total_variation", **_SPLITTING),
         Restorer("closed_form", steps=0),

@@ -8,7 +8,7 @@ from configs import load
 from configs.schema import Restore
 from envs.corpus.generate import degrade
 from envs.taxonomy import TAXONOMY, Degradation, taxonomy
-from service.decision import decide, decide_for, expected_gain
+from service.decision import decide, decide_for, expected_gain, forced
 from service.reader import Reading
 
 BLUR = TAXONOMY.degradation("blur", {"sigma": 2.0})
@@ -62,6 +62,14 @@ def test_what_is_left_is_the_picture_itself_unless_it_is_forced(photo):
         restored = duvlm.restore(blurred, prior="gaussian", config=config, **options)
         assert (restored.action, restored.reason) == ("restored", "")
         assert not np.array_equal(restored.picture, blurred)
+
+
+def test_what_only_looks_small_is_left(photo):
+    small = TAXONOMY.degradation("low_resolution", {"scale": 2})
+    reading = Reading(small, "", intervals={"scale": (2, 2)}, confidence=1.0)
+    assert decide_for(degrade(photo, small), reading, SETTINGS, 128)[0] == "restored"
+    assert decide_for(photo, reading, SETTINGS, 128) == ("left", "uncertain")
+    assert decide_for(photo, reading, forced(SETTINGS), 128) == ("restored", "")
 
 
 def test_who_gives_no_intervals_is_followed(photo):

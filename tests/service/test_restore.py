@@ -118,12 +118,23 @@ def test_a_folder_is_restored_and_what_cannot_be_read_is_told(tmp_path, capsys):
     assert {file.name for file in out.iterdir()} == expected
 
 
-def test_the_name_of_a_file_changes_nothing(tmp_path):
+@pytest.mark.parametrize("restorer", ["twice", "fast"])
+def test_the_name_of_a_file_changes_nothing(tmp_path, restorer):
+    """The noise of a restorer that draws any is that of the picture."""
     picture = np.ascontiguousarray(data.astronaut()[:96, 100:228])
     for name in ("first", "second"):
         Image.fromarray(picture).save(tmp_path / f"{name}.png")
-        assert restore(tmp_path / f"{name}.png", tmp_path / "out", {"type": "blur", "values": {"sigma": 2.0}}) == 0
+        settings, blur = [f"reward.restorer={restorer}"], {"type": "blur", "values": {"sigma": 2.0}}
+        assert restore(tmp_path / f"{name}.png", tmp_path / "out", blur, *settings) == 0
     assert (tmp_path / "out" / "first.png").read_bytes() == (tmp_path / "out" / "second.png").read_bytes()
+
+
+def test_a_degradation_that_does_not_fit_is_undone_with_a_warning(tmp_path, capsys):
+    Image.fromarray(np.ascontiguousarray(data.astronaut()[:96, 100:228])).save(tmp_path / "sharp.png")
+    assert restore(tmp_path / "sharp.png", tmp_path / "out", {"type": "low_resolution", "values": {"scale": 2}}) == 0
+    assert "low_resolution does not fit this photograph" in capsys.readouterr().err
+    assert restore(tmp_path / "sharp.png", tmp_path / "out", {"type": "blur", "values": {"sigma": 2.0}}) == 0
+    assert "does not fit" not in capsys.readouterr().err
 
 
 def test_a_gray_photograph_stays_gray(tmp_path):

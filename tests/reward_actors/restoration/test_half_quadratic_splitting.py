@@ -1,5 +1,7 @@
 """Half-quadratic splitting, with the prior and with total variation as denoiser."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -37,6 +39,19 @@ def test_no_noise_goes_in(samples, name):
     pictures, answers = [low.degraded] * 2, [low.degradation] * 2
     first, second = restore_batch(photo_gaussian(64), restorer(name), pictures, answers, ["a", "b"])
     assert np.array_equal(first, second)
+
+
+def test_a_heavier_penalty_keeps_an_overestimated_blur_from_ringing(photo):
+    """The prior's estimate weighs more, so less of what a wrong filter amplifies comes back from the data."""
+    truth, answer = (TAXONOMY.degradation("blur", {"sigma": sigma}) for sigma in (1.2, 1.5))
+    clean = torch.tensor(photo).permute(2, 0, 1)[None].float() / 255
+    seen = (degrade(clean, [truth])[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    error = []
+    for penalty in (1.0, 2.0, 8.0):
+        chosen = replace(restorer("tv"), penalty=penalty)
+        (restored,) = restore_batch(photo_gaussian(64), chosen, [seen], [answer], ["a"])
+        error.append(float(np.mean((restored - photo / 255) ** 2)))
+    assert error[0] > error[1] > error[2]
 
 
 def test_total_variation_asks_no_prior(samples):

@@ -55,6 +55,7 @@ def test_a_large_photograph_has_one_call_of_the_prior():
     assert restorer_for("fast", 0, LARGE).name == "fast"
     assert restorer_for("average", 0, LARGE + 1).calls == 1
     assert restorer_for("tv", 0, LARGE + 1).name == "tv"
+    assert restorer_for("twice", 0, LARGE).calls == 2
 
 
 def test_the_margin_grows_with_what_reaches_far():
