@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from configs import UserError
 
@@ -18,6 +18,11 @@ SUFFIXES = (
 UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError, cv2.error)
 """What reading raises on a file that is damaged, or no picture."""
 _SRGB = ImageCms.createProfile("sRGB")
+_LAYOUT = frozenset(
+    {254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 301, 317, 318, 319, 320, 322, 323, 324, 325, 330}
+    | {338, 339, 340, 341, 347, 513, 514, 529, 530, 531, 532, 700, 33723, 34377, 34675}
+)
+"""Tags of how the pixels of one file lie, and of what else is packed into it (XMP, IPTC, an ICC profile)."""
 
 
 def read_picture(
@@ -73,9 +78,40 @@ def open_picture(data: bytes, formats: tuple[str, ...] | None = None) -> Image.I
             return Image.fromarray(_with_opencv(data))
         raise
     if image.mode.startswith(("I", "F")):
-        upright = ImageOps.exif_transpose(image)
-        return Image.fromarray(_eight_bits(np.asarray(upright)))
+        upright = Image.fromarray(_eight_bits(np.asarray(ImageOps.exif_transpose(image))))
+        upright.info["exif"] = tags_of(image)
+        return upright
     return image
+
+
+def tags_of(image: Image.Image) -> bytes:
+    """Copies the Exif tags of an opened picture for another file of it, upright and in sRGB.
+
+    All are kept, where it was taken (GPS) and the camera's own notes too, but for what is true of this file alone:
+    orientation becomes 1, width and height those of the upright picture, the colour space sRGB where there was a
+    profile; the thumbnail and the layout of the pixels are left out.
+
+    Returns:
+        The tags without the leading "Exif"; empty where there are none, or where they are damaged.
+    """
+    try:
+        tags = Image.Exif()
+        tags.load(image.getexif().tobytes())
+        turned = tags.get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        width, height = image.size[::-1] if turned else image.size
+        detail = tags.get_ifd(ExifTags.IFD.Exif)
+        now = {ExifTags.Base.ExifImageWidth: width, ExifTags.Base.ExifImageHeight: height}
+        if image.info.get("icc_profile"):
+            now[ExifTags.Base.ColorSpace] = 1
+        detail.update({tag: value for tag, value in now.items() if tag in detail})
+        for tag in _LAYOUT & set(tags):
+            del tags[tag]
+        if not len(tags):
+            return b""
+        tags[ExifTags.Base.Orientation] = 1
+        return tags.tobytes().removeprefix(b"Exif\0\0")
+    except UNREADABLE:
+        return b""
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:

@@ -10,9 +10,9 @@ import numpy as np
 from configs import UserError, load, run_folder
 from configs.schema import Config
 from envs.corpus.generate import degrade as degraded
-from envs.corpus.generate import encode
 from envs.pictures import SUFFIXES, as_picture
 from envs.taxonomy import Degradation, world_taxonomy
+from service.pictures import photo_of
 from service.pixels import given_degradation
 
 
@@ -51,12 +51,12 @@ def run(config: Config) -> None:
     result = run_folder(config, "degrade") / f"{file.stem}.png"
     if result.exists() and result.samefile(file):
         raise UserError(f"out={result.parent}: {result} would take the place of the photograph itself; choose another")
-    picture = as_picture(file)
-    ratio = max(1.0, min(picture.shape[:2]) / config.world.size)
+    photo = photo_of(file)
+    ratio = max(1.0, min(photo.size) / config.world.size)
     wanted = given_degradation(json.loads(config.degradation), world_taxonomy(config.world), ratio)
-    made = degrade(picture, wanted, config)
+    made = degrade(photo.picture, wanted, config)
     result.parent.mkdir(parents=True, exist_ok=True)
-    result.write_bytes(encode(made))
-    card = {"image": str(file), "size": [made.shape[1], made.shape[0]], "degradation": wanted.as_dict()}
+    result.write_bytes(photo.png(made))
+    card = {"image": str(file), "size": list(photo.size), "degradation": wanted.as_dict()}
     result.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
     print(f"{result}: {json.dumps(card['degradation'])}")

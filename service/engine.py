@@ -19,7 +19,7 @@ from reward_actors.restoration.pieces import LARGE, Mosaic, margin_of, noise_of,
 from rollout.pool import RolloutPool
 from rollout.vllm.sampling import answer_temperature
 from service.pictures import as_sample
-from service.pixels import policy_view, to_photo
+from service.pixels import gray_as, policy_view, to_photo
 from service.reading.engine import ReadCompletion, ReadingActor
 from service.reading.questions import Reading
 
@@ -86,7 +86,7 @@ class Service:
             if not isinstance(result, Scored):
                 raise Unanswered(f"not restored: {result.reason}")
             mosaic.add(tile, result.picture[inside])
-        return mosaic.picture()[window].round().astype(np.uint8)
+        return gray_as(picture, mosaic.picture()[window].round().astype(np.uint8))
 
     def counts(self) -> dict:
         """The state of the pool that restores."""

@@ -1,4 +1,4 @@
-"""Uploads: from bytes that anybody sent to a picture the service takes, or a reason why not."""
+"""Photographs: from what somebody gave to pixels, and back to a file with what was written beside them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from configs import UserError
 from envs.degradations import Coding, coding_of
-from envs.pictures import UNREADABLE
+from envs.pictures import UNREADABLE, as_picture, open_picture, tags_of, to_rgb
 from envs.types import Sample
 
 MAX_BYTES = 16 * 2**20
@@ -27,20 +29,55 @@ class PictureError(ValueError):
 
 
 @dataclass(frozen=True)
-class Upload:
-    """picture: uint8 RGB (H, W, 3), upright, of the size that was sent. coding: how it was written, if as JPEG."""
+class Photo:
+    """Holds a photograph as it was given.
+
+    picture: uint8 RGB (H, W, 3), as `envs.pictures.read_picture` makes it. coding: how its file was written, if as
+    JPEG. tags: those of its file that go with a picture made of it (`envs.pictures.tags_of`).
+    """
 
     picture: np.ndarray
     coding: Coding | None = None
+    tags: bytes = b""
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height."""
         return self.picture.shape[1], self.picture.shape[0]
 
+    def png(self, picture: np.ndarray) -> bytes:
+        """Writes a picture that was made of this one, uint8 RGB (H, W, 3), as PNG with the tags of this one."""
+        kinds, tags = ([cv2.IMAGE_METADATA_EXIF], [np.frombuffer(self.tags, np.uint8)]) if self.tags else ([], [])
+        return cv2.imencodeWithMetadata(".png", picture[..., ::-1], kinds, tags)[1].tobytes()
 
-def read(data: bytes) -> Upload:
-    """The picture in an upload, upright.
+
+def photo_of(image) -> Photo:
+    """Makes a photograph of a path, the bytes of a file, a PIL image, or uint8 RGB (H, W, 3), decoded once.
+
+    Raises:
+        UserError: it is none of these, or cannot be read.
+    """
+    if isinstance(image, Photo):
+        return image
+    if isinstance(image, Image.Image):
+        return Photo(as_picture(image), coding_of(image), tags_of(image))
+    if not isinstance(image, (str, Path, bytes)):
+        return Photo(as_picture(image))
+    try:
+        return decoded(image if isinstance(image, bytes) else Path(image).read_bytes())
+    except UNREADABLE as error:
+        shown = "" if isinstance(image, bytes) else f" at {image}"
+        raise UserError(f"expected a picture{shown}: {str(error)[:120]}") from None
+
+
+def decoded(data: bytes, formats: tuple[str, ...] | None = None) -> Photo:
+    """Decodes the bytes of a file in one of Pillow's `formats`, any by default. Raises one of `UNREADABLE`."""
+    with open_picture(data, formats) as image:
+        return Photo(to_rgb(image), coding_of(image), tags_of(image))
+
+
+def read(data: bytes) -> Photo:
+    """Decodes an upload, whose limits are looked at before its pixels.
 
     Raises:
         PictureError: no picture in one of `FORMATS`, too many pixels, too small, or too long and narrow.
@@ -48,34 +85,19 @@ def read(data: bytes) -> Upload:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise PictureError(f"at most {MAX_PIXELS // 1_000_000} megapixels, got {width} x {height}")
-            if min(width, height) < MIN_SIDE:
-                raise PictureError(f"at least {MIN_SIDE} px a side, got {width} x {height}")
-            if max(width, height) > LONGEST * min(width, height):
-                raise PictureError(f"sides of at most {LONGEST} to 1, got {width} x {height}")
-            coding = coding_of(image)
-            picture = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+        if width * height > MAX_PIXELS:
+            raise PictureError(f"at most {MAX_PIXELS // 1_000_000} megapixels, got {width} x {height}")
+        if min(width, height) < MIN_SIDE:
+            raise PictureError(f"at least {MIN_SIDE} px a side, got {width} x {height}")
+        if max(width, height) > LONGEST * min(width, height):
+            raise PictureError(f"sides of at most {LONGEST} to 1, got {width} x {height}")
+        return decoded(data, FORMATS)
     except PictureError:
         raise
     except UnidentifiedImageError:
         raise PictureError(f"expected a picture ({', '.join(FORMATS)}), got {len(data)} other bytes") from None
     except UNREADABLE as error:
         raise PictureError(f"expected a picture ({', '.join(FORMATS)}): {str(error)[:120]}") from None
-    return Upload(picture, coding)
-
-
-def coding_in(source) -> Coding | None:
-    """Reads how a JPEG file was written: of a path, the bytes of a file, or a PIL image that was opened from one."""
-    if isinstance(source, Image.Image):
-        return coding_of(source)
-    if not isinstance(source, (str, Path, bytes)):
-        return None
-    try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            return coding_of(image)
-    except UNREADABLE:  # by Pillow alone; there are formats it needs help with, none of them JPEG
-        return None
 
 
 def as_sample(picture: np.ndarray) -> Sample:

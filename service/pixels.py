@@ -65,3 +65,10 @@ def to_photo(degradation: Degradation, ratio: float) -> Degradation:
         return max(2, round(value * ratio)) if IN_PIXELS[name].is_class else value * ratio
 
     return Degradation(degradation.type, tuple((name, scaled(name, value)) for name, value in degradation.values))
+
+
+def gray_as(photo: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    """Takes the colour out of a picture, uint8 (H, W, 3), that was made of a photograph without any."""
+    if (photo != photo[..., :1]).any():
+        return picture
+    return np.repeat(picture.mean(-1, keepdims=True).round().astype(np.uint8), 3, axis=-1)

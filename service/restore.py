@@ -23,14 +23,13 @@ from rich.progress import track
 from benchmarks.quality.checks import check_prior
 from configs import UserError, load, run_folder
 from configs.schema import Config
-from envs.corpus.generate import encode
 from envs.degradations import physics, with_coding
-from envs.pictures import SUFFIXES, UNREADABLE, as_picture, read_picture
+from envs.pictures import SUFFIXES, UNREADABLE
 from envs.taxonomy import Degradation, world_taxonomy
 from envs.world import in_own_world
 from service.decision import decide_for, forced
-from service.pictures import coding_in, content_name
-from service.pixels import given_degradation
+from service.pictures import Photo, content_name, decoded, photo_of
+from service.pixels import given_degradation, gray_as
 from service.reader import Reader, Reading
 
 SMALLEST = 16
@@ -64,7 +63,7 @@ def restore(
     """Restores one photograph in this process.
 
     Args:
-        image: a path, the bytes of a file, a PIL image, or uint8 RGB (H, W, 3).
+        image: a path, the bytes of a file, a PIL image, uint8 RGB (H, W, 3), or what `photo_of` made of one of them.
         reading: what a `Reader` read off it; or a degradation, in pixels of the photograph, as
             {"type": "blur", "values": {"sigma": 2.0}} has it. By default the shipped policy is asked.
         force: what was read is restored, however uncertain; what was given always is.
@@ -83,7 +82,8 @@ def restore(
     from reward_actors.restoration.pieces import noise_of, restore_in_tiles, restorer_for
     from reward_actors.restoration.running_batch import to_uint8
 
-    config, photo, coding = config or load("restore"), as_picture(image), coding_in(image)
+    config, given = config or load("restore"), photo_of(image)
+    photo, coding = given.picture, given.coding
     reading = Reader(config=config)(photo) if reading is None else reading
     if isinstance(reading, dict):
         ratio = max(1.0, min(photo.shape[:2]) / config.world.size)
@@ -104,10 +104,7 @@ def restore(
     whole, window = completed(photo, degradation)
     shown = partial(track, description="tiles", disable=not sys.stdout.isatty(), transient=True)
     result = restore_in_tiles(network, chosen, whole, degradation, name, noise, shown, cores)
-    picture = to_uint8(result[window])
-    if (photo == photo[..., :1]).all():
-        picture = np.repeat(picture.mean(-1, keepdims=True).round().astype(np.uint8), 3, axis=-1)
-    return Restored(picture, action, restorer=chosen.name)
+    return Restored(gray_as(photo, to_uint8(result[window])), action, restorer=chosen.name)
 
 
 def run(config: Config) -> None:
@@ -162,21 +159,21 @@ def _restored_one(config: Config, reader: Reader | None, file: Path, result: Pat
     """Restores one file and writes its picture and its card."""
     started, photo = time.time(), _read(file)
     if reader:
-        reading = reader(photo)
+        reading = reader(photo.picture)
     else:
-        ratio = max(1.0, min(photo.shape[:2]) / config.world.size)
+        ratio = max(1.0, min(photo.size) / config.world.size)
         given = given_degradation(json.loads(config.degradation), world_taxonomy(config.world), ratio)
         reading = Reading(given, "")
-        if not physics(given.type).fits(photo, given):
+        if not physics(given.type).fits(photo.picture, given):
             print(f"duvlm: {file}: {given.type} does not fit this photograph, restored all the same", file=sys.stderr)
     reward = config.reward
-    restored = restore(file, reading, reward.restorer, reward.prior, reward.steps, config, config.force)
+    restored = restore(photo, reading, reward.restorer, reward.prior, reward.steps, config, config.force)
     result.parent.mkdir(parents=True, exist_ok=True)
-    result.write_bytes(encode(restored.picture))
+    result.write_bytes(photo.png(restored.picture))
     answer = reading.degradation.as_dict() if reading.degradation else None
     card = {
         "image": str(file),
-        "size": [photo.shape[1], photo.shape[0]],
+        "size": list(photo.size),
         "degradation": answer,
         "action": restored.action,
         "reason": restored.reason,
@@ -195,13 +192,13 @@ def _restored_one(config: Config, reader: Reader | None, file: Path, result: Pat
     print(f"{result}: {f'{rationale} ' if answer and rationale else ''}{words}{left}")
 
 
-def _read(file: Path) -> np.ndarray:
+def _read(file: Path) -> Photo:
     try:
-        photo = read_picture(file)
+        photo = decoded(file.read_bytes())
     except UNREADABLE as error:
         raise UserError(f"image={file}: expected a photograph ({' '.join(SUFFIXES)}): {str(error)[:120]}") from None
-    if min(photo.shape[:2]) < SMALLEST:
-        size = f"{photo.shape[1]} x {photo.shape[0]}"
+    if min(photo.size) < SMALLEST:
+        size = " x ".join(map(str, photo.size))
         raise UserError(f"image={file}: expected at least {SMALLEST} px a side, got {size}")
     return photo
 

@@ -13,12 +13,10 @@ from configs.cluster.connect import prepare
 from configs.cluster.supervision import describe_failure
 from configs.schema import Config
 from envs.world import in_own_world, policy_folder
-from service.app import Ingress, app
-from service.security import LOCAL
+from service.web.app import Ingress, app
+from service.web.security import EVERYWHERE, LOCAL
 
 APPLICATION = "duvlm"
-EVERYWHERE = ("0.0.0.0", "::")
-"""Addresses that mean every address of the machine."""
 READY_SECONDS = 600.0
 """How long the engine and the reward actors may take to start."""
 
@@ -42,7 +40,8 @@ def serve(
         if host not in LOCAL:
             who = "whoever reaches this machine and knows the token" if token else "whoever reaches this machine"
             advice = "" if token else "; --token WORD asks callers for a token"
-            print(f"it listens on {host}: {who} may use it{advice}", flush=True)
+            names = f", as http://{socket.gethostname()}:{port}/ too" if host in EVERYWHERE else ""
+            print(f"it listens on {host}{names}: {who} may use it{advice}", flush=True)
         while True:
             time.sleep(3600)
     finally:
@@ -65,7 +64,7 @@ def start(config: Config, host: str, port: int, allow: Sequence[str] = (), token
         name="restoration", num_replicas=1, max_ongoing_requests=256, max_queued_requests=256,
         ray_actor_options={"num_cpus": 0.1}, graceful_shutdown_timeout_s=5.0,
     )  # fmt: skip
-    names = (*allow, "*") if host in EVERYWHERE and not allow else (*allow, host)
+    names = (*allow, host, *([socket.gethostname(), socket.getfqdn()] if host in EVERYWHERE else []))
     await_ready(serve.run(deployment.bind(config, names, token), name=APPLICATION))
 
 

@@ -13,6 +13,8 @@ from urllib.request import urlopen
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 OFF = ("gpu", "quic", "background-networking", "component-update", "sync")
+KEYS = {"Tab": 9, "Enter": 13, " ": 32, "PageUp": 33, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39}
+"""The numbers by which a browser knows keys that do something by themselves."""
 OPTIONS = ["--headless", "--no-sandbox", "--no-first-run", "--window-size=1366,768", "--remote-debugging-port=0"]
 
 
@@ -22,6 +24,7 @@ class Page:
     def __init__(self, socket):
         self._socket, self._numbers = socket, itertools.count(1)
         self.errors: list[str] = []
+        self.events: list[str] = []
 
     def call(self, method: str, **parameters) -> dict:
         number = next(self._numbers)
@@ -30,12 +33,15 @@ class Page:
             message = json.loads(self._socket.recv(timeout=30))
             if message.get("method") == "Runtime.exceptionThrown":
                 self.errors.append(message["params"]["exceptionDetails"]["text"])
+            if "method" in message:
+                self.events.append(message["method"])
             if message.get("id") == number:
                 assert "error" not in message, message
                 return message["result"]
 
-    def open(self, file: Path) -> None:
-        self.call("Page.navigate", url=file.resolve().as_uri())
+    def open(self, place: Path | str) -> None:
+        """Goes to a file or an address."""
+        self.call("Page.navigate", url=place if isinstance(place, str) else place.resolve().as_uri())
         self.wait("document.readyState === 'complete'")
 
     def ask(self, expression: str):
@@ -52,9 +58,16 @@ class Page:
 
     def press(self, *keys: str) -> None:
         for key in keys:
-            code = f"Key{key.upper()}" if len(key) == 1 else key
-            for kind in ("keyDown", "keyUp"):
-                self.call("Input.dispatchKeyEvent", type=kind, key=key, code=code)
+            code = f"Key{key.upper()}" if key.isalpha() and len(key) == 1 else key
+            written = {"text": "\r" if key == "Enter" else key} if key in ("Enter", " ") else {}
+            number = {"windowsVirtualKeyCode": KEYS[key]} if key in KEYS else {}
+            self.call("Input.dispatchKeyEvent", type="keyDown", key=key, code=code, **number, **written)
+            self.call("Input.dispatchKeyEvent", type="keyUp", key=key, code=code, **number)
+
+    def choose(self, field: str, *files: Path) -> None:
+        """Gives files to the file field that a CSS selector names."""
+        node = self.call("Runtime.evaluate", expression=f"document.querySelector('{field}')")["result"]["objectId"]
+        self.call("DOM.setFileInputFiles", files=[str(file.resolve()) for file in files], objectId=node)
 
 
 @contextmanager

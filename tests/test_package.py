@@ -62,7 +62,7 @@ def test_the_wheel_holds_every_file_of_the_packages_and_no_other(wheel):
         pytest.skip("no git, or no clone of it")
     moved = BUILD["force-include"]
     expected = {moved.get(name, name) for name in files.stdout.splitlines() if (ROOT / name).exists()}
-    assert {"service/page.html", "learner/weights/policy/chat_template.jinja", "envs/bundled/china.jpg"} < expected
+    assert {"service/web/page.html", "learner/weights/policy/chat_template.jinja", "envs/bundled/china.jpg"} < expected
     names = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert names == expected
 

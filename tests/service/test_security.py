@@ -1,11 +1,16 @@
 """Foreign pages, foreign names and callers without the token are refused; every answer says how it may be used."""
 
+import re
+
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from ray import serve
 
-from service.app import PAGE, describe_routes
-from service.security import ACCESS, Access, Guard, page_headers
+from service.web.app import PAGE, Ingress, app
+from service.web.description import Answer, DegradationKind, Health
+from service.web.pages import render_routes
+from service.web.security import ACCESS, Access, Guard, page_headers
 
 
 @pytest.fixture
@@ -46,10 +51,20 @@ def test_a_token_is_asked_for_where_one_is_set(client):
     assert client.get("/?token=secret").status_code == 200
 
 
-def test_a_service_for_everybody_answers_to_any_name():
+def test_a_service_for_everybody_answers_to_any_name_but_not_for_foreign_pages():
     access = Access()
     access.allow(("*",), "")
     assert access.refusal({"host": "any.example", "origin": "http://any.example"}, {}) is None
+    assert access.refusal({"host": "any.example", "origin": "http://evil.example"}, {})[0] == 403
+
+
+def test_a_service_on_every_address_answers_to_numbers_and_its_own_names_alone():
+    access = Access()
+    access.allow(("0.0.0.0", "machine"), "")
+    for host in ("192.168.1.5:8000", "[fe80::1]:8000", "machine:8000"):
+        assert access.refusal({"host": host, "origin": f"http://{host}"}, {}) is None
+    assert access.refusal({"host": "rebound.example:8000"}, {})[0] == 421
+    assert access.refusal({"host": "192.168.1.5:8000", "origin": "http://10.0.0.9"}, {})[0] == 403
 
 
 def test_every_answer_has_its_headers(client):
@@ -59,11 +74,34 @@ def test_every_answer_has_its_headers(client):
         assert "'sha256-" in reply.headers["Content-Security-Policy"]
 
 
-def test_the_routes_are_described_without_any_other_host():
-    from service.app import app
+@pytest.fixture(scope="module")
+def schema() -> dict:
+    """What /openapi.json says once the routes are those of a deployment."""
+    serve.ingress(app)(Ingress)
+    return app.openapi()
 
-    page = describe_routes(app.openapi())
+
+def test_the_routes_are_described_without_any_other_host(schema):
+    page = render_routes(schema)
     for route in ("/api/read", "/api/restore", "/api/degrade"):
         assert route in page
     assert "<script" not in page
     assert "src=" not in page
+    assert not re.search(r"https?://(?!127\.0\.0\.1)", page)
+
+
+def test_every_route_has_an_example_of_what_it_takes_and_answers(schema):
+    for path, methods in schema["paths"].items():
+        for method, route in methods.items():
+            assert all(each["schema"]["examples"] for each in route.get("parameters", ())), path
+            (kind, answer), *_ = route["responses"]["200"]["content"].items()
+            assert kind == "image/png" or answer["example"]
+            assert method == "get" or route["requestBody"]["content"]["image/jpeg"]
+
+
+def test_examples_are_what_the_routes_answer(schema):
+    for path, model in (("/api/health", Health), ("/api/taxonomy", DegradationKind), ("/api/read", Answer)):
+        (route,) = schema["paths"][path].values()
+        example = route["responses"]["200"]["content"]["application/json"]["example"]
+        for one in example if isinstance(example, list) else [example]:
+            assert set(model.model_validate(one).model_dump()) == set(one)

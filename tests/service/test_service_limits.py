@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from fastapi import HTTPException
 from ray.exceptions import RayTaskError
+from replica import Body, Replica
 
-from configs import UserError, load
+from configs import UserError
 from envs.corpus.generate import encode
 from envs.taxonomy import TAXONOMY, Degradation
 from service import pictures
-from service.admission import MAX_BYTES, RATE, SLOTS, Admission, NoRoomError, TooSlowError
-from service.app import Ingress
 from service.pixels import given_degradation
 from service.reader import Reading
 from service.serve import await_ready
+from service.web.admission import MAX_BYTES, RATE, SLOTS, Admission, NoRoomError, TooSlowError
 
 LARGE = encode(np.zeros((1024, 2048, 3), np.uint8))
 """A picture of eight times the height of what a policy sees."""
@@ -85,7 +85,7 @@ def test_a_body_that_arrives_steadily_has_the_time_it_needs():
 
 
 def test_bodies_that_fill_the_memory_are_sent_away(monkeypatch):
-    monkeypatch.setattr("service.admission.MAX_BUFFERED", 10)
+    monkeypatch.setattr("service.web.admission.MAX_BUFFERED", 10)
 
     async def requests():
         admission, gate = Admission(), asyncio.Event()
@@ -105,54 +105,15 @@ def test_bodies_that_fill_the_memory_are_sent_away(monkeypatch):
     asyncio.run(requests())
 
 
-class Body:
-    """A request that brings these bytes."""
-
-    def __init__(self, content: bytes = LARGE):
-        self._content = content
-
-    async def stream(self):
-        yield self._content
-
-
-class Pools:
-    """In place of `Service`: reads a blur of 2 px off every picture, and notes what it is to restore."""
-
-    def __init__(self):
-        self.gate, self.restored = asyncio.Event(), []
-        self.gate.set()
-
-    async def read(self, picture):
-        await self.gate.wait()
-        return Reading(TAXONOMY.degradation("blur", {"sigma": 2.0}), "blur")
-
-    async def restore(self, picture, degradation, coding=None):
-        self.restored.append((picture.shape, degradation["sigma"]))
-        return picture
-
-
-class Replica(Ingress):
-    """The HTTP side over such pools, or over such as did not start."""
-
-    def __init__(self, failure: Exception | None = None):
-        super().__init__(load("serve"))
-        self._starting.cancel()
-        self.service, self._starting = Pools(), asyncio.get_running_loop().create_future()
-        self._starting.set_exception(failure) if failure else self._starting.set_result(None)
-
-    def __del__(self):
-        """Nothing was started."""
-
-
 def test_with_every_slot_taken_the_answer_is_503_and_when_to_come_again():
     async def requests():
         replica = Replica()
         replica.service.gate.clear()
-        taken = [asyncio.create_task(replica.read(Body())) for _ in range(SLOTS)]
+        taken = [asyncio.create_task(replica.read(Body(LARGE))) for _ in range(SLOTS)]
         while replica.admission.under_way < SLOTS:
             await asyncio.sleep(0.001)
         with pytest.raises(HTTPException) as refused:
-            await replica.read(Body())
+            await replica.read(Body(LARGE))
         assert (refused.value.status_code, refused.value.headers["Retry-After"]) == (503, "5")
         replica.service.gate.set()
         assert len(await asyncio.gather(*taken)) == SLOTS
@@ -164,11 +125,11 @@ def test_with_every_slot_taken_the_answer_is_503_and_when_to_come_again():
 def test_pixels_are_those_of_the_picture_as_it_was_sent():
     async def requests():
         replica = Replica()
-        read = await replica.read(Body())
+        read = await replica.read(Body(LARGE))
         assert (read["size"], read["ratio"]) == ((2048, 1024), 8.0)
         assert read["degradation"] == {"type": "blur", "values": {"sigma": 2.0}}
         for said in (json.dumps(read["degradation"]), ""):
-            reply = await replica.restore(Body(), said)
+            reply = await replica.restore(Body(LARGE), said)
             assert json.loads(reply.headers["X-Degradation"]) == read["degradation"]
             assert pictures.read(reply.body).size == (2048, 1024)
         assert replica.service.restored == [((1024, 2048, 3), 2.0)] * 2
@@ -198,7 +159,7 @@ def test_a_picture_is_degraded_and_restored_again():
     async def requests():
         replica = Replica()
         wanted = json.dumps({"type": "blur", "values": {"sigma": 8.0}})
-        reply = await replica.degrade(Body(), wanted)
+        reply = await replica.degrade(Body(LARGE), wanted)
         assert json.loads(reply.headers["X-Degradation"]) == json.loads(wanted)
         assert pictures.read(reply.body).picture.shape == (1024, 2048, 3)
         back = await replica.restore(Body(reply.body), "")
@@ -245,7 +206,7 @@ def test_a_picture_that_is_not_to_be_restored_comes_back_as_it_was(reading, reas
 def test_odd_degradations_are_answered_with_a_sentence(answer):
     async def requests():
         with pytest.raises(HTTPException) as refused:
-            await Replica().degrade(Body(), json.dumps(answer))
+            await Replica().degrade(Body(LARGE), json.dumps(answer))
         assert refused.value.status_code == 422
         assert refused.value.detail.startswith("degradation: expected JSON such as")
 

@@ -16,10 +16,10 @@ from configs import UserError, load
 from envs.taxonomy import TAXONOMY
 from envs.types import Completion, Group
 from service import pictures
-from service.app import describe
 from service.engine import Service
 from service.pixels import given_degradation
 from service.serve import _check_free
+from service.web.app import describe
 
 
 def encoded(picture: np.ndarray, kind: str) -> bytes:

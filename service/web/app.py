@@ -3,39 +3,61 @@
 from __future__ import annotations
 
 import asyncio
-import html
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
+from typing import Annotated
 
-from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import HTMLResponse, Response
+import numpy as np
+from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from configs import UserError
 from configs.schema import Config
-from envs.corpus.generate import degrade, encode
+from envs.corpus.generate import degrade
 from envs.taxonomy import Degradation, Key, Taxonomy, world_taxonomy
-from service import pictures, security
-from service.admission import SECONDS, Admission, NoRoomError, TooLargeError, TooSlowError
+from service import pictures
 from service.decision import decide_for, forced
 from service.engine import Service, Unanswered
-from service.pictures import Upload
+from service.pictures import Photo
 from service.pixels import given_degradation
 from service.reading.questions import Reading
+from service.web import description as about
+from service.web import security
+from service.web.admission import SECONDS, Admission, NoRoomError, TooLargeError, TooSlowError
+from service.web.pages import render_page, render_routes
 
-PAGE = (Path(__file__).parent / "page.html").read_text()
+PAGE = render_page()
+_EXAMPLE = ['{"type":"blur","values":{"sigma":2.0}}']
+Wanted = Annotated[str, Query(description="JSON, in pixels of the picture.", examples=_EXAMPLE)]
+Given = Annotated[str, Query(description="What to undo, as JSON, in pixels of the picture.", examples=_EXAMPLE)]
+Force = Annotated[bool, Query(description="Restore what the policy read, however uncertain.", examples=["1"])]
 
-app = FastAPI(title="DU-VLM restoration service", docs_url=None, redoc_url=None)
+app = FastAPI(
+    title="DU-VLM restoration service",
+    description="Reads what is wrong with a photograph, and restores it. With --token, send it as X-DUVLM-Token.",
+    version="1",
+    generate_unique_id_function=lambda route: route.name,
+    docs_url=None,
+    redoc_url=None,
+)
 app.add_middleware(security.Guard, headers=security.page_headers(PAGE))
+
+
+@app.exception_handler(RequestValidationError)
+async def _tell(request: Request, error: RequestValidationError) -> JSONResponse:
+    """Says in a sentence which parameter is not as it should be."""
+    first = error.errors()[0]
+    return JSONResponse({"detail": f"{first['loc'][-1]}: {first['msg']}"}, 422)
 
 
 class Ingress:
     """One replica: owns the pools; every request is a coroutine of its event loop."""
 
     def __init__(self, config: Config, hosts: Sequence[str] = (), token: str = ""):
-        """hosts, token: see `service.security.Access`."""
+        """hosts, token: see `service.web.security.Access`."""
         security.ACCESS.allow(hosts, token)
         self.config, self.taxonomy = config, world_taxonomy(config.world)
         self.service, self.admission = Service(config), Admission()
@@ -63,54 +85,41 @@ class Ingress:
         return PAGE
 
     @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
-    async def docs(self) -> str:
-        """The routes as a page that needs no other host; /openapi.json is for programs."""
-        return describe_routes(app.openapi())
+    async def docs(self, request: Request) -> str:
+        return render_routes(request.app.openapi())
 
-    @app.get("/api/health")
+    @app.get("/api/health", response_model=about.Health, response_model_exclude_none=True, responses=about.HEALTH)
     async def health(self) -> dict:
-        """{"ready": bool}, and when ready the requests under way and what the pools have done so far."""
+        """Says whether the service is ready, and what it has done so far."""
         ready = self._starting.done() and not self._starting.cancelled() and self._starting.exception() is None
         return {"ready": ready, **({"under_way": self.admission.under_way, **self.service.counts()} if ready else {})}
 
-    @app.get("/api/taxonomy")
+    @app.get("/api/taxonomy", response_model=list[about.DegradationKind], responses=about.TAXONOMY)
     async def types(self) -> list[dict]:
-        """Types, and the range and step of each key, for sliders; `pixels`: of the square that the policy sees."""
+        """Lists the types that the policy may name, with range and step of each number."""
         return describe(self.taxonomy)
 
-    @app.post("/api/read")
+    @app.post("/api/read", response_model=about.Answer, responses=about.ANSWER, openapi_extra=about.BODY)
     async def read(self, request: Request) -> dict:
-        """Body: a picture. What the policy reads off it: {"degradation" or null, "text", "reason", "intervals",
-        "confidence", "action", "size", "ratio"}.
-
-        Lengths count pixels of the picture as sent, whose width and height are `size`. `ratio`: how many of them one
-        of the policy's is where it sees the whole. `intervals`: {key: [low, high]}, 90 % of the posterior, null where
-        there is none. `confidence`: probability of the type. `action`: `restored` or `left`, what `/api/restore` would
-        do, and `why` it would leave the picture.
-        """
+        """Reads off a picture what is wrong with it, how strong, and how sure that is."""
         return await self._admitted(request, self._read)
 
-    @app.post("/api/restore")
-    async def restore(self, request: Request, degradation: str = "", force: int = 0) -> Response:
-        """Body: a picture; `degradation`: JSON {"type", "values"}, or nothing to ask the policy; `force`: 1 restores
-        what the policy read, however uncertain.
+    @app.post("/api/restore", response_class=Response, responses=about.RESTORED, openapi_extra=about.BODY)
+    async def restore(self, request: Request, degradation: Given = "", force: Force = False) -> Response:
+        """Restores a picture, by what the policy reads off it or by a given degradation.
 
-        The restored picture as PNG, of the size that was sent. The parameters are in the header X-Degradation, JSON;
-        there and in `degradation` lengths count pixels of the picture. X-Action is `restored`, or `left`: then the
-        picture comes back as it was read, because (X-Reason) the answer is `invalid`, nothing is wrong (`none`), or
-        restoring might do harm (`uncertain`). A given degradation is always undone.
+        The answer is a PNG of the size that was sent, with the Exif tags that were sent, where it was taken included:
+        it goes back to the one who sent it. It stands upright, so orientation is 1. A picture that is better left
+        comes back as it was read; a given degradation is always undone.
         """
-        return await self._admitted(request, partial(self._restore, degradation, bool(force)))
+        return await self._admitted(request, partial(self._restore, degradation, force))
 
-    @app.post("/api/degrade")
-    async def degrade(self, request: Request, degradation: str) -> Response:
-        """Body: a picture; `degradation`: JSON {"type", "values"}, in pixels of the picture as sent.
-
-        The degraded picture as PNG, of the size that was sent.
-        """
+    @app.post("/api/degrade", response_class=Response, responses=about.DEGRADED, openapi_extra=about.BODY)
+    async def degrade(self, request: Request, degradation: Wanted) -> Response:
+        """Degrades a picture by given numbers: what a reading should find."""
         return await self._admitted(request, partial(self._degrade, degradation))
 
-    async def _read(self, upload: Upload) -> dict:
+    async def _read(self, upload: Photo) -> dict:
         reading = await self.service.read(upload.picture)
         action, why = await self._decide(upload, reading)
         return {
@@ -125,7 +134,7 @@ class Ingress:
             "ratio": self._pixels(upload),
         }
 
-    async def _restore(self, degradation: str, force: bool, upload: Upload) -> Response:
+    async def _restore(self, degradation: str, force: bool, upload: Photo) -> Response:
         if degradation:
             reading = Reading(self._given(degradation, upload), "")
         else:
@@ -135,31 +144,31 @@ class Ingress:
         if action == "restored":
             picture = await self.service.restore(picture, answer, upload.coding)
         header = json.dumps(answer and answer.as_dict())
-        return _png(picture, {"X-Degradation": header, "X-Action": action, "X-Reason": reason})
+        return _png(upload, picture, {"X-Degradation": header, "X-Action": action, "X-Reason": reason})
 
-    async def _decide(self, upload: Upload, reading: Reading, force: bool = False) -> tuple[str, str]:
+    async def _decide(self, upload: Photo, reading: Reading, force: bool = False) -> tuple[str, str]:
         settings = forced(self.config.restore) if force else self.config.restore
         return await asyncio.to_thread(decide_for, upload.picture, reading, settings, self.config.world.size)
 
-    async def _degrade(self, degradation: str, upload: Upload) -> Response:
+    async def _degrade(self, degradation: str, upload: Photo) -> Response:
         wanted = self._given(degradation, upload)
         loop = asyncio.get_running_loop()
         made = await loop.run_in_executor(self.decoder, degrade, upload.picture, wanted)
-        return _png(made, {"X-Degradation": json.dumps(wanted.as_dict())})
+        return _png(upload, made, {"X-Degradation": json.dumps(wanted.as_dict())})
 
-    def _given(self, text: str, upload: Upload) -> Degradation:
+    def _given(self, text: str, upload: Photo) -> Degradation:
         """See `given_degradation`. Raises HTTPException 422 with its reason."""
         try:
             return given_degradation(json.loads(text), self.taxonomy, max(1.0, self._pixels(upload)))
         except (UserError, ValueError, RecursionError) as error:
             raise HTTPException(422, str(error)[:300]) from None
 
-    def _pixels(self, upload: Upload) -> float:
+    def _pixels(self, upload: Photo) -> float:
         """How many pixels of an upload one pixel of the square that the policy sees spans."""
         return min(upload.size) / self.config.world.size
 
-    async def _admitted(self, request: Request, work: Callable[[Upload], Awaitable]):
-        """Does `work` with the picture in the body, within the limits of `service.admission`."""
+    async def _admitted(self, request: Request, work: Callable[[Photo], Awaitable]):
+        """Does `work` with the picture in the body, within the limits of `service.web.admission`."""
 
         async def decoded(data: bytes):
             await self.started()
@@ -193,22 +202,5 @@ def describe(taxonomy: Taxonomy) -> list[dict]:
     return [{"type": kind.name, "keys": [as_json(key) for key in kind.keys]} for kind in taxonomy.types]
 
 
-def describe_routes(schema: dict) -> str:
-    """Makes a page of an OpenAPI description: every route, its parameters, and a command that calls it."""
-    parts = []
-    for path, methods in schema["paths"].items():
-        for method, route in methods.items():
-            names = [each["name"] for each in route.get("parameters", ())]
-            query = "?" + "&".join(f"{name}=..." for name in names) if names else ""
-            send = "" if method == "get" else "--data-binary @photo.jpg "
-            command = html.escape(f"curl {send}'http://127.0.0.1:8000{path}{query}'")
-            words = html.escape(route.get("description", "")).replace("\n\n", "</p><p>")
-            parts.append(f"<h2>{method.upper()} {path}</h2><p>{words}</p><pre>{command}</pre>")
-    style = "body{font:16px/1.5 system-ui;max-width:46em;margin:2em auto}pre{background:#f4f6f9;padding:.6em}"
-    title = html.escape(schema["info"]["title"])
-    head = f"<!doctype html><html lang='en'><title>{title}</title><style>{style}</style>"
-    return f"{head}<h1>{title}</h1>{''.join(parts)}"
-
-
-def _png(picture, headers: dict[str, str]) -> Response:
-    return Response(encode(picture), media_type="image/png", headers=headers)
+def _png(photo: Photo, made: np.ndarray, headers: dict[str, str]) -> Response:
+    return Response(photo.png(made), media_type="image/png", headers=headers)

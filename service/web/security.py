@@ -11,16 +11,20 @@ import hashlib
 import hmac
 import re
 from collections.abc import Sequence
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+EVERYWHERE = frozenset({"0.0.0.0", "::"})
+"""Addresses that mean every address of the machine."""
 TOKEN_HEADER = "x-duvlm-token"
 
 
 class Access:
     """Holds what is allowed; one of it a process, set when the service starts there.
 
-    hosts: names in `Host` and `Origin` that are accepted; any if it is empty.
+    hosts: names in `Host` and `Origin` that are accepted; "*" among them stands for any `Host`, an address of
+        `EVERYWHERE` for any address as a number, which no foreign name can be made to stand for.
     token: what callers must bring in `X-DUVLM-Token` or as `?token=`; nothing if it is empty.
     """
 
@@ -29,21 +33,23 @@ class Access:
         self.token = ""
 
     def allow(self, hosts: Sequence[str], token: str) -> None:
-        self.hosts = frozenset() if "*" in hosts else LOCAL | {host.lower() for host in hosts}
+        self.hosts = LOCAL | {host.lower() for host in hosts}
         self.token = token
 
     def refusal(self, headers: dict[str, str], query: dict[str, str]) -> tuple[int, str] | None:
         """Returns (status, why) of a request that is not served; None where it is."""
-        if self.hosts:
-            if _name(headers.get("host", "")) not in self.hosts:
-                return 421, f"this service does not answer to {headers.get('host', '')!r}; start it with --allow-host"
-            origin = headers.get("origin", "")
-            if origin and (urlsplit(origin).hostname or "") not in self.hosts:
-                return 403, f"pages of {origin!r} may not call this service; start it with --allow-host"
+        host, origin = _name(headers.get("host", "")), headers.get("origin", "")
+        if not self._answers_to(host):
+            return 421, f"this service does not answer to {headers.get('host', '')!r}; start it with --allow-host"
+        if origin and (urlsplit(origin).hostname or "") not in self.hosts | {host}:
+            return 403, f"pages of {origin!r} may not call this service; start it with --allow-host"
         given = headers.get(TOKEN_HEADER) or query.get("token", "")
         if self.token and not hmac.compare_digest(given.encode(), self.token.encode()):
             return 401, "expected the token of this service in the header X-DUVLM-Token, or as ?token="
         return None
+
+    def _answers_to(self, host: str) -> bool:
+        return host in self.hosts or "*" in self.hosts or (bool(self.hosts & EVERYWHERE) and _is_address(host))
 
 
 ACCESS = Access()
@@ -96,3 +102,10 @@ class Guard:
 def _name(host: str) -> str:
     """The name in a `Host` header, without its port."""
     return (urlsplit(f"//{host}").hostname or "").lower()
+
+
+def _is_address(name: str) -> bool:
+    try:
+        return bool(ip_address(name))
+    except ValueError:
+        return False

@@ -1,0 +1,1 @@
+"""The service over HTTP: its routes, its page, and the limits on what anybody may ask."""
