@@ -24,7 +24,7 @@ class Page:
     def __init__(self, socket):
         self._socket, self._numbers = socket, itertools.count(1)
         self.errors: list[str] = []
-        self.events: list[str] = []
+        self.events: list[tuple[str, dict]] = []
 
     def call(self, method: str, **parameters) -> dict:
         number = next(self._numbers)
@@ -34,7 +34,7 @@ class Page:
             if message.get("method") == "Runtime.exceptionThrown":
                 self.errors.append(message["params"]["exceptionDetails"]["text"])
             if "method" in message:
-                self.events.append(message["method"])
+                self.events.append((message["method"], message["params"]))
             if message.get("id") == number:
                 assert "error" not in message, message
                 return message["result"]

@@ -42,22 +42,23 @@ function proceed() {
   $("stop").textContent = stopped ? "Go on" : "Stop";
   $("zip").disabled = !results.length;
   const parts = ["restored", "left", "failed"].filter(name => counts[name]).map(name => `${counts[name]} ${name}`);
-  const told = [`${counts.done} of ${counts.all} done${parts.length ? ": " + parts.join(", ") : ""}`];
-  if (counts.others) told.push(`other files, left out: ${counts.others}`);
-  if (waiting.length && held() >= LIMIT) told.push("save the zip, then the rest is done");
-  else if (waiting.length && stopped) told.push("stopped");
-  $("batch-status").textContent = told.join("; ");
+  const words = [`${counts.done} of ${counts.all} done${parts.length ? ": " + parts.join(", ") : ""}`];
+  if (counts.others) words.push(`other files, left out: ${counts.others}`);
+  if (waiting.length && held() >= LIMIT) words.push("save the zip, then the rest is done");
+  else if (waiting.length && stopped) words.push("stopped");
+  $("batch-status").textContent = words.join("; ");
 }
 
 async function one({ name, file, cells }) {
   cells.read.textContent = "asking ...";
   try {
     const reply = await patiently(() => ask("/api/restore", file));
-    const blob = await reply.blob(), found = JSON.parse(reply.headers.get("X-Degradation"));
+    const blob = await reply.blob(), degradation = JSON.parse(reply.headers.get("X-Degradation"));
     const action = reply.headers.get("X-Action"), reason = reply.headers.get("X-Reason") || "";
-    results.push({ name, blob, cells, answer: { action, reason, degradation: found } });
+    results.push({ name, blob, cells, answer: { action, reason, degradation } });
     ++counts[action];
-    cells.read.textContent = !found ? "no valid answer" : found.type === "none" ? "nothing is wrong" : described(found);
+    cells.read.textContent = !degradation ? "no valid answer"
+      : degradation.type === "none" ? "nothing is wrong" : described(degradation);
     cells.done.textContent = reason ? `${action} (${reason})` : action;
     const save = Object.assign(element("a", "Save"), { className: "button", download: base(name) + ".png", href: "#" });
     save.setAttribute("aria-label", "Save " + name);
@@ -75,7 +76,7 @@ async function one({ name, file, cells }) {
 }
 
 const number = value => Array.isArray(value) ? "map" : Number(value.toPrecision(3));
-const described = found => plain(found.type) + Object.entries(found.values).map(([k, v]) => `, ${plain(k)} ${number(v)}`).join("");
+const described = ({ type, values }) => plain(type) + Object.entries(values).map(([k, v]) => `, ${plain(k)} ${number(v)}`).join("");
 
 // What may pass is asked again: no room, an answer that took too long, a service that is being started anew.
 async function patiently(work) {

@@ -95,8 +95,9 @@ def json_answer(words: str, example) -> dict[int | str, dict]:
 
 def picture_answer(words: str, **headers: str) -> dict[int | str, dict]:
     """Describes an answer that is a PNG, and what its headers say."""
-    said = {f"X-{name.title()}": {"description": text, "schema": {"type": "string"}} for name, text in headers.items()}
-    return {200: {"description": words, "content": {"image/png": _PICTURE}, "headers": said}}
+    string = {"schema": {"type": "string"}}
+    described = {f"X-{name.title()}": {"description": meaning, **string} for name, meaning in headers.items()}
+    return {200: {"description": words, "content": {"image/png": _PICTURE}, "headers": described}}
 
 
 HEALTH = json_answer("The state.", {"ready": True, "under_way": 1, "actors": 2, "queued": 0, "scored": 12})

@@ -70,12 +70,12 @@ async function read() {
   const answer = await (await ask("/api/read", mine)).json();
   if (mine !== picture) return;  // another picture has come meanwhile
   ratio = Math.max(1, answer.ratio);
-  const found = answer.degradation, left = answer.action === "left", sure = Math.round(100 * answer.confidence);
-  $("said").textContent = !found ? "The model gave no valid answer; choose a degradation yourself."
-    : found.type === "none" ? `Nothing is wrong with it (${sure} % sure).`
-    : (answer.text.replace(/\[.*$/, "") || plain(found.type)) + (answer.intervals ? ` (${sure} % sure of the type)` : "");
+  const degradation = answer.degradation, left = answer.action === "left", sure = Math.round(100 * answer.confidence);
+  $("answer").textContent = !degradation ? "The model gave no valid answer; choose a degradation yourself."
+    : degradation.type === "none" ? `Nothing is wrong with it (${sure} % sure).`
+    : (answer.text.replace(/\[.*$/, "") || plain(degradation.type)) + (answer.intervals ? ` (${sure} % sure of the type)` : "");
   intervals = answer.intervals || {};
-  if (found) { $("type").value = found.type; values = { ...found.values }; }
+  if (degradation) { $("type").value = degradation.type; values = { ...degradation.values }; }
   show(true, "controls");
   show(left && answer.why === "uncertain", "override");
   showSliders();
@@ -99,7 +99,7 @@ async function send(path, words, use) {
 const degrade = () => send("/api/degrade", "Degrading ...", async (blob, wanted) => {
   await open(new File([blob], "degraded.png", { type: "image/png" }));
   const set = Object.entries(wanted.values).map(([name, value]) => `${plain(name)} ${value}`).join(", ");
-  $("said").textContent += ` (You set ${plain(wanted.type)}: ${set}.)`;
+  $("answer").textContent += ` (You set ${plain(wanted.type)}: ${set}.)`;
 });
 
 function restore() {
@@ -119,10 +119,10 @@ async function open(file) {
   showURL($("degraded"), "src", file);
   show(false, "drop", "controls", "restored", "bar", "cut", "tag", "save");
   show(true, "stage");
-  $("said").textContent = file.name;
+  $("answer").textContent = file.name;
   try { await read(); } catch (error) {
     if (file !== picture) return;
-    $("said").textContent = `Not this picture: ${file.name}`;
+    $("answer").textContent = `Not this picture: ${file.name}`;
     say(error.message, true);
     show(false, "stage");
     show(true, "drop");

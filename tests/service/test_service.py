@@ -2,22 +2,16 @@
 
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
 from email.message import Message
 from http.client import HTTPConnection
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
-import cv2
 import numpy as np
-import psutil
 import pytest
-from browser import CHROMIUM, browser
 from skimage import data
 
 import duvlm
@@ -31,49 +25,12 @@ pytestmark = pytest.mark.engine
 SIGMA = 2.0
 
 
-@pytest.fixture(scope="module")
-def port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@pytest.fixture(scope="module")
-def service(port, tmp_path_factory):
-    """The address of a service started as people start it."""
-    log = (tmp_path_factory.mktemp("service") / "log").open("w+")
-    command = [sys.executable, "duvlm.py", "serve", "--port", str(port)]
-    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-    address, end = f"http://127.0.0.1:{port}", time.monotonic() + 240
-    while not ready(address):
-        assert process.poll() is None and time.monotonic() < end, log.seek(0) or log.read()  # noqa: PT018
-        time.sleep(0.5)
-    children = psutil.Process(process.pid).children(recursive=True)
-    yield address
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130
-    _, alive = psutil.wait_procs(children, timeout=20)
-    assert not alive, "the service left processes behind"
-
-
-def ready(address: str) -> bool:
-    try:
-        return json.load(urlopen(f"{address}/api/health", timeout=5))["ready"]
-    except (URLError, OSError):
-        return False
-
-
 def ask(url: str, body: bytes | None = None) -> tuple[int, bytes, Message]:
     try:
         with urlopen(Request(url, data=body), timeout=150) as reply:
             return reply.status, reply.read(), reply.headers
     except HTTPError as error:
         return error.code, error.read(), error.headers
-
-
-@pytest.fixture(scope="module")
-def blurred(photo) -> np.ndarray:
-    return cv2.GaussianBlur(photo, (0, 0), SIGMA, borderType=cv2.BORDER_REFLECT)
 
 
 def degradation(sigma: float) -> str:
@@ -156,48 +113,6 @@ def test_senders_who_dawdle_keep_nobody_out(service, port, blurred):
 
 def under_way(service: str) -> int:
     return json.loads(ask(f"{service}/api/health")[1])["under_way"]
-
-
-def change(page, field: str, value: str, event: str) -> None:
-    act = f"f.value = '{value}'; f.dispatchEvent(new Event('{event}'));"
-    page.ask(f"{{ const f = document.querySelector('{field}'); {act} }}")
-
-
-@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
-def test_a_person_drops_a_picture_sees_what_is_wrong_and_moves_a_slider(service, blurred, tmp_path):
-    file = tmp_path / "blurred.png"
-    file.write_bytes(encode(blurred))
-    with browser(tmp_path) as page:
-        page.call("Page.navigate", url=service)
-        page.wait("document.querySelector('#type')?.options.length >= 4")
-        node = page.call("Runtime.evaluate", expression="document.querySelector('#file')")["result"]["objectId"]
-        page.call("DOM.setFileInputFiles", files=[str(file)], objectId=node)
-        page.wait("document.querySelector('#restored').naturalWidth === 128", seconds=90)
-        assert "blur" in page.ask("document.querySelector('#said').textContent")
-        read = float(page.ask("document.querySelector('#key-sigma').value"))
-        assert abs(read - SIGMA) < 0.6
-        assert "90 %" in page.ask("document.querySelector('#interval-sigma').textContent")
-        assert "sure of the type" in page.ask("document.querySelector('#said').textContent")
-        assert page.ask("document.querySelector('#override').hidden")
-        first = page.ask("document.querySelector('#restored').src")
-        change(page, "#key-sigma", "5", "input")
-        page.wait(f"document.querySelector('#restored').src !== '{first}'", seconds=60)
-        change(page, "#type", "haze", "change")
-        page.wait("document.querySelector('#key-transmission') !== null")
-        assert not page.errors
-
-
-@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
-def test_a_file_that_is_no_picture_is_named_so_on_the_page(service, tmp_path):
-    file = tmp_path / "notes.png"
-    file.write_text("not a picture")
-    with browser(tmp_path) as page:
-        page.call("Page.navigate", url=service)
-        page.wait("document.querySelector('#type')?.options.length >= 4")
-        node = page.call("Runtime.evaluate", expression="document.querySelector('#file')")["result"]["objectId"]
-        page.call("DOM.setFileInputFiles", files=[str(file)], objectId=node)
-        page.wait("document.querySelector('#status.wrong') !== null")
-        assert "expected a picture" in page.ask("document.querySelector('#status').textContent")
 
 
 def test_a_taken_port_is_a_user_error(service, port):
