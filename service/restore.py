@@ -1,9 +1,9 @@
 """Restores photographs of any size: `duvlm run restore image=FILE|FOLDER`, and the function behind it.
 
-The operator acts on the whole photograph at its own resolution; the prior, made for small pictures, sees it in
-overlapping tiles, and above `LARGE` pixels so does the operator. The policy sees a large photograph reduced and in
-pieces at its own scale (`service.reading`); its answer is in pixels of the photograph. A photograph whose answer is
-invalid, `none`, or too uncertain is left as it came.
+Operator and prior see the photograph at its own resolution, in overlapping tiles where it is larger than one; above
+`pieces.LARGE` pixels with one call of the prior each. The policy sees a large photograph reduced and in pieces at its
+own scale (`service.reading`); its answer is in pixels of the photograph. A photograph whose answer is invalid, `none`,
+or too uncertain is left as it came.
 """
 
 from __future__ import annotations

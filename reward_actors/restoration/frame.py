@@ -14,6 +14,8 @@ from envs.degradations import QUANTISATION, physics
 from envs.degradations.common import as_batch, as_picture, stack
 from envs.taxonomy import Degradation
 
+FARTHEST = 96
+"""Pixels by which a photograph is extended, at most."""
 Window = tuple[slice, slice]
 """Rows and columns."""
 
@@ -41,7 +43,7 @@ def extended(photo: np.ndarray, degradation: Degradation, sigma_y: float | None 
         The larger photograph, and where in it the given one is; the same where the degradation has no reach.
     """
     operator = physics(degradation.type)
-    reach = min(operator.reach(degradation), *(side - 1 for side in photo.shape[:2]))
+    reach = min(operator.reach(degradation), FARTHEST, *(side - 1 for side in photo.shape[:2]))
     window = _inside(photo, reach, reach)
     if not reach:
         return photo, window

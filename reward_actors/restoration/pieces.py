@@ -19,14 +19,16 @@ from envs.degradations.base import Place
 from envs.degradations.common import QUANTISATION, as_batch
 from envs.taxonomy import Degradation
 from reward_actors.priors.base import Prior
+from reward_actors.priors.gaussian import GaussianPrior, photo_gaussian
 from reward_actors.restoration.frame import extended
 from reward_actors.restoration.presets import Restorer, restorer
 from reward_actors.restoration.running_batch import restore_batch
-from reward_actors.restoration.tiles import WHOLE, prior_for_size
 
 LARGE = 4_000_000
 """Pixels above which a photograph is restored with one call of the prior, by `IN_ONE_CALL`."""
 IN_ONE_CALL = "once"
+SIDE = 512
+"""Pixels of a tile, which goes through a network in one piece, with at most `frame.FARTHEST` more on each side."""
 RAMP = 24
 """Pixels over which neighbouring tiles are blended."""
 NARROWEST, WIDEST = 24, 96
@@ -60,7 +62,7 @@ class Mosaic:
     (600, 900, 3)
     """
 
-    def __init__(self, height: int, width: int, margin: int, side: int = WHOLE):
+    def __init__(self, height: int, width: int, margin: int, side: int = SIDE):
         """margin: pixels thrown away at inner borders. side: of a tile; smaller photographs are one tile."""
         self._margin, self._size = margin, (height, width)
         starts = [list(_starts(n, side, 2 * (margin + RAMP))) for n in (height, width)]
@@ -134,7 +136,9 @@ def restore_in_tiles(
     def restored(tile: Tile) -> np.ndarray:
         given, inside = piece_of(photo, tile, degradation, sigma_y)
         within = part_of(degradation, tile.window, photo.shape[:2])
-        fitting = prior_for_size(prior, *given.shape[:2])
+        # an analytic prior is made for one size, and cheap at any
+        sides = given.shape[0], given.shape[1]
+        fitting = photo_gaussian(*sides, str(prior.device)) if isinstance(prior, GaussianPrior) else prior
         names = [f"{name}/{tile.top}/{tile.left}"]
         return restore_batch(fitting, chosen, [given], [within], names, sigma_y=sigma_y)[0][inside]
 
@@ -157,7 +161,7 @@ def noise_of(
     coding = None if any(part.place == Place.FILE for part in degradation.phenomena) else coding
     if not estimated and not coding:
         return None
-    sides = [min(WHOLE, n) for n in photo.shape[:2]]
+    sides = [min(SIDE, n) for n in photo.shape[:2]]
     starts = [
         sorted({round(share * (n - side)) // 16 * 16 for share in (0.1, 0.5, 0.9)})
         for n, side in zip(photo.shape[:2], sides, strict=True)

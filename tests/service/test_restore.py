@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from skimage import data
 
@@ -13,7 +12,6 @@ from configs import UserError
 from envs.corpus.generate import degrade
 from envs.pictures import read_picture
 from envs.taxonomy import TAXONOMY, Degradation
-from reward_actors.restoration.tiles import TILE, TiledPrior, tile_starts
 from reward_actors.scoring.scorer import psnr
 from service.pixels import given_degradation, policy_view, to_photo
 
@@ -163,25 +161,3 @@ def test_degrading_needs_to_know_how(tmp_path, capsys):
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "photo.png")
     assert duvlm.main(["run", "degrade", f"image={tmp_path / 'photo.png'}", f"out={tmp_path / 'out'}"]) == 2
     assert "degradation: expected what is to be done" in capsys.readouterr().err
-
-
-class Halving:
-    """A prior that looks at each pixel alone, so that tiles must not show."""
-
-    alphas_cumprod, device, fingerprint = torch.linspace(1, 0.1, 10), torch.device("cpu"), "halving"
-
-    def eps(self, x, t):
-        assert max(x.shape[-2:]) <= TILE
-        return x / 2
-
-
-@pytest.mark.parametrize("size", [(700, 1000), (513, 20), (TILE, 3 * TILE)])
-def test_tiles_leave_no_seams(size):
-    x = torch.randn(1, 3, *size)
-    torch.testing.assert_close(TiledPrior(Halving()).eps(x, torch.tensor([5])), x / 2)
-
-
-def test_tiles_cover_every_pixel():
-    for length in range(TILE, 4 * TILE, 37):
-        assert tile_starts(length)[-1] + TILE == length
-        assert all(b - a < TILE for a, b in zip(tile_starts(length), tile_starts(length)[1:], strict=False))
