@@ -1,17 +1,23 @@
-"""The restoration service for real: an engine, a reward actor, HTTP, and a person at a browser."""
+"""The restoration service for real: an engine, a reward actor, HTTP."""
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from email.message import Message
 from http.client import HTTPConnection
 from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
+import cv2
 import numpy as np
 import pytest
+from serving import an_open_port, served
 from skimage import data
 
 import duvlm
@@ -97,18 +103,68 @@ def test_a_wrong_request_is_told_so(service, photo, body, query, status):
     assert json.loads(reply)["detail"]
 
 
-def test_senders_who_dawdle_keep_nobody_out(service, port, blurred):
-    """Forty have sent their heads and not their pictures: they take no slot, and the next is served."""
+def test_senders_who_dawdle_keep_nobody_out_and_are_dropped(service, port, blurred):
+    """Forty send a byte every five seconds: they take no slot, the next is served, they are dropped."""
     url, picture = f"/api/restore?degradation={degradation(1.5)}", encode(blurred)
-    waiting = [HTTPConnection("127.0.0.1", port, timeout=150) for _ in range(40)]
+    waiting = [HTTPConnection("127.0.0.1", port, timeout=60) for _ in range(40)]
     for connection in waiting:
         connection.putrequest("POST", url)
         connection.putheader("Content-Length", str(len(picture)))
-        connection.endheaders()
+        connection.endheaders(picture[:1])
     assert ask(service + url, picture)[0] == 200
     assert under_way(service) == 0
-    for connection in waiting:
-        connection.close()
+    for number in (1, 2):
+        time.sleep(5)
+        for connection in waiting:
+            with suppress(OSError):  # it was dropped
+                connection.send(picture[number : number + 1])
+    assert {connection.getresponse().status for connection in waiting} == {408}
+
+
+def test_a_gray_photograph_comes_back_gray(service):
+    gray = cv2.GaussianBlur(data.camera()[100:228, 100:300], (0, 0), SIGMA)
+    body = ask(f"{service}/api/restore?degradation={degradation(SIGMA)}", cv2.imencode(".png", gray)[1].tobytes())[1]
+    restored = pictures.read(body).picture
+    assert (restored == restored[..., :1]).all()
+    assert (restored[..., 0] != gray).any()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 421),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({}, 200),
+    ],
+)
+def test_foreign_names_and_pages_are_refused_and_every_answer_has_its_headers(service, port, headers, status):
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("GET", "/api/taxonomy", headers=headers)
+    reply = connection.getresponse()
+    assert reply.status == status
+    assert reply.headers["X-Content-Type-Options"] == "nosniff"
+    assert "frame-ancestors 'none'" in reply.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{"type": None, "values": {}}, {"type": ["blur"], "values": {}}, {"type": "blur", "values": {"sigma": None}},
+     {"type": "blur", "values": [2]}, {"type": "blur", "values": {"sigma": {"a": 1}}}, [], 7, "blur", None],
+)  # fmt: skip
+def test_odd_degradations_are_answered_with_a_sentence(service, photo, answer):
+    for route in ("restore", "degrade"):
+        status, reply, _ = ask(f"{service}/api/{route}?degradation={quote(json.dumps(answer))}", encode(photo))
+        assert status == 422
+        assert json.loads(reply)["detail"].startswith("degradation: ")
+        assert "object" not in json.loads(reply)["detail"]
+
+
+def test_parameters_of_another_kind_are_answered_with_a_sentence(service, photo):
+    for route in ("restore?force=perhaps", "degrade"):
+        status, reply, _ = ask(f"{service}/api/{route}", encode(photo))
+        assert status == 422
+        assert json.loads(reply)["detail"].startswith(("force: ", "degradation: "))
 
 
 def under_way(service: str) -> int:
@@ -120,3 +176,14 @@ def test_a_taken_port_is_a_user_error(service, port):
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ)
     assert result.returncode == 2
     assert "choose another --port" in result.stderr
+
+
+def test_a_service_for_others_says_who_may_use_it_and_asks_them_for_a_word(tmp_path):
+    with served(tmp_path, an_open_port(), "--host", "0.0.0.0", "--token", "word", end=signal.SIGTERM) as (address, log):
+        assert "whoever reaches this machine and knows the token may use it" in log.read_text()
+        assert socket.gethostname() in log.read_text()
+        assert ask(f"{address}/")[0] == 401
+        assert b"Choose pictures" in ask(f"{address}/?token=word")[1]
+        rebound = Request(f"{address}/?token=word", headers={"Host": "rebound.example"})
+        with pytest.raises(HTTPError, match="421"):
+            urlopen(rebound, timeout=60)

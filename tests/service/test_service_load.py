@@ -5,16 +5,17 @@ import io
 import os
 import random
 import signal
-import statistics
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from statistics import median
 
 import httpx
 import psutil
 import pytest
-from conftest import ready
 from PIL import Image
+from serving import ready
 from skimage import data
 
 pytestmark = pytest.mark.chaos
@@ -37,23 +38,21 @@ def bodies() -> list[bytes]:
 
 def processes(port: int) -> list[psutil.Process]:
     """Those of the service that listens on a port: its driver and all that this started."""
-    ends = ["--port", str(port)]
-    (driver,) = [each for each in psutil.process_iter(["cmdline"]) if (each.info["cmdline"] or [])[-2:] == ends]
+    ends = ["serve", "--port", str(port)]
+    (driver,) = [each for each in psutil.process_iter(["cmdline"]) if (each.info["cmdline"] or [])[-3:] == ends]
     return [driver, *driver.children(recursive=True)]
 
 
-def memory(port: int) -> dict[tuple[int, str], int]:
+def memory(port: int) -> dict[int, int]:
     """Resident bytes of each process."""
     sizes = {}
     for process in processes(port):
-        try:
-            sizes[process.pid, process.name()] = process.memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
+        with suppress(psutil.NoSuchProcess):
+            sizes[process.pid] = process.memory_info().rss
     return sizes
 
 
-async def ask_for(seconds: float, address: str, port: int) -> tuple[Counter, list[dict]]:
+async def ask_for(seconds: float, address: str, port: int) -> tuple[Counter, list[dict[int, int]]]:
     """200 clients that ask as soon as they are answered, or may come again. Returns their answers and the sizes."""
     answers, looks, end, pictures = Counter(), [], time.monotonic() + seconds, bodies()
 
@@ -80,16 +79,19 @@ async def ask_for(seconds: float, address: str, port: int) -> tuple[Counter, lis
 def test_200_clients_are_answered_and_nothing_grows(service, port):
     answers, looks = asyncio.run(ask_for(60 * MINUTES, service, port))
     quarter = len(looks) // 4
-    grown = {}
-    for process in looks[-1]:
-        sizes = [look.get(process, 0) for look in looks]
-        grown[process] = statistics.median(sizes[-quarter:]) - statistics.median(sizes[quarter : 2 * quarter])
+    names = {each.pid: each.name() for each in processes(port)}
+    lasting = [pid for pid in looks[-1] if all(pid in look for look in looks[quarter:])]
+    second, last = (
+        {pid: median(look[pid] for look in part) for pid in lasting}
+        for part in (looks[quarter : 2 * quarter], looks[-quarter:])
+    )
+    grown = {pid: last[pid] - second[pid] for pid in lasting}
     largest = max(grown, key=grown.get)
-    print(dict(answers), largest, f"{grown[largest] / 2**20:.0f} MB")
-    print({name: f"{size / 2**20:.0f}" for name, size in looks[-1].items() if size > 150 * 2**20})
+    sizes = {names.get(pid): f"{second[pid] / 2**20:.0f} -> {size / 2**20:.0f}" for pid, size in last.items()}
+    print(dict(answers), "MB:", sizes)
     assert set(answers) <= {200, 400, 503}, answers
     assert answers[200] > 6 * MINUTES
-    assert grown[largest] < GROWTH, f"{largest} has grown by {grown[largest] / 2**20:.0f} MB"
+    assert grown[largest] < GROWTH, f"{names[largest]} has grown by {grown[largest] / 2**20:.0f} MB"
     assert httpx.get(f"{service}/api/health").json()["under_way"] == 0
 
 
