@@ -89,7 +89,8 @@ def test_200_clients_are_answered_and_nothing_grows(service, port):
     largest = max(grown, key=grown.get)
     sizes = {names.get(pid): f"{second[pid] / 2**20:.0f} -> {size / 2**20:.0f}" for pid, size in last.items()}
     print(dict(answers), "MB:", sizes)
-    assert set(answers) <= {200, 400, 503}, answers
+    assert set(answers) <= {200, 400, 408, 503}, answers
+    assert answers[408] <= 0.01 * answers.total(), "a client of a busy machine may be late, not more"
     assert answers[200] > 6 * MINUTES
     assert grown[largest] < GROWTH, f"{names[largest]} has grown by {grown[largest] / 2**20:.0f} MB"
     assert httpx.get(f"{service}/api/health").json()["under_way"] == 0
