@@ -44,11 +44,12 @@ def processes(port: int) -> list[psutil.Process]:
 
 
 def memory(port: int) -> dict[int, int]:
-    """Resident bytes of each process."""
+    """Resident bytes of each process that are its own: pages of Ray's object store count where they were touched."""
     sizes = {}
     for process in processes(port):
         with suppress(psutil.NoSuchProcess):
-            sizes[process.pid] = process.memory_info().rss
+            held = process.memory_info()
+            sizes[process.pid] = held.rss - held.shared
     return sizes
 
 
