@@ -1,7 +1,8 @@
 """Merges settings: schema defaults < track/common.yaml < track/JOB.yaml < key=value, into one checked `Config`.
 
 A track is a folder beside this file (`track=tiny`, the default, or `track=qwen3vl_8b`); `world=paper` and `world=open`
-are presets of `world.*`, in a track's file too, which come before any `world.KEY=`. OmegaConf types the values and
+are presets of `world.*`, in a track's file too, which come before any `world.KEY=`. Without `world=`, the world is that
+of the folder `policy=`, else that of the folder `corpus=`, else the track's. OmegaConf types the values and
 resolves `${section.key}`, which refers to another value; ranges are those of the schema.
 """
 
@@ -21,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from configs.errors import UserError
 from configs.jobs import jobs
-from configs.schema import ALIASES, WORLDS, Config
+from configs.schema import ALIASES, WORLDS, Config, World
 from configs.settings import Setting, settings
 
 TRACKS = Path(__file__).parent / "tracks"
@@ -38,10 +39,13 @@ def load(job: str, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"unknown job {job!r}: expected one of {', '.join(runnable)}{nearest(job, runnable)}")
     pairs = [parse_pair(text) for text in overrides]
     track = next((value for key, value in reversed(pairs) if key == "track"), "tiny")
+    pairs = with_world([(key, value) for key, value in pairs if key != "track"])
     config = OmegaConf.structured(Config)
     for file in _track_files(track, job):
         _assign(config, with_world(list(_flat(OmegaConf.to_container(OmegaConf.load(file))))), f"track={track}: ")
-    _assign(config, with_world([(key, value) for key, value in pairs if key != "track"]))
+    _assign(config, pairs)
+    if not any(text.partition("=")[0].strip() == "world" for text in overrides):
+        _assign(config, [*_given_world(_checked(config)).items(), *pairs])
     return _checked(config)
 
 
@@ -74,6 +78,29 @@ def with_world(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, Any]]:
             raise UserError(f"world: expected one of {', '.join(WORLDS)}, got {name!r}{nearest(name, WORLDS)}")
         preset = {f"world.{key}": value for key, value in WORLDS[name].items()}
     return [*preset.items(), *((key, value) for key, value in pairs if key != "world")]
+
+
+def _given_world(config: Config) -> dict[str, Any]:
+    """Reads `world.*` of the folders `policy=` and `corpus=` (else `probe=`), as far as they are there and say it.
+
+    A policy decides the language of answers; whether pictures have measured depth or nuisances, its corpus knows.
+    """
+    of_policy, card = _read_card(config.policy, "world.json"), _read_card(config.corpus or config.probe, "corpus.json")
+    of_corpus = {"size": card["size"], **card["world"]} if {"size", "world"} <= set(card) else {}
+    if not of_policy and not of_corpus:
+        return {}
+    pictures = {name: of_corpus[name] for name in ("depth", "nuisances") if name in of_corpus}
+    given = dataclasses.asdict(World()) | (of_policy | pictures if of_policy else of_corpus)
+    return {f"world.{key}": given[key] for key in dataclasses.asdict(World())}
+
+
+def _read_card(folder: str, name: str) -> dict[str, Any]:
+    """Reads the JSON of a folder; empty where there is none: what is wrong with it, the job that opens it says."""
+    try:
+        content = json.loads((Path(folder) / name).read_text()) if folder else {}
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def tracks() -> list[str]:

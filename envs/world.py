@@ -96,10 +96,10 @@ def check_world(folder: Path, world: World) -> None:
         raise UserError(
             f"the policy in {folder} was trained in another world: {'; '.join(wrong)}; set world.* to match"
         )
-    if card.get("template", here := template_hash(folder, world)) != here:
+    if card.get("template", expected := template_hash(folder, world)) != expected:
         raise UserError(
-            f"the policy in {folder} was trained with another prompt template (hash {card['template']} there, {here} "
-            f"here): put the {CHAT} of its training back, use the version of the project it was trained with, or train "
+            f"the policy in {folder} was trained with another prompt template (hash {card['template']} there, "
+            f"{expected} here): put the {CHAT} of its training back, use the version of the project it was trained with, or train "
             "it anew"
         )
 

@@ -18,7 +18,7 @@ SMALL = ["learner.batch=4", "learner.micro_tokens=160", "grpo.prompts=1", "rollo
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpus")
-    command = [sys.executable, "duvlm.py", "run", "corpus", "count=12", f"out={folder}"]
+    command = [sys.executable, "duvlm.py", "run", "corpus", "world=paper", "count=12", f"out={folder}"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
     return folder
 

@@ -30,6 +30,8 @@ from envs.world import world_taxonomy
 FORMAT = "du-corpus/2"
 FIRST_SETTINGS = ("size", "camera", "transmission_grid", "composites", "depth", "step_scale", "views", "rationale")
 """Settings of the world that always enter a fingerprint; a later one does where it is not at its default."""
+OPEN_LAWS = 2
+"""Counts the laws by which the open world has drawn its samples: a corpus of earlier ones is another."""
 CROP_TRIES = 12
 MIN_DETAIL = 4.0
 """Mean |dx| + |dy| of a crop's luminance, grey levels; in flatter ones nobody could read the physics."""
@@ -73,6 +75,8 @@ class Recipe:
         parts = [FORMAT, self.seed, self.size, world, taxonomy, photos, self.counts, dict(self.rejected)]
         if self.shares:
             parts.append(dict(self.shares))
+        if world_taxonomy(self.world).is_open:
+            parts.append(OPEN_LAWS)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def photo(self, split: str, turn: int, skipped: int = 0) -> Photo:

@@ -82,7 +82,7 @@ class LearnerWorker:
         )
 
     def _prepared(self, step: int) -> list[tuple]:
-        from learner.distributed.sampler import Ahead
+        from learner.distributed.ahead import Ahead
 
         expected, batches = self._ahead
         if step != expected:

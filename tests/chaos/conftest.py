@@ -17,7 +17,7 @@ STEPS = 48
 def corpus(tmp_path_factory) -> Path:
     """21 training samples of 128 px: an epoch ends within a run."""
     folder = tmp_path_factory.mktemp("chaos") / "corpus"
-    command = [sys.executable, "duvlm.py", "run", "corpus", "count=24", f"out={folder}"]
+    command = [sys.executable, "duvlm.py", "run", "corpus", "world=paper", "count=24", f"out={folder}"]
     made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert made.returncode == 0, made.stderr[-3000:]
     return folder

@@ -86,7 +86,7 @@ def test_a_corpus_of_the_open_world_is_made_again_from_its_rows(tmp_path):
 
 
 def test_a_world_without_nuisances_has_no_column_of_them():
-    recipe, _ = build.plan(load("corpus", ["count=20", "size=32"]))
+    recipe, _ = build.plan(load("corpus", ["world=paper", "count=20", "size=32"]))
     assert "nuisances" not in row(recipe, "train", 0)
     assert recipe.fingerprint() != dataclasses.replace(recipe, world=load("corpus", ["world=open"]).world).fingerprint()
 

@@ -51,6 +51,17 @@ def test_a_photograph_shows_every_kind_of_sample_and_then_the_next_has_its_turn(
         assert sum(len(kind.parts) > 1 for kind in kinds) == 3
 
 
+def test_a_corpus_of_other_laws_of_the_open_world_is_another(monkeypatch):
+    def fingerprints() -> list[str]:
+        worlds = (load("corpus", [f"world={name}"]).world for name in ("paper", "open"))
+        return [Recipe(1, 128, world, {}, {}).fingerprint() for world in worlds]
+
+    paper, opened = fingerprints()
+    monkeypatch.setattr("envs.corpus.generate.OPEN_LAWS", 3)
+    assert fingerprints()[0] == paper
+    assert fingerprints()[1] != opened
+
+
 def test_a_corpus_takes_all_its_photographs(tmp_path):
     """The real build: a round of types is longer than any test corpus, and must not be one photograph's."""
     rng = np.random.default_rng(0)

@@ -19,7 +19,7 @@ from learner.sft import check_sft, exhausted, steps_of, validate
 
 def config(out, *changes):
     small = ["steps=4", "learner.batch=4", "learner.checkpoint_every=2", "world.size=64"]
-    return load("sft", ["policy=random", "count=40", f"out={out}", *small, *changes])
+    return load("sft", ["world=paper", "policy=random", "count=40", f"out={out}", *small, *changes])
 
 
 @pytest.mark.engine
@@ -68,7 +68,8 @@ def test_patience_ends_a_run_after_so_many_validations_without_a_better_one(erro
 @pytest.fixture(scope="module")
 def unvalidated(tmp_path_factory):
     """A corpus of a training split alone."""
-    folder, settings = tmp_path_factory.mktemp("unvalidated"), load("corpus", ["count=40", "world.size=64"])
+    settings = load("corpus", ["world=paper", "count=40", "world.size=64"])
+    folder = tmp_path_factory.mktemp("unvalidated")
     recipe = replace(build.plan(settings)[0], counts={"train": 4})
     rows = [generate.row(recipe, "train", index) for index in range(4)]
     pq.write_table(as_table(rows, recipe.world), folder / "train-00000-of-00001.parquet")

@@ -43,7 +43,7 @@ def built(monkeypatch):
 
 
 def config(photos, *changes):
-    return load("sft", ["world.size=64", "count=20", f"photos={photos}", *changes])
+    return load("sft", ["world=paper", "world.size=64", "count=20", f"photos={photos}", *changes])
 
 
 def test_a_run_that_begins_anew_has_a_corpus_of_its_own_photographs(photos, built):
@@ -92,7 +92,7 @@ def models(policy_folder, tmp_path, monkeypatch):
 
 
 def begun(folder, policy, *changes):
-    return initial_policy(load("sft", ["world.size=64", f"policy={policy}", *changes]), folder)
+    return initial_policy(load("sft", ["world=paper", "world.size=64", f"policy={policy}", *changes]), folder)
 
 
 def test_a_run_that_begins_anew_begins_with_the_model_it_names(models):

@@ -85,7 +85,7 @@ class Stage:
 
     def __init__(self, ray, folder):
         self.loop = asyncio.new_event_loop()
-        config = load("offline", ["rollout.actors=1", "rollout.max_tokens=24", "rollout.timeout=200"])
+        config = load("offline", ["world=paper", "rollout.actors=1", "rollout.max_tokens=24", "rollout.timeout=200"])
         self.pool, self.learner = RolloutPool(config, folder), LearnerModel(folder)
         self.config, self.folder = config, str(folder)
         noise = np.random.default_rng(0)

@@ -89,7 +89,7 @@ def test_the_api_offers_what_it_says_and_nothing_else():
 @pytest.mark.timeout(300)
 def test_reader_and_engine_answer_alike(photo, ray_cluster):
     from benchmarks.quality.sources import policy as policies
-    config = load("evaluate", ["rollout.decoding=median"])
+    config = load("evaluate", ["world=paper", "rollout.decoding=median"])
     pictures = [degrade(photo, each) for each in DEGRADATIONS]
     samples = [Sample(str(i), str(i), "test", picture) for i, picture in enumerate(pictures)]
     answers = policies.ask(config, policies.find("shipped", config), samples, TAXONOMY)

@@ -277,7 +277,7 @@ def test_table_5_is_drawn_by_real_trainings_and_goes_on_where_it_stopped(tmp_pat
 
     monkeypatch.setattr(studies, "SEEDS", 1)
     out, small = tmp_path / "out", ["grpo.prompts=2", "rollout.group_size=4", "learner.batch=8", "limit=4"]
-    assert duvlm.main(["run", "corpus", "count=80", f"out={tmp_path / 'corpus'}"]) == 0
+    assert duvlm.main(["run", "corpus", "world=paper", "count=80", f"out={tmp_path / 'corpus'}"]) == 0
     command = ["run", "ablate", "study=table5", f"corpus={tmp_path / 'corpus'}", f"out={out}", "steps=2", *small]
     try:
         assert duvlm.main(command) == 0

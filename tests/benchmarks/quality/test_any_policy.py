@@ -20,7 +20,7 @@ from envs.taxonomy import Taxonomy
 from envs.types import Prompt, Sample
 from envs.world import SHIPPED, world_taxonomy, write_world
 
-CONFIG = load("evaluate", ["rollout.grammar=true", "rollout.decoding=mean", "rollout.kv_cache_gb=0.2"])
+CONFIG = load("evaluate", ["world=paper", "rollout.grammar=true", "rollout.decoding=mean", "rollout.kv_cache_gb=0.2"])
 TAXONOMY = world_taxonomy(CONFIG.world)
 
 
@@ -160,7 +160,7 @@ def test_an_endpoint_and_the_engine_give_the_same_answers(ray_cluster, tmp_path)
 
     settings = ["rollout.decoding=median", "rollout.kv_cache_gb=0.2"]
     config = load("evaluate", settings)
-    build = ["run", "corpus", "count=200", "photos=bundled", f"out={tmp_path / 'corpus'}"]
+    build = ["run", "corpus", "world=paper", "count=200", "photos=bundled", f"out={tmp_path / 'corpus'}"]
     assert duvlm.main(build) == 0
     samples = read_samples(tmp_path / "corpus", "test", TAXONOMY, 24)
     here = policies.ask(config, policies.Source(SHIPPED, trained=True), samples, TAXONOMY)

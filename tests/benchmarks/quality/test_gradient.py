@@ -48,7 +48,7 @@ def test_a_belief_keeps_its_grid_and_sums_to_one():
 
 
 def test_the_benchmark_measures_real_restorations():
-    config = load("evaluate", ["photos=bundled", "limit=2", "reward.prior=gaussian"])
+    config = load("evaluate", ["world=paper", "photos=bundled", "limit=2", "reward.prior=gaussian"])
     figures = gradient.run(config, ["blur"], ["closed_form"], [8], [0.1], 4, False)
     (row,) = figures["rows"]
     assert figures["photographs"] == 2

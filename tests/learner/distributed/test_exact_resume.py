@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.chaos, pytest.mark.timeout(1500)]
 def corpus(tmp_path_factory):
     """Fewer training samples than a run shows: the end of an epoch falls into it."""
     folder = tmp_path_factory.mktemp("resume") / "corpus"
-    run("corpus", "count=12", f"out={folder}").check_returncode()
+    run("corpus", "world=paper", "count=12", f"out={folder}").check_returncode()
     return folder
 
 
@@ -70,8 +70,9 @@ def whole_and_broken(tmp_path, *arguments: str) -> tuple[list[dict], list[dict]]
     return rows(whole), rows(broken)
 
 
-def test_a_killed_rl_job_goes_on_to_the_bit(corpus, tmp_path):
-    on_policy = ["grpo.max_staleness=0", "grpo.refill=1"]
+@pytest.mark.parametrize("estimator", ["plain", "fitted"])
+def test_a_killed_rl_job_goes_on_to_the_bit(corpus, tmp_path, estimator):
+    on_policy = ["grpo.max_staleness=0", "grpo.refill=1", f"grpo.estimator={estimator}"]
     whole, broken = whole_and_broken(tmp_path, "offline", f"corpus={corpus}", *on_policy)
     assert [row["step"] for row in broken] == list(range(1, STEPS + 1))
     exact = ("sample_ids", "reward", "spread", "gated", "scored", "refilled", "loss", "grad_norm", "policy_kl")

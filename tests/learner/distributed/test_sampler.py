@@ -12,7 +12,8 @@ from envs.degradations import sample
 from envs.observation import views
 from envs.taxonomy import TAXONOMY, taxonomy
 from envs.types import Sample
-from learner.distributed.sampler import Ahead, Stream, open_stream, step_indices
+from learner.distributed.ahead import Ahead
+from learner.distributed.sampler import Stream, open_stream, step_indices
 
 COUNT, BATCH = 11, 4
 

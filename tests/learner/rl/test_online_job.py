@@ -42,7 +42,7 @@ def degraded(tmp_path_factory, photo):
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("online") / "corpus"
-    duvlm("corpus", "count=24", f"out={folder}")
+    duvlm("corpus", "world=paper", "count=24", f"out={folder}")
     return folder
 
 

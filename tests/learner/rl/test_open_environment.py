@@ -17,7 +17,7 @@ def corpus(tmp_path_factory):
     from envs.corpus import build
 
     folder = tmp_path_factory.mktemp("worlds") / "corpus"
-    build.run(load("corpus", ["count=12", "world.size=64", f"out={folder}"]))
+    build.run(load("corpus", ["world=paper", "count=12", "world.size=64", f"out={folder}"]))
     return folder
 
 

@@ -71,7 +71,7 @@ def test_a_pool_is_scaled_by_its_desk_and_ends_with_all_that_is_of_it(pool, addr
 
 def test_two_jobs_on_one_corpus_learn_from_one_pool(pool, address, tmp_path):
     subprocess.run(
-        [sys.executable, "duvlm.py", "run", "corpus", "count=24", f"out={tmp_path}/corpus"],
+        [sys.executable, "duvlm.py", "run", "corpus", "world=paper", "count=24", f"out={tmp_path}/corpus"],
         cwd=ROOT, check=True, capture_output=True, timeout=300,
     )  # fmt: skip
     shared = ["--address", address, f"corpus={tmp_path}/corpus", "reward.pool=ours", *SMALL]
