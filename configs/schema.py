@@ -199,6 +199,16 @@ class Depth:
 
 
 @dataclass
+class Profile:
+    steps: list[int] = _(
+        [], "Steps, counted from 1, of which torch's profiler writes traces to OUT/profile, as in [3].", 1, 100_000_000
+    )
+    roles: list[Literal["learner", "reward", "rollout"]] = _(
+        ["learner", "reward"], "Roles that are traced; `rollout` by vLLM's own profiler."
+    )
+
+
+@dataclass
 class Config:
     name: str = _("", "Name of the run; its folder is runs/NAME.")
     out: str = _("", "Output folder, instead of runs/NAME/JOB.")
@@ -256,3 +266,4 @@ class Config:
     grpo: Grpo = field(default_factory=Grpo)
     depth: Depth = field(default_factory=Depth)
     restore: Restore = field(default_factory=Restore)
+    profile: Profile = field(default_factory=Profile)

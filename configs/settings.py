@@ -44,7 +44,7 @@ class Setting:
         if self.kind == list[float]:
             return f"{len(self.default)} numbers as in [{','.join(map(str, self.default))}]"
         words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-        return words.get(self.kind, "words as in [a,b]")
+        return words.get(self.kind, "whole numbers as in [1,2]" if self.kind == list[int] else "words as in [a,b]")
 
     def wrong(self, value: Any) -> str:
         """Says what is wrong with a value of the right type; empty where nothing is."""

@@ -38,6 +38,11 @@ def check_rl(config: Config, job: str) -> None:
         raise UserError(
             f"{job} needs a warm start: expected policy=FOLDER or policy=shipped, got policy=random"
         )
+    if config.profile.steps and config.reward.pool and "reward" in config.profile.roles:
+        raise UserError(
+            f"profile.roles=reward with reward.pool={config.reward.pool}: its actors are those of another job; "
+            "expected profile.roles=[learner] or [learner,rollout]"
+        )
     _check_rollouts(config, job)
     if job == "online":
         _check_online(config)

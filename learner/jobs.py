@@ -6,7 +6,7 @@ from configs.schema import Config
 
 TRAINING = (
     *("photos", "enlarge", "count", "reviews", "corpus", "policy", "steps", "resume", "trackers", "max_failures"),
-    "device_gb",
+    "device_gb", "profile",
 )
 REINFORCEMENT = (*TRAINING, "probe", "world", "rollout", "reward", "learner", "grpo")
 

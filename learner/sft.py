@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,8 @@ def _train(config: Config, out: Path, corpus: Path, learner: LearnerGroup) -> No
             if exhausted(errors, patience):
                 break
             began = time.time()
-            metrics: dict[str, Any] = learner.sft_corpus_step(step)
+            with _traced(config, step + 1, out, learner):
+                metrics: dict[str, Any] = learner.sft_corpus_step(step)
             log.span("learner", "all ranks", "sft step", began, time.time() - began)
             indices = step_indices(step, config.learner.batch, len(ids), config.seed)
             metrics["sample_ids"] = [ids[index] for _, index in indices]
@@ -105,6 +106,17 @@ def _train(config: Config, out: Path, corpus: Path, learner: LearnerGroup) -> No
             learner.save_policy(out / "policy")
         summary = {"step": last, "steps": config.steps, "corpus": str(corpus), "policy": str(out / "policy")}
         log.summary({**summary, **scores})
+
+
+@contextmanager
+def _traced(config: Config, step: int, out: Path, learner: LearnerGroup) -> Iterator[None]:
+    """Traces the ranks while they take a step, where that is wanted of it."""
+    wanted = step in config.profile.steps and "learner" in config.profile.roles
+    if wanted:
+        learner.profile("")
+    yield
+    if wanted:
+        learner.profile(str(out / "profile" / f"step-{step}"))
 
 
 def check_sft(config: Config) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import re
+import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -45,7 +46,9 @@ class RolloutActor:
         self._grammar = grammar_for(self._processor, config)
         media = [getattr(self._processor, f"{kind}_token", None) for kind in ("image", "video")]
         self._suppressed = self._processor.tokenizer.convert_tokens_to_ids([token for token in media if token])
-        self._engine = start_engine(engine_arguments(policy_folder, self._processor, config))
+        arguments = engine_arguments(policy_folder, self._processor, config)
+        self._traces = arguments.get("profiler_config", {}).get("torch_profiler_dir")
+        self._engine = start_engine(arguments)
         self._lock = UpdateLock()
         self._request_numbers = itertools.count()
         self._version = 0
@@ -129,6 +132,19 @@ class RolloutActor:
             await self._engine.reset_encoder_cache()
         self._version = version
         await self._lock.end_update()
+
+    async def profile(self, folder: str, name: str) -> None:
+        """Begins a trace of the engine, where `folder` is empty; else ends it and moves it there.
+
+        name: what the names of its files begin with.
+        """
+        async with self._engine_errors():
+            await (self._engine.stop_profile() if folder else self._engine.start_profile(name))
+        if folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            for file in Path(self._traces).glob("*.json.gz"):
+                shutil.move(file, folder)
+            shutil.rmtree(self._traces)  # the next trace makes it again
 
     async def close(self) -> None:
         """Stops the engine's processes."""

@@ -92,24 +92,6 @@ class PolicyShape:
         block = width * (11 * self.vision_hidden + 2 * self.vision_intermediate) + 32
         return self.vision_depth * block + 3 * width * (1 + self.deepstack) * self.vision_hidden + 4 * self.patch_values
 
-    def flops(self, rows: int, length: int, pictures: int, patches: int, answers: int) -> tuple[int, int]:
-        """Counts the floating-point operations of a forward pass, of matrix products and attention.
-
-        Args:
-            rows, length: of the tokens. pictures: of `patches` patches each. answers: tokens that the head runs over.
-
-        Returns:
-            Those of the language model and those of the vision tower.
-        """
-        layer = self.hidden * (2 * self.queries + 2 * self.keys + 3 * self.intermediate)
-        text = 2 * rows * length * self.layers * layer + 4 * rows * self.layers * self.queries * length**2
-        text += 2 * answers * self.table
-        width, merged = self.vision_hidden, self.vision_hidden * self.merge**2
-        block = 4 * width * width + 2 * width * self.vision_intermediate
-        mergers = (1 + self.deepstack) * (merged * merged + merged * self.hidden) // self.merge**2
-        vision = 2 * pictures * patches * (self.patch_values * width + self.vision_depth * block + mergers)
-        return text, vision + 4 * pictures * self.vision_depth * width * patches**2
-
     def checkpointed(self, length: int, width: int) -> tuple[int, int]:
         """Counts the same of a token and of a patch where activations are computed twice: the inputs of all layers,
         and all that one layer leaves."""

@@ -114,6 +114,11 @@ class RolloutPool:
         """
         return await self._engines.update(source, whole)
 
+    async def profile(self, folder: str) -> None:
+        """Begins traces of the engines by vLLM, where `folder` is empty; else ends them and moves them there."""
+        traces = (engine.profile.remote(folder, f"rollout-{i}") for i, engine in enumerate(self.engines))
+        await asyncio.gather(*traces, return_exceptions=True)  # some may die
+
     def stats(self) -> RolloutStats:
         """Returns the totals up to now."""
         return replace(

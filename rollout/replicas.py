@@ -220,10 +220,8 @@ class EngineSet:
                 error = next_error
 
     async def _send(self, handles: Sequence[Any], whole: bool = False) -> int:
-        started = time.monotonic()
         version = await self._update.run(handles, self._source, whole)
         self.stats.updates += 1
-        self.stats.update_seconds += time.monotonic() - started
         self.stats.update_bytes += self._update.bytes
         return version
 

@@ -24,7 +24,6 @@ class RolloutStats:
     restart_seconds: float = 0.0
     restarts: int = 0
     updates: int = 0
-    update_seconds: float = 0.0
     update_bytes: int = 0
 
 

@@ -1,5 +1,6 @@
 """The whole idea in one go, every part real: photographs, Ray, DeepSpeed, vLLM, a diffusion prior."""
 
+import gzip
 import json
 import re
 import subprocess
@@ -20,9 +21,10 @@ def run(tmp_path_factory):
     """A finished run: corpus, SFT from the shipped warm start, offline RL, evaluation of before and after."""
     folder = tmp_path_factory.mktemp("run")
     _duvlm("corpus", "count=60", f"out={folder}/corpus")
-    _duvlm("sft", f"corpus={folder}/corpus", f"out={folder}/sft", "steps=2", *SMALL)
+    _duvlm("sft", f"corpus={folder}/corpus", f"out={folder}/sft", "steps=2", "profile.steps=[2]", *SMALL)
     first = ("offline", f"corpus={folder}/corpus", f"policy={folder}/sft/policy", f"out={folder}/offline", *SMALL)
-    _duvlm(*first, "steps=2", "learner.checkpoint_every=1")
+    traced = ["profile.steps=[2]", "profile.roles=[learner,reward,rollout]"]
+    _duvlm(*first, "steps=2", "learner.checkpoint_every=1", *traced)
     _duvlm(*first, "steps=3", "learner.checkpoint_every=1")  # continues
     compared = [f"before={folder}/sft/policy", f"policy={folder}/offline/policy", "limit=4"]
     _duvlm("evaluate", f"corpus={folder}/corpus", f"out={folder}/evaluate", *compared)
@@ -62,6 +64,31 @@ def test_each_rl_step_says_what_the_stages_did(run):
         assert step["sync"]["bytes"] == 4 * 128  # the final norm of the language model
         assert step["sync"]["seconds"] > 0
         assert step["rewards"]["restored"] <= step["rewards"]["asked"]
+
+
+@pytest.mark.engine
+def test_a_traced_step_leaves_what_each_role_computed_and_no_other_step_does(run):
+    ranks = [f"learner-{rank}.json.gz" for rank in range(2)]
+    assert sorted(path.name for path in run.glob("sft/profile/*/*")) == ranks
+    traces = sorted(run.glob("offline/profile/*/*"))
+    assert {path.parent.name for path in traces} == {"step-2"}
+    assert [path.name.partition(".")[0] for path in traces] == [
+        "learner-0", "learner-1", "reward-0", "reward-1", "rollout-0_rank0"
+    ]  # fmt: skip
+    for path in [*traces, *run.glob("sft/profile/*/*")]:
+        names = {event["name"] for event in json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]}
+        operations = {"reward": "aten::convolution", "rollout": "aten::mm|aten::addmm|aten::linear"}
+        backward = "autograd::engine::evaluate_function: LogSoftmaxBackward0"
+        expected = operations.get(path.name.partition("-")[0], backward).split("|")
+        assert names & set(expected), path
+
+
+@pytest.mark.engine
+def test_learner_and_denoiser_say_what_share_of_the_peak_they_reach(run):
+    for step in _metrics(run):
+        assert 0 < step["mfu"] < 2  # on shared cores the peak itself is measured badly
+        assert 0 < step["rewards"]["mfu"] < 2
+    assert all(0 < json.loads(line)["mfu"] < 2 for line in (run / "sft" / "metrics.jsonl").open())
 
 
 @pytest.mark.engine

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import torch
 
-from benchmarks.gpu.common import ceiling, flops, peak_bytes, seconds, synchronize
+from benchmarks.gpu.common import flops, peak_bytes
+from configs.cluster.profiling import peak, seconds, synchronize
 from rollout.policy_shape import PUBLISHED, PolicyShape
 
 LAYERS = 4
@@ -66,7 +67,7 @@ def run(device: torch.device, small: bool) -> dict[str, float]:
         optimizer.step()
         optimizer.zero_grad()
 
-    work, top = flops(step), ceiling(device, dtype)
+    work, top = flops(step), peak(device, dtype)
     each = seconds(step, device)
     figures = {
         "parameters, billions": sum(weight.numel() for weight in weights) / 1e9,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.gpu.common import peak_bytes, seconds
+from benchmarks.gpu.common import peak_bytes
+from configs.cluster.profiling import seconds
 from learner.policy.head import read_in_pieces
 
 

@@ -119,6 +119,10 @@ class LearnerGroup:
         ]
         return sum(self._each("answers", calls), [])
 
+    def profile(self, folder: str) -> None:
+        """Begins traces of all workers, where `folder` is empty; else ends them and writes them there."""
+        self._all("profile", folder)
+
     def save_policy(self, folder: str | Path) -> None:
         """Writes the policy as a Hugging Face folder."""
         self._all("save_policy", str(folder))

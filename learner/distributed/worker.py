@@ -11,6 +11,7 @@ from pathlib import Path
 
 import ray
 
+from configs.cluster.profiling import Tracer
 from configs.schema import Config
 from learner.losses import Trajectory
 from learner.policy.collator import Example
@@ -29,6 +30,7 @@ class LearnerWorker:
         self._rank = rank
         self._config = config
         self._sender = None
+        self._tracer = Tracer()
 
     def address(self) -> tuple[str, int]:
         """Finds a free port of this node, for the ranks to meet at."""
@@ -39,15 +41,16 @@ class LearnerWorker:
 
     def start(self, address: tuple[str, int], folder: str, total_steps: int, reference: str | None) -> None:
         """Meets the other ranks and builds the trainer."""
+        import torch
+
         from learner.distributed.deepspeed import join
         from learner.distributed.trainer import Trainer
+        from learner.distributed.utilization import Utilization
 
         host, port = address
         gpu = self._config.learner.gpus > 0
         local_rank = 0
         if gpu:
-            import torch
-
             local_rank = gpu_index(ray.get_gpu_ids(), os.environ.get("CUDA_VISIBLE_DEVICES"))
             torch.cuda.set_device(local_rank)
         place = {
@@ -64,6 +67,8 @@ class LearnerWorker:
         self._trainer = Trainer(
             Path(folder), self._config, total_steps, Path(reference) if reference else None
         )
+        dtype = getattr(torch, self._config.learner.dtype)
+        self._utilization = Utilization(self._trainer.engine.module, self._trainer.device, dtype)
 
     def open_corpus(self, folder: str, split: str) -> int:
         """Makes a corpus split this rank's source of SFT batches; returns its number of samples."""
@@ -77,9 +82,8 @@ class LearnerWorker:
         """Takes a step on this rank's share of the step-th batch of the open corpus."""
         language = self._trainer.language
         samples = self._prepared(step) if self._config.learner.ahead else [(s, None) for s in self._stream(step)]
-        return self._trainer.sft_step(
-            [Example(s.degraded, language.completion(s.degradation, s.degraded), views) for s, views in samples]
-        )
+        examples = [Example(s.degraded, language.completion(s.degradation, s.degraded), views) for s, views in samples]
+        return self._utilization.of(self._trainer.sft_step, examples)
 
     def _prepared(self, step: int) -> list[tuple]:
         from learner.distributed.ahead import Ahead
@@ -92,14 +96,17 @@ class LearnerWorker:
 
     def sft_step(self, examples: Sequence[Example]) -> dict[str, float]:
         """Takes a step on this rank's share of the examples."""
-        return self._trainer.sft_step(_fetched(examples))
+        return self._utilization.of(self._trainer.sft_step, _fetched(examples))
 
     def grpo_step(self, trajectories: Sequence[Trajectory]) -> dict[str, float]:
         """Takes a step on this rank's share of the judged completions."""
         examples = _fetched([t.example for t in trajectories])
-        return self._trainer.grpo_step(
-            [replace(t, example=e) for t, e in zip(trajectories, examples, strict=True)]
-        )
+        judged = [replace(t, example=e) for t, e in zip(trajectories, examples, strict=True)]
+        return self._utilization.of(self._trainer.grpo_step, judged)
+
+    def profile(self, folder: str) -> None:
+        """Begins a trace of what this rank does, where `folder` is empty; else ends it and writes it there."""
+        self._tracer.turn(folder, f"learner-{self._rank}")
 
     def logprobs(self, examples: Sequence[Example]) -> list[list[float]]:
         """Returns the log-probabilities of the tokens of this rank's share of the examples."""

@@ -177,6 +177,7 @@ class Loop:
             for step in range(first, config.steps):
                 if self._saturated():
                     break
+                await self._profile(step + 1)
                 utilization = StageUtilization(config, self.rollouts, self.rewards)
                 for ahead in steps_ahead(step, config.grpo.max_staleness, config.steps):
                     if ahead not in collecting:
@@ -188,6 +189,7 @@ class Loop:
                 sync = await self._sync(step + 1)
                 syncing = sync["sync"]["waited"] + sync["sync"]["seconds"]
                 stages = utilization.read(learned["seconds"], syncing)
+                await self._profile(step + 1, str(self.out / "profile" / f"step-{step + 1}"))
                 metrics = {**measures(judged, step), **learned, **sync, **stages}
                 self.recent = [*self.recent, mean_reward(judged)][-2 * SATURATION_WINDOW :]
                 keep = step + 1 == config.steps or self._saturated()
@@ -215,6 +217,17 @@ class Loop:
         with self.log.timed("learner", "ranks", f"step {step}"):
             learned = await asyncio.to_thread(self.learner.grpo_step, taken)
         return {**learned, "fitted": fitted_share(fitted)} if fitted else learned
+
+    async def _profile(self, step: int, folder: str = "") -> None:
+        """Begins the traces of a step that is to be traced; with a folder, ends them and writes them there."""
+        if step not in self.config.profile.steps:
+            return
+        parts = {
+            "learner": lambda: asyncio.to_thread(self.learner.profile, folder),
+            "reward": lambda: self.rewards.profile(folder),
+            "rollout": lambda: self.rollouts.profile(folder),
+        }
+        await asyncio.gather(*(parts[role]() for role in self.config.profile.roles))
 
     def _saturated(self) -> bool:
         """Whether an online job has learned what it can (see `saturated`)."""

@@ -72,6 +72,7 @@ class StageUtilization:
         restored = sum(reward.busy.values()) - sum(before.busy.values())
         queries = reward.asked - before.asked
         scored = reward.scored - before.scored
+        denoiser = reward.denoiser_seconds - before.denoiser_seconds
         idle = {
             "rollout": rollout_idle(
                 wall,
@@ -102,6 +103,7 @@ class StageUtilization:
                 "memo_hits": reward.memo_hits - before.memo_hits,
                 "shared": reward.shared - before.shared,
                 "image_steps": reward.image_steps - before.image_steps,
+                "mfu": (reward.peak_seconds - before.peak_seconds) / denoiser if denoiser else 0.0,
                 "queued": reward.queued,
                 "queue_age": reward.queue_age,
             },

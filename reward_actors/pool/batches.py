@@ -122,7 +122,7 @@ class RayActors:
 
 
 class RayActor:
-    """Reaches one reward actor; its `put`, `take` and `steps` are those of `BatchedWorker`, to be awaited.
+    """Reaches one reward actor; its `put`, `take`, `steps` and `profile` are those of its actor, to be awaited.
 
     After the actor's death each call raises RayActorError.
     """
@@ -133,6 +133,7 @@ class RayActor:
         self.put = actor.put.remote
         self.take = actor.take.remote
         self.steps = actor.steps.remote
+        self.profile = actor.profile.remote
 
     async def open(self) -> Ready:
         """Waits until the actor has loaded its prior.

@@ -155,11 +155,17 @@ class RewardPool:
             occupied=total.occupied,
             image_steps=total.image_steps,
             denoiser_seconds=total.denoiser,
+            peak_seconds=total.peak,
             busy={name: report.busy for name, report in reports.items()},
             scalings=tuple(self._autoscaler.scalings),
             clients=clients,
             waiting=dict(Counter(item.client for item in waiting)),
         )
+
+    async def profile(self, folder: str) -> None:
+        """Begins traces of the actors that serve, where `folder` is empty; else ends them and writes them there."""
+        actors = [replica.actor for replica in self._replicas.replicas if replica.state in SERVING]
+        await asyncio.gather(*(actor.profile(folder) for actor in actors), return_exceptions=True)  # some may die
 
     def processes(self) -> dict[str, int]:
         """Returns the process id of each live actor, by name."""

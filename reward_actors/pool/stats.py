@@ -29,19 +29,21 @@ class Report:
         busy, denoiser: seconds at work, and of these in the denoiser.
         image_steps: steps of the denoiser, times pictures in each.
         occupied: seconds in which it held a query; the pool fills it in.
+        peak: seconds that the denoiser's work would take at the peak of its device.
     """
 
     busy: float = 0.0
     denoiser: float = 0.0
     image_steps: int = 0
     occupied: float = 0.0
+    peak: float = 0.0
 
     def __add__(self, other: Report) -> Report:
         return Report(*(getattr(self, name) + getattr(other, name) for name in Report.__dataclass_fields__))
 
 
 IDLE = Report()
-SUMS = ("restarts", "occupied", "restarting", "image_steps", "denoiser_seconds")
+SUMS = ("restarts", "occupied", "restarting", "image_steps", "denoiser_seconds", "peak_seconds")
 """Fields of `PoolStats` that only grow, over all its actors; `busy` does too."""
 
 
@@ -73,7 +75,7 @@ class PoolStats(Counts):
         restarts, restarting: actors started in place of dead ones, and the seconds that took.
         actors, queued, in_flight: actors that take work now, queries that wait, queries that are in an actor.
         queue_age: seconds the oldest query has waited.
-        occupied, image_steps, denoiser_seconds: as in `Report`, summed over actors.
+        occupied, image_steps, denoiser_seconds, peak_seconds: as in `Report`, summed over actors.
         busy: seconds at work, by actor name; of those that left under one name.
         scalings: what the autoscaler did lately.
         clients, waiting: the counts of each client that is there, and how many of its queries are queued.
@@ -88,6 +90,7 @@ class PoolStats(Counts):
     restarting: float = 0.0
     image_steps: int = 0
     denoiser_seconds: float = 0.0
+    peak_seconds: float = 0.0
     busy: dict[str, float] = field(default_factory=dict)
     scalings: tuple[Scaling, ...] = ()
     clients: dict[str, Counts] = field(default_factory=dict)

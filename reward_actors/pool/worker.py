@@ -16,6 +16,7 @@ import torch
 from cachetools import LRUCache
 
 from configs import UserError
+from configs.cluster.profiling import Tracer, peak
 from configs.schema import Reward
 from envs.degradations import NONE, PHENOMENA
 from envs.taxonomy import taxonomy
@@ -23,6 +24,7 @@ from envs.types import RewardQuery, Sample, Scored
 from reward_actors.pool.batches import BatchedWorker, RejectedQueryError
 from reward_actors.pool.stats import IDLE, Ready, Report
 from reward_actors.priors.load import load_prior
+from reward_actors.priors.unet import UNetPrior
 from reward_actors.restoration.memory_budget import budget, measure, rows_within
 from reward_actors.restoration.presets import restorer
 from reward_actors.restoration.running_batch import RunningBatch, to_uint8
@@ -89,6 +91,7 @@ class RewardActor(BatchedWorker):
         self._serials = itertools.count()
         self._report, self._steps = IDLE, 0
         self._thread = ThreadPoolExecutor(1, "restore")  # the event loop goes on accepting work during a step
+        self._tracer, self._peak_seconds = Tracer(), 0.0  # of a picture in the denoiser
         self._loop: asyncio.Task | None = None
 
     async def open(self) -> Ready:
@@ -112,6 +115,9 @@ class RewardActor(BatchedWorker):
             )
         self._rows = min(settings.batch, images // self._restorer.num_samples)
         self._batch = self._new_batch()
+        if isinstance(self._prior, UNetPrior) and self._restorer.denoiser == "prior":
+            top = peak(self._prior.device, getattr(torch, settings.dtype))
+            self._peak_seconds = self._prior.flops(self._size) / top
         shapes = f"{self._restorer.fingerprint(self._prior)}/{fingerprint(settings.scorer)}/{settings.noise}"
         return Ready(shapes, os.getpid(), self._rows)
 
@@ -137,6 +143,10 @@ class RewardActor(BatchedWorker):
         """Returns what the actor has done since it started."""
         return self._report
 
+    async def profile(self, folder: str) -> None:
+        """Begins a trace of the steps, where `folder` is empty; else ends it and writes it there."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._tracer.turn, folder, self._name)
+
     async def steps(self) -> int:
         """Returns the steps taken so far: while they grow the actor is alive, long as a restoration may take."""
         return self._steps
@@ -155,10 +165,9 @@ class RewardActor(BatchedWorker):
                 self._abandon(error)
                 continue
             self._steps += 1
+            taken, image_steps = time.perf_counter() - started, self._batch.image_steps - image_steps
             self._report += Report(
-                time.perf_counter() - started,
-                self._batch.denoiser_seconds - denoiser,
-                self._batch.image_steps - image_steps,
+                taken, self._batch.denoiser_seconds - denoiser, image_steps, peak=image_steps * self._peak_seconds
             )
             for serial, scored in finished:
                 _set(self._active.pop(serial).result, scored)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import time
-from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
 
 from configs import UserError
+from configs.cluster.profiling import seconds
 from reward_actors.priors.base import linear_alphas
 
 if TYPE_CHECKING:
@@ -59,19 +61,30 @@ class UNetPrior:
         if self.device.type != "cuda":
             chosen = "prior: not compiled, there is no GPU"
         else:
-            side = (size + -size % self._multiple) // self.pack
-            x = torch.zeros(rows, self._channels, side, side, dtype=self._network.dtype, device=self.device)
-            t = torch.zeros(rows, dtype=torch.int64, device=self.device)
+            x, t = self._input(rows, size, self.device)
             inputs = (x.contiguous(memory_format=self._layout), t)
             compiled = torch.compile(self._network, mode="reduce-overhead", dynamic=False)
             with torch.inference_mode():
-                plain, fast = (seconds_per_call(network, inputs) for network in (self._network, compiled))
+                plain, fast = (seconds(partial(network, *inputs), self.device) for network in (self._network, compiled))
             if fast < plain:
                 self._run = compiled
                 self.pad_rows()
             chosen = f"prior: compiled {1e3 * fast:.2f} ms, plain {1e3 * plain:.2f} ms for {rows} pictures of {size} px"
         _LOG.info(chosen)
         return chosen
+
+    def flops(self, size: int) -> int:
+        """Counts the floating-point operations of a picture of `size` px a side; nothing is computed for it."""
+        weights = {name: tensor.to("meta") for name, tensor in self._network.state_dict().items()}
+        with FlopCounterMode(display=False) as counter:
+            functional_call(self._network, weights, self._input(1, size, torch.device("meta")))
+        return counter.get_total_flops()
+
+    def _input(self, rows: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Blank pictures as the network sees them, and their timesteps."""
+        side = (size + -size % self._multiple) // self.pack
+        x = torch.zeros(rows, self._channels, side, side, dtype=self._network.dtype, device=device)
+        return x, torch.zeros(rows, dtype=torch.int64, device=device)
 
     def pad_rows(self) -> None:
         """Pads calls to 1, 2, 4, 8, ... rows from now on: a graph is captured per number of rows."""
@@ -95,18 +108,6 @@ class UNetPrior:
         calls = [self._run(*part).sample for part in zip(packed.split(rows), t.split(rows), strict=True)]
         noise = torch.cat(calls)[: len(x), : self._channels].float()  # a learned sigma is left out
         return F.pixel_shuffle(noise, self.pack)[..., :height, :width].contiguous()
-
-
-def seconds_per_call(network: Callable, inputs: tuple[Tensor, ...], calls: int = 5) -> float:
-    """Measures the median seconds of a call after two to warm up (compiling, choosing kernels), on the device."""
-    seconds = []
-    for _ in range(calls + 2):
-        started = time.perf_counter()
-        network(*inputs)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
-    return sorted(seconds[2:])[calls // 2]
 
 
 def _hash_weights(network: UNet2DModel) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,13 @@ def engine_arguments(policy_folder: str | Path, processor, config: Config) -> di
     }
     if knows_answers(processor, world_taxonomy(config.world)) and rollout.decoding in ("median", "mean"):
         arguments["logits_processors"] = [f"rollout.vllm.logits_processors:{rollout.decoding.title()}Decoding"]
+    if config.profile.steps and "rollout" in config.profile.roles:
+        arguments["profiler_config"] = {
+            "profiler": "torch",
+            "torch_profiler_dir": tempfile.mkdtemp(prefix="duvlm-traces-"),
+            "torch_profiler_with_stack": False,
+            "ignore_frontend": True,  # on CPUs it shares the engine's process, where one profiler is one too few
+        }
     if rollout.grammar:
         arguments["structured_outputs_config"] = {"backend": grammar.BACKEND}
     if on_gpu(config):

@@ -83,9 +83,9 @@ class LearnerModel:
 class Stage:
     """A pool of one engine, the learner it began as, and three prompts; everything runs on one event loop."""
 
-    def __init__(self, ray, folder):
+    def __init__(self, ray, folder, *settings):
         self.loop = asyncio.new_event_loop()
-        config = load("offline", ["world=paper", "rollout.actors=1", "rollout.max_tokens=24", "rollout.timeout=200"])
+        config = load("offline", ["rollout.actors=1", "rollout.max_tokens=24", "rollout.timeout=200", *settings])
         self.pool, self.learner = RolloutPool(config, folder), LearnerModel(folder)
         self.config, self.folder = config, str(folder)
         noise = np.random.default_rng(0)
@@ -220,6 +220,31 @@ def test_tied_output_layers_follow_an_update(ray_cluster, tmp_path):
     stage = Stage(ray_cluster, tie_embeddings(build_tiny_policy(tmp_path, TAXONOMY)))
     stage.run(stage.pool.start())
     stage.learner.perturb(seed=1)
+    stage.run(stage.pool.update(stage.learner))
+    assert stage.gap(stage.groups(stage.prompts[:1], n=4)[0]) < 1e-3
+    stage.run(stage.pool.close())
+
+
+@pytest.mark.slow  # an engine of its own
+def test_a_cut_of_the_published_model_is_read_as_the_learner_reads_it(ray_cluster, tmp_path):
+    """Its processor enlarges pictures below 256 px (`min_pixels`): engine and learner count the same tokens, and agree
+    on log-probs over the published vocabulary, before and after an update."""
+    from qwen3vl_cut import build_cut
+
+    from configs.schema import World
+    from learner.policy.collator import Collator, Example
+    from learner.policy.initial import adopt
+
+    folder = adopt(build_cut(tmp_path / "published"), tmp_path / "adopted", World())
+    stage = Stage(ray_cluster, folder, "policy=" + str(folder))
+    stage.run(stage.pool.start())
+    engine = stage.run(_answer(stage.pool.engines[0].prompt_tokens.remote(stage.prompts[0])))
+    collate = Collator(stage.learner.processor, stage.learner.model.model, stage.config.world.views)
+    learner = collate([Example(stage.samples[0].degraded, (7,))]).input_ids[0, :-1].tolist()
+    assert list(engine) == learner
+    assert learner.count(stage.learner.processor.image_token_id) == 4 * (256 // 32) ** 2
+    assert all(stage.gap(group) < EQUAL for group in stage.groups(stage.prompts[:2], n=4))
+    stage.learner.perturb(seed=1, only="norm")
     stage.run(stage.pool.update(stage.learner))
     assert stage.gap(stage.groups(stage.prompts[:1], n=4)[0]) < 1e-3
     stage.run(stage.pool.close())

@@ -1,5 +1,6 @@
 """A process group of one rank in this process, for trainers that need a group and no Ray."""
 
+import gc
 import os
 import socket
 
@@ -27,3 +28,5 @@ def group_of_one():
 @pytest.fixture
 def alone(group_of_one, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "0")  # DeepSpeed wants it of every engine; nobody else may see it
+    yield
+    gc.collect()  # engines are cycles: gigabytes of few objects, which Python would not look for

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -82,6 +83,35 @@ def test_the_decay_of_matrices_spares_gains_and_biases(policy_folder):
     assert shapes == {WEIGHT_DECAY: {True}, 0.0: {False}}
     (everything,) = adamw(model, settings().learner, on_gpu=False).param_groups
     assert everything["weight_decay"] == WEIGHT_DECAY
+
+
+def test_on_a_gpu_adamw_is_fused_unless_its_state_is_on_the_host(policy_folder):
+    """Unfused it makes copies of all weights on the way: 8 to 12 GB at full scale."""
+    from learner.distributed.deepspeed import adamw
+    from learner.policy.model import load_policy
+
+    model, offloaded = load_policy(policy_folder)[0], settings(memory=["offload"]).learner
+    assert adamw(model, settings().learner, on_gpu=True).defaults["fused"]
+    assert not adamw(model, offloaded, on_gpu=True).defaults["fused"]
+
+
+def test_a_save_gathers_one_weight_after_the_other_in_host_memory(policy_folder, monkeypatch):
+    """The whole model was cloned on the GPU of rank 0. Stand-ins for weights, since a host has no second memory."""
+    actor, events = trainer(policy_folder), []
+
+    class Weight:
+        def __init__(self, name):
+            events.append(f"gather {name}")
+            self.name = name
+
+        def to(self, device, copy):
+            events.append(f"{self.name} to {device}, copy {copy}")
+            return self.name
+
+    monkeypatch.setattr(actor, "weights", [SimpleNamespace(name=name) for name in "ab"])
+    monkeypatch.setattr(actor, "named_tensors", lambda: ((name, Weight(name)) for name in "ab"))
+    assert actor.gather_policy() == {"a": "a", "b": "b"}
+    assert events == ["gather a", "a to cpu, copy True", "gather b", "b to cpu, copy True"]
 
 
 def test_the_reference_track_spares_them():

@@ -1,16 +1,15 @@
 """Priors say which part of a noisy picture is noise."""
 
-import time
-
 import pytest
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
+from torch.utils.flop_counter import FlopCounterMode
 
 from configs import UserError
 from reward_actors.priors.base import linear_alphas
 from reward_actors.priors.gaussian import photo_gaussian
 from reward_actors.priors.load import load_prior
-from reward_actors.priors.unet import UNetPrior, seconds_per_call
+from reward_actors.priors.unet import UNetPrior
 
 
 def test_the_gaussian_prior_tells_noise_from_picture_exactly(gaussian_world):
@@ -42,6 +41,13 @@ def test_rows_do_not_see_each_other(unet_prior):
     together = unet_prior.eps(x, t)
     for i in range(5):
         assert torch.equal(unet_prior.eps(x[i : i + 1], t[i : i + 1])[0], together[i])
+
+
+@pytest.mark.parametrize("size", [32, 30])
+def test_operations_are_counted_without_computing(unet_prior, size):
+    with FlopCounterMode(display=False) as counter:
+        unet_prior.eps(torch.zeros(1, 3, size, size), torch.tensor([0]))
+    assert unet_prior.flops(size) == pytest.approx(counter.get_total_flops(), rel=0.05)  # of attention, CPUs count none
 
 
 def test_a_saved_folder_loads_as_the_same_prior(network, unet_prior, tmp_path):
@@ -82,11 +88,6 @@ def test_rows_filled_up_to_a_power_of_two_answer_the_same(unet_prior, network):
     filled.pad_rows()
     x, t = torch.randn(5, 3, 30, 32), torch.tensor([0, 10, 200, 600, 999])
     assert torch.allclose(filled.eps(x, t), unet_prior.eps(x, t), atol=1e-5)
-
-
-def test_the_median_call_is_timed_and_not_the_first():
-    seconds = iter([0.05, 0.05, 0.0, 0.03, 0.0, 0.0, 0.0])
-    assert seconds_per_call(lambda: time.sleep(next(seconds)), ()) < 0.01
 
 
 def test_our_noise_schedule_is_that_of_diffusers():
