@@ -23,7 +23,7 @@ def run(tmp_path_factory):
     _duvlm("corpus", "count=60", f"out={folder}/corpus")
     _duvlm("sft", f"corpus={folder}/corpus", f"out={folder}/sft", "steps=2", "profile.steps=[2]", *SMALL)
     first = ("offline", f"corpus={folder}/corpus", f"policy={folder}/sft/policy", f"out={folder}/offline", *SMALL)
-    traced = ["profile.steps=[2]", "profile.roles=[learner,reward,rollout]"]
+    traced = ["profile.steps=[1]", "profile.roles=[learner,reward,rollout]"]
     _duvlm(*first, "steps=2", "learner.checkpoint_every=1", *traced)
     _duvlm(*first, "steps=3", "learner.checkpoint_every=1")  # continues
     compared = [f"before={folder}/sft/policy", f"policy={folder}/offline/policy", "limit=4"]
@@ -71,16 +71,15 @@ def test_a_traced_step_leaves_what_each_role_computed_and_no_other_step_does(run
     ranks = [f"learner-{rank}.json.gz" for rank in range(2)]
     assert sorted(path.name for path in run.glob("sft/profile/*/*")) == ranks
     traces = sorted(run.glob("offline/profile/*/*"))
-    assert {path.parent.name for path in traces} == {"step-2"}
+    assert {path.parent.name for path in traces} == {"step-1"}
     assert [path.name.partition(".")[0] for path in traces] == [
         "learner-0", "learner-1", "reward-0", "reward-1", "rollout-0_rank0"
     ]  # fmt: skip
     for path in [*traces, *run.glob("sft/profile/*/*")]:
         names = {event["name"] for event in json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]}
-        operations = {"reward": "aten::convolution", "rollout": "aten::mm|aten::addmm|aten::linear"}
-        backward = "autograd::engine::evaluate_function: LogSoftmaxBackward0"
-        expected = operations.get(path.name.partition("-")[0], backward).split("|")
-        assert names & set(expected), path
+        expected = {"learner": r"\w+Backward0", "reward": "aten::convolution", "rollout": "aten::(mm|addmm|linear)"}
+        pattern = expected[path.name.partition("-")[0]]
+        assert any(re.fullmatch(pattern, name) for name in names), path
 
 
 @pytest.mark.engine

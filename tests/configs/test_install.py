@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
-SCRIPT = Path(__file__).parents[2] / "configs/install/install.sh"
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "configs/install/install.sh"
 STAND_IN = """#!/bin/bash
 # A Python that makes environments with copies of itself, pretends to install torch, and checks what it has installed.
 here="$(dirname "$0")"
@@ -50,3 +53,11 @@ def test_the_wrong_torch_in_the_end_is_an_error(setup):
     done = setup("cuda", index="cpu")
     assert done.returncode == 1
     assert "expected the torch of EXTRA=cuda, got x (CUDA None)" in done.stderr
+
+
+def test_where_wheels_of_both_kinds_are_offered_gpus_get_theirs():
+    """pip takes 2.13.0+cpu for newer than 2.13.0."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for extra, chosen in {"cuda": "2.13.0", "cpu": "2.13.0+cpu"}.items():
+        wanted = next(each for each in map(Requirement, extras[extra]) if each.name == "torch").specifier
+        assert list(wanted.filter(["2.13.0", "2.13.0+cpu"])) == [chosen]
