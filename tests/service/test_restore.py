@@ -161,3 +161,12 @@ def test_degrading_needs_to_know_how(tmp_path, capsys):
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "photo.png")
     assert duvlm.main(["run", "degrade", f"image={tmp_path / 'photo.png'}", f"out={tmp_path / 'out'}"]) == 2
     assert "degradation: expected what is to be done" in capsys.readouterr().err
+
+
+def test_the_words_that_a_policy_begins_its_answer_with_are_printed(tmp_path, capsys):
+    clean = np.ascontiguousarray(data.astronaut()[:256, :256])
+    Image.fromarray(degrade(clean, TAXONOMY.degradation("blur", {"sigma": 3.0}))).save(tmp_path / "photo.png")
+    assert restore(tmp_path / "photo.png", tmp_path / "out", "", "world=paper") == 0
+    words = json.loads((tmp_path / "out" / "photo.json").read_text())["text"].partition("[")[0].strip()
+    assert words
+    assert f'photo.png: {words} {{"type"' in capsys.readouterr().out
