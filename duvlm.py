@@ -1,7 +1,7 @@
 """The front door: `duvlm run JOB key=value ...` here, `duvlm submit JOB --address URL ...` on a cluster.
 
-In Python: `duvlm.Reader`, `duvlm.restore`, `duvlm.degrade`, `duvlm.score`, `duvlm.RewardPool` (docs/api.md), imported
-when asked for.
+In Python: `duvlm.Reader`, `duvlm.restore`, `duvlm.degrade`, `duvlm.score`, `duvlm.RewardPool`, `duvlm.RewardFunction`
+(docs/api.md), imported when asked for.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ API = {
     "restore": "service.restore",
     "score": "reward_actors.scoring.pictures",
     "RewardPool": "reward_actors.pool.pool",
+    "RewardFunction": "learner.rl.reward_function",
 }
 
 

@@ -117,7 +117,6 @@ BENCHMARKS = {
         "benchmarks.throughput.end_to_end",
         "Completions a second of the tiny track, beside TRL's GRPOTrainer with a sequential reward function.",
         {
-            "trl": {"type": Path, "default": Path("runs/trl"), "help": "folder in which TRL is installed"},
             "steps": {"type": int, "default": 2, "help": "learner steps"},
             "prompts": {"type": int, "default": 4, "help": "prompts a step"},
             "completions": {"type": int, "default": 4, "help": "answers to each prompt"},

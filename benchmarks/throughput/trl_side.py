@@ -1,17 +1,16 @@
-"""The same RL task in TRL's GRPOTrainer, which is installed beside the project for this comparison only:
+"""The same RL task in TRL's GRPOTrainer, for comparison only (`pip install trl==1.16.0`; `make setup` does).
 
-    pip install --target FOLDER --no-deps trl==1.16.0
-
-One process with a thread a core, transformers' own generation (TRL's vLLM mode wants GPUs), and a reward function that
-gates, then restores one completion after the other, as reward functions are written.
+One process with a thread a core, transformers' own generation (TRL's vLLM mode wants GPUs), and a reward function:
+`SequentialReward`, which gates, then restores one completion after the other, as reward functions are written, or
+`duvlm.RewardFunction`.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,16 +21,15 @@ from PIL import Image
 from benchmarks.throughput.reward.cost import walk
 from configs import UserError
 from configs.schema import Config
-from envs.environment import OfflineEnvironment
 from envs.observation import QUESTION, views
-from envs.types import Completion, Prompt, RewardQuery, Sample
+from envs.types import Completion, Prompt, RewardQuery
 from envs.world import policy_folder
 from learner.distributed.deepspeed import GRAD_CLIP, WEIGHT_DECAY
+from learner.rl.environment import Environment
+from learner.rl.reward_function import text_of
 from reward_actors.priors.load import load_prior
 from reward_actors.restoration.presets import RESTORERS
 from reward_actors.scoring.scorer import mse
-
-VERSION = "1.16.0"
 
 
 @dataclass(frozen=True)
@@ -42,22 +40,11 @@ class Trained:
     seconds: float
     reward_seconds: float
     rewards: tuple[float, ...]
-    gated: int
 
 
-def check(folder: Path) -> None:
-    """Raises UserError where TRL is not in `folder`."""
-    if not (folder / "trl").is_dir():
-        install = f"pip install --target {folder} --no-deps trl=={VERSION}"
-        raise UserError(f"end_to_end: expected TRL in {folder} (or --trl FOLDER); `{install}` puts it there")
-
-
-def train(
-    config: Config, folder: Path, environment: OfflineEnvironment, prompts: Sequence[Prompt], samples: Sequence[Sample]
-) -> Trained:
-    """Takes the prompts, `grpo.prompts` a step. folder: where TRL is installed."""
-    check(folder)
-    sys.path.append(str(folder))
+def train(config: Config, environment: Environment, prompts: Sequence[Prompt], reward: Callable) -> Trained:
+    """Takes the prompts, `grpo.prompts` a step. reward: TRL's reward function."""
+    require()
     from datasets import Dataset
     from transformers import AutoModelForImageTextToText, AutoProcessor
     from trl import GRPOConfig, GRPOTrainer
@@ -66,7 +53,7 @@ def train(
     policy = policy_folder(config.policy, config.world)
     processor = AutoProcessor.from_pretrained(policy)
     model = AutoModelForImageTextToText.from_pretrained(policy, dtype=torch.float32)
-    reward = _SequentialReward(config, environment, prompts, samples, processor)
+    timed = _Timed(reward)
     grpo, rollout = config.grpo, config.rollout
     arguments = GRPOConfig(
         output_dir=str(Path(config.out, "trl")),
@@ -92,45 +79,58 @@ def train(
         seed=config.seed,
         disable_tqdm=True,
     )
+    samples = {p.sample_id: environment.samples[p.sample] for p in prompts}
     rows = [
         {
             "prompt": [{"role": "user", "content": QUESTION}],
-            "images": [Image.fromarray(v) for v in views(samples[p.sample].degraded, config.world.views)],
-            "sample_id": p.sample_id,
+            "images": [Image.fromarray(view) for view in views(sample.degraded, config.world.views)],
+            "sample_id": name,
         }
-        for p in prompts
+        for name, sample in samples.items()
     ]
-    trainer = GRPOTrainer(model, reward, arguments, Dataset.from_list(rows), processing_class=processor)
+    trainer = GRPOTrainer(model, timed, arguments, Dataset.from_list(rows), processing_class=processor)
     began = time.perf_counter()
     trainer.train()
-    return Trained(time.perf_counter() - began, reward.seconds, tuple(reward.rewards), reward.gated)
+    return Trained(time.perf_counter() - began, timed.seconds, tuple(timed.rewards))
 
 
-class _SequentialReward:
-    """TRL's reward function: the gate and the prior of the job, one completion after the other."""
+def require() -> None:
+    """Raises UserError where TRL is not installed."""
+    if importlib.util.find_spec("trl") is None:
+        raise UserError("end_to_end: expected TRL beside the project: `pip install trl==1.16.0`")
+
+
+class _Timed:
+    """Keeps what a reward function returned, and how long it took."""
 
     __name__ = "restoration"
 
-    def __init__(self, config: Config, environment: OfflineEnvironment, prompts, samples, processor):
-        self._environment, self._tokenizer = environment, processor.tokenizer
-        self._samples = {prompt.sample_id: samples[prompt.sample] for prompt in prompts}
-        self._prior = load_prior(config.reward.prior, config.world.size)
-        self.seconds, self.gated, self.rewards = 0.0, 0, []
+    def __init__(self, reward: Callable):
+        self._reward, self.seconds, self.rewards = reward, 0.0, []
 
-    def __call__(self, sample_id: Sequence[str], completion_ids: Sequence[Sequence[int]], **_) -> list[float]:
+    def __call__(self, **columns) -> list[float]:
         began = time.perf_counter()
-        rewards = [self._reward(name, ids) for name, ids in zip(sample_id, completion_ids, strict=True)]
+        rewards = self._reward(**columns)
         self.seconds += time.perf_counter() - began
         self.rewards += rewards
         return rewards
 
-    def _reward(self, sample_id: str, ids: Sequence[int]) -> float:
-        end = self._tokenizer.eos_token_id
-        text = self._tokenizer.decode([i for i in ids if i != end], spaces_between_special_tokens=False)
+
+class SequentialReward:
+    """TRL's reward function: the gate and the prior of the job, one completion after the other."""
+
+    def __init__(self, config: Config, environment: Environment, prompts: Sequence[Prompt]):
+        self._rules = environment.rules
+        self._samples = {prompt.sample_id: environment.samples[prompt.sample] for prompt in prompts}
+        self._prior = load_prior(config.reward.prior, config.world.size)
+
+    def __call__(self, completions: Sequence, sample_id: Sequence[str], **_) -> list[float]:
+        return [self._reward(name, text_of(one)) for name, one in zip(sample_id, completions, strict=True)]
+
+    def _reward(self, sample_id: str, text: str) -> float:
         sample = self._samples[sample_id]
-        verdict = self._environment.judge(Prompt(sample_id, sample), Completion(text, tuple(ids), ()))
+        verdict = self._rules.judge(Prompt(sample_id, sample), Completion(text, (), ()))
         if not isinstance(verdict, RewardQuery):
-            self.gated += 1
             return verdict.reward
         restored = walk(self._prior, RESTORERS["ddnm"], sample.degraded, verdict.degradation, sample_id)
         return -mse(np.asarray(restored), sample.clean)

@@ -76,6 +76,24 @@ def connect(variables: Mapping[str, str] | None = None) -> None:
 
 
 @contextmanager
+def cluster() -> Iterator[None]:
+    """Connects as `connect` does for the time of the block; what was connected before stays so.
+
+    Raises:
+        UserError: as `connect`.
+    """
+    import ray
+
+    before = ray.is_initialized()
+    connect()
+    try:
+        yield
+    finally:
+        if not before:
+            ray.shutdown()
+
+
+@contextmanager
 def _signals_wait() -> Iterator[None]:
     """Delays Ctrl-C and SIGTERM to the end of the block: while Ray starts, an interrupt can be swallowed, and Ray puts
     a handler of its own in place of ours, which would skip the clean-up of the job."""

@@ -13,6 +13,7 @@ import numpy as np
 from configs import UserError
 from envs.corpus.datasets import SUFFIXES, Photo, candidates, read_photo
 from envs.corpus.photos import MAX_ENLARGEMENT
+from envs.corpus.reader import CorpusSplit
 from envs.pictures import UNREADABLE
 from envs.types import Sample
 
@@ -62,7 +63,7 @@ class Photographs(Sequence[Sample]):
 class Blind(Sequence[Sample]):
     """Gives the samples of a corpus without their truth."""
 
-    def __init__(self, samples: Sequence[Sample]):
+    def __init__(self, samples: CorpusSplit):
         self._samples = samples
 
     def __len__(self) -> int:
@@ -70,6 +71,9 @@ class Blind(Sequence[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         return replace(self._samples[index], clean=None, degradation=None)
+
+    def sample_ids(self) -> list[str]:
+        return self._samples.sample_ids()
 
 
 def central_square(picture: np.ndarray, size: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from configs.schema import Config
 from envs.corpus.reader import CorpusSplit, read_samples
 from envs.corpus.unlabelled import Blind, Photographs
 from envs.environment import MixedEnvironment, OfflineEnvironment, OnlineEnvironment
-from envs.types import Prompt, Sample
+from envs.types import Prompt
 from envs.world import world_taxonomy
 from learner.corpus import training_corpus
 
@@ -26,7 +26,7 @@ class Environment:
     """
 
     rules: OnlineEnvironment | MixedEnvironment
-    samples: Sequence[Sample]
+    samples: CorpusSplit | Photographs | Blind | ConcatDataset
 
 
 def open_environment(config: Config, job: str, out: Path) -> Environment:

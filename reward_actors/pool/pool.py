@@ -21,6 +21,7 @@ from reward_actors.pool.autoscaler import Autoscaler
 from reward_actors.pool.autoscaling_policy import Limits
 from reward_actors.pool.batches import RayActors
 from reward_actors.pool.dispatcher import Dispatcher
+from reward_actors.pool.lifetime import Lifetime
 from reward_actors.pool.queue import ClientQuota, QueuedQuery, now
 from reward_actors.pool.replica import SERVING, ReplicaState
 from reward_actors.pool.stats import IDLE, Counts, PoolStats
@@ -38,8 +39,11 @@ class Gate(Protocol):
     def judge(self, prompt: Prompt, completion: Completion) -> Gated | RewardQuery | Scored: ...
 
 
-class RewardPool:
-    """Scores completions on reward actors. Lives in one event loop of the driver; Ray must be initialised."""
+class RewardPool(Lifetime):
+    """Scores completions on reward actors. Lives in one event loop of the driver.
+
+    `async with RewardPool(config) as pool` starts it, with Ray, and closes it; `start` wants Ray to be initialised.
+    """
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ from configs import UserError
 from configs.schema import Config
 from envs.types import Completion, Failed, Gated, Prompt, RewardQuery, Sample, Scored
 from reward_actors.pool.batches import unwrap_user_error
+from reward_actors.pool.lifetime import Lifetime
 from reward_actors.pool.pool import CLIENT_GONE, Gate, RewardPool, judge_group
 from reward_actors.pool.shared.connect import PoolSettings, connect
 from reward_actors.pool.stats import Counts, PoolStats
@@ -33,7 +34,7 @@ def open_pool(config: Config, environment: Gate | None = None) -> RewardPool | S
     return SharedPool(config, environment) if config.reward.pool else RewardPool(config, environment=environment)
 
 
-class SharedPool:
+class SharedPool(Lifetime):
     """Asks the pool `reward.pool`, beside other jobs. Of `stats`, the counts are of this job and the rest of the pool.
 
     A pool that ends is waited for, `CONNECT_SECONDS` long, and asked again: what it was asked is a pure function of
