@@ -99,8 +99,8 @@ def check_world(folder: Path, world: World) -> None:
     if card.get("template", expected := template_hash(folder, world)) != expected:
         raise UserError(
             f"the policy in {folder} was trained with another prompt template (hash {card['template']} there, "
-            f"{expected} here): put the {CHAT} of its training back, use the version of the project it was trained with, or train "
-            "it anew"
+            f"{expected} here): put the {CHAT} of its training back, use the version of the project it was trained "
+            "with, or train it anew"
         )
 
 

@@ -2,12 +2,17 @@
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import sysconfig
+import time
 import tomllib
 import venv
 from pathlib import Path
+from urllib.error import URLError
+from urllib.request import Request, urlopen
 from zipfile import ZipFile
 
 import pytest
@@ -103,3 +108,30 @@ def test_an_installation_restores_a_photograph_and_builds_a_corpus(programs, tmp
     built = run(programs, tmp_path, "duvlm", "run", "corpus", "count=6", "size=32", "out=corpus")
     assert built.returncode == 0, built.stdout + built.stderr
     assert (tmp_path / "corpus/README.md").exists()
+
+
+@pytest.mark.engine
+def test_an_installation_serves(programs, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log, address, end = (tmp_path / "log").open("w+"), f"http://127.0.0.1:{port}", time.monotonic() + 240
+    command = [programs / "duvlm", "serve", "--port", str(port), "reward.actors=1"]
+    service = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=log, stderr=log, start_new_session=True)
+    try:
+        while not said(f"{address}/api/health").get("ready"):
+            assert service.poll() is None and time.monotonic() < end, log.seek(0) or log.read()  # noqa: PT018
+            time.sleep(0.5)
+        assert said(f"{address}/api/read", PHOTO.read_bytes())["text"]
+        assert b"<html" in urlopen(address, timeout=60).read()
+    finally:
+        service.send_signal(signal.SIGINT)
+        assert service.wait(timeout=60) == 130
+
+
+def said(url: str, body: bytes | None = None) -> dict:
+    """What a service answers; nothing while it starts."""
+    try:
+        return json.load(urlopen(Request(url, data=body), timeout=150))
+    except (URLError, OSError):
+        return {}
