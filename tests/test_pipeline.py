@@ -86,7 +86,8 @@ def test_a_traced_step_leaves_what_each_role_computed_and_no_other_step_does(run
 def test_learner_and_denoiser_say_what_share_of_the_peak_they_reach(run):
     for step in _metrics(run):
         assert 0 < step["mfu"] < 2  # on shared cores the peak itself is measured badly
-        assert 0 < step["rewards"]["mfu"] < 2
+        assert 0 <= step["rewards"]["mfu"] < 2
+        assert step["rewards"]["mfu"] > 0 or not step["rewards"]["image_steps"]  # of a step that was gated whole
     assert all(0 < json.loads(line)["mfu"] < 2 for line in (run / "sft" / "metrics.jsonl").open())
 
 

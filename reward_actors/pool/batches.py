@@ -122,7 +122,7 @@ class RayActors:
 
 
 class RayActor:
-    """Reaches one reward actor; its `put`, `take`, `steps` and `profile` are those of its actor, to be awaited.
+    """Reaches one reward actor; its `put`, `take` and `steps` are those of its actor, to be awaited.
 
     After the actor's death each call raises RayActorError.
     """
@@ -133,7 +133,6 @@ class RayActor:
         self.put = actor.put.remote
         self.take = actor.take.remote
         self.steps = actor.steps.remote
-        self.profile = actor.profile.remote
 
     async def open(self) -> Ready:
         """Waits until the actor has loaded its prior.
@@ -146,6 +145,10 @@ class RayActor:
             return await asyncio.wait_for(unwrap_user_error(self._actor.open.remote()), START_SECONDS)
         except TimeoutError:
             raise UserError(f"{self._late}; free in the cluster: {ray.available_resources()}") from None
+
+    async def profile(self, folder: str) -> None:
+        """Begins a trace where `folder` is empty, else writes it there; stand-ins of reward actors may lack it."""
+        await self._actor.profile.remote(folder)
 
     def kill(self) -> None:
         """Ends the process of the actor at once."""
