@@ -49,7 +49,7 @@ def test_rewards_of_a_pool_as_the_page_says(tmp_path):
     names["config"] = load("offline", ["world.size=48", "reward.prior=gaussian", "reward.actors=1", "reward.cpus=0.1"])
     corpus = written(tmp_path, 20, train=2)
     sample = read_samples(corpus, "train", TAXONOMY)[0]
-    right, wrong = asyncio.run(names["rewarded"](sample, [write(sample.degradation), "nothing"]))
+    right, wrong = asyncio.run(names["rewarded"](sample, [write(sample.degradation, TAXONOMY), "nothing"]))
     assert -1 < right.reward < 0
     assert wrong == Gated("no_answer")
 

@@ -10,6 +10,7 @@ from corpora import written
 import duvlm
 from configs import UserError, load
 from envs.language.answer import write
+from envs.taxonomy import TAXONOMY
 from envs.types import RewardQuery
 from reward_actors.priors.gaussian import photo_gaussian
 from reward_actors.restoration.presets import restorer
@@ -35,10 +36,14 @@ def rewards(config):
     assert ray.is_initialized() is before
 
 
+def answer(degradation) -> str:
+    return write(degradation, TAXONOMY)
+
+
 def test_a_batch_of_several_groups_is_rewarded_as_one_restoration_after_the_other(rewards):
     before, (one, other) = rewards.stats(), rewards.samples[:2]
     names = [one.sample_id, other.sample_id, one.sample_id, one.sample_id]
-    texts = [write(one.degradation), write(other.degradation), write(one.degradation), "no answer"]
+    texts = [answer(one.degradation), answer(other.degradation), answer(one.degradation), "no answer"]
     answered = rewards(["a question"] * 4, texts, sample_id=names, some_other_column=[1, 2, 3, 4])
     for sample, reward in zip((one, other), answered, strict=False):
         (restored,) = restore_batch(
@@ -52,8 +57,8 @@ def test_a_batch_of_several_groups_is_rewarded_as_one_restoration_after_the_othe
 
 def test_answers_come_as_conversations_too_and_are_remembered(rewards):
     before, sample = rewards.stats(), rewards.samples[2]
-    talk = [{"role": "assistant", "content": write(sample.degradation)}]
-    parts = [{"role": "assistant", "content": [{"type": "text", "text": write(sample.degradation)}]}]
+    talk = [{"role": "assistant", "content": answer(sample.degradation)}]
+    parts = [{"role": "assistant", "content": [{"type": "text", "text": answer(sample.degradation)}]}]
     first = rewards([None], [talk], sample_id=[sample.sample_id])
     assert rewards([None], [parts], sample_id=[sample.sample_id]) == first
     assert rewards.stats().memo_hits == before.memo_hits + 1
@@ -80,10 +85,10 @@ def test_a_pool_lasts_as_long_as_its_block_and_an_error_in_it_ends_it_too(reward
 
     async def work():
         async with duvlm.RewardPool(config) as pool:
-            (answer,) = await pool.score([RewardQuery(sample.sample_id, sample, sample.degradation)])
+            (scored,) = await pool.score([RewardQuery(sample.sample_id, sample, sample.degradation)])
             assert len(pool.processes()) == 2
-            raise LookupError(answer.reward)
+            raise LookupError(scored.reward)
 
     with pytest.raises(LookupError) as failure:
         asyncio.run(work())
-    assert rewards([None], [write(sample.degradation)], sample_id=[sample.sample_id]) == [failure.value.args[0]]
+    assert rewards([None], [answer(sample.degradation)], sample_id=[sample.sample_id]) == [failure.value.args[0]]
