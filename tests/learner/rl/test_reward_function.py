@@ -70,7 +70,7 @@ def test_what_a_trainer_must_bring_is_said(rewards, config):
     with pytest.raises(UserError, match="expected one of the 6 samples, got 'nobody'"):
         rewards([None], ["text"], sample_id=["nobody"])
     with pytest.raises(UserError, match="inside its `with` block"):
-        duvlm.RewardFunction(config)([None], ["text"], sample_id=["train-0"])
+        duvlm.RewardFunction(config)([None], ["text"], sample_id=[rewards.samples[0].sample_id])
 
 
 def test_without_a_truth_only_the_form_of_an_answer_counts(config):
