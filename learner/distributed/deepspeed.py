@@ -77,7 +77,8 @@ def load_sharded(folder: Path, learner: LearnerConfig, ranks: int, on_gpu: bool,
         UserError: the folder holds no policy, or one whose weights it calls by other names than the model.
     """
     config = AutoConfig.from_pretrained(check_policy(folder))
-    shards = deepspeed.zero.Init(config_dict_or_path=settings(learner, ranks, 0, on_gpu), dtype=dtype)
+    # The type is that of the settings: given as dtype= it is ignored on CPUs without float16, for bfloat16.
+    shards = deepspeed.zero.Init(config_dict_or_path=settings(learner, ranks, 0, on_gpu))
     with no_init_weights(), shards:
         model = AutoModelForImageTextToText.from_config(config, dtype=dtype).eval()
     parameters, files = dict(model.named_parameters()), sorted(folder.glob("*.safetensors"))
