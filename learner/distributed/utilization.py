@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from configs.cluster.profiling import peak
 
@@ -14,22 +12,22 @@ from configs.cluster.profiling import peak
 class Utilization:
     """Adds `mfu` to the metrics of a step: its floating-point operations a second, of those of a matrix product.
 
-    Matrix products, convolutions and attention are counted in the first step, with what is padded and what is computed
-    twice; later steps are taken to have as many for each token of the policy's rows.
+    Operations are estimated as usual: for each token of the policy's rows, two in the forward pass and two in the
+    backward pass for each weight, and two more for each that is trained. Counted by PyTorch they would be exact, but a
+    step that is counted ends with other last bits than one that is not.
     """
 
     def __init__(self, policy: torch.nn.Module, device: torch.device, dtype: torch.dtype):
         """policy: a `Policy`; its batches are counted. dtype: of its matrix products."""
-        self._peak, self._tokens, self._each = peak(device, dtype), 0, 0.0
+        self._peak, self._tokens = peak(device, dtype), 0
+        sizes = [(getattr(each, "ds_numel", each.numel()), each.requires_grad) for each in policy.parameters()]
+        self._each = sum(size * (6 if trained else 4) for size, trained in sizes)
         policy.register_forward_pre_hook(self._count)
 
     def of(self, step: Callable[..., dict[str, float]], *arguments) -> dict[str, float]:
         """Takes a step that returns its metrics, `seconds` among them; returns them with `mfu`."""
         self._tokens = 0
-        with nullcontext() if self._each else FlopCounterMode(display=False) as counter:
-            metrics = step(*arguments)
-        if counter and self._tokens:
-            self._each = counter.get_total_flops() / self._tokens
+        metrics = step(*arguments)
         return metrics | {"mfu": self._tokens * self._each / metrics["seconds"] / self._peak}
 
     def _count(self, policy: torch.nn.Module, arguments: tuple) -> None:

