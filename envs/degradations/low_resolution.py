@@ -20,6 +20,8 @@ LATTICE = 1.4
 """How many times larger the steps between cells are than those within them, at least, in a picture of replicated
 pixels. (Files of photographs: 1.74 under noise of 3 grey levels and JPEG 85, 1.21 under JPEG 50, .87 to 1.65 enlarged
 by interpolation.)"""
+REPLICATED = 0.4
+"""Share of neighbours along a row that are equal above which pixels were replicated: by a scale of 2 it is a half."""
 
 
 class LowResolution(Phenomenon):
@@ -28,8 +30,8 @@ class LowResolution(Phenomenon):
     .. math:: y = U R_s x, \qquad R_s x = D_h x D_w^\top
 
     with D the bicubic reduction of one dimension by s and U the replication of pixels. The operator acts between the
-    image and the small grid, which replication lets one read back: the mean of each cell. It is separable, with
-    condition number 1.5: one cached matrix and pseudo-inverse per (size, scale).
+    image and the small grid, which replication lets one read back: a pixel of each cell, or their mean where noise or
+    JPEG came later. It is separable, with condition number 1.5: one cached matrix and pseudo-inverse per (size, scale).
     """
 
     name, title = "low_resolution", "low resolution"
@@ -73,7 +75,7 @@ class LowResolution(Phenomenon):
         return pads[0], pads[1]
 
     def estimate_noise(self, y: Tensor, values: dict[str, Tensor]) -> Tensor:
-        """Looks at the mean of each replicated cell."""
+        """Looks at the pixel or the mean of each cell."""
         scales = values["scale"].round().int().tolist()
         return torch.cat([detail_noise(_small_grid(y[i : i + 1], scale)) for i, scale in enumerate(scales)])
 
@@ -182,11 +184,12 @@ def _reductions(y: Tensor, scale: int) -> tuple[Reduction, Reduction]:
 
 
 def _small_grid(y: Tensor, scale: int) -> Tensor:
-    """Averages each cell; where its pixels are equal it is one of them, to the bit."""
+    """Takes one pixel of each cell where pixels were replicated to the bit, by whatever scale; else averages each."""
     rows, columns = _reductions(y, scale)
     one = y[..., rows.pick[:, None], columns.pick]
-    others = y - one[..., rows.enlarge[:, None], columns.enlarge]
-    return one + rows.mean @ others @ columns.mean.T
+    equal = (y[..., 1:] == y[..., :-1]).all(-3).float().mean((-2, -1))
+    mean = rows.mean @ y @ columns.mean.T
+    return torch.where((equal > REPLICATED)[..., None, None, None], one, mean)
 
 
 def _bicubic(y: Tensor, scale: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -68,7 +69,7 @@ BODY = {
     "requestBody": {
         "required": True,
         "description": "The bytes of a picture: at most 16 MiB, 16 megapixels, 16 times as long as wide; from 32 px.",
-        "content": {f"image/{kind}": _PICTURE for kind in ("jpeg", "png", "webp", "bmp")},
+        "content": dict.fromkeys(("image/jpeg", "image/png", "image/webp", "image/bmp"), _PICTURE),
     }
 }
 """What a route takes whose body is a picture."""
@@ -102,11 +103,12 @@ def picture_answer(words: str, **headers: str) -> dict[int | str, dict]:
 
 HEALTH = json_answer("The state.", {"ready": True, "under_way": 1, "actors": 2, "queued": 0, "scored": 12})
 _SIGMA = {"name": "sigma", "unit": "px", "low": 0.3, "high": 6.0, "step": 0.01, "shape": [], "pixels": True}
-TAXONOMY = json_answer("Every type.", [{"type": "blur", "keys": [_SIGMA]}])
+_BLUR = json.loads('{"type": "blur", "values": {"sigma": 2.04}}')
+TAXONOMY = json_answer("Every type.", [{"type": _BLUR["type"], "keys": [_SIGMA]}])
 ANSWER = json_answer(
     "What was read.",
     {
-        "degradation": {"type": "blur", "values": {"sigma": 2.04}},
+        "degradation": _BLUR,
         "text": "Mild blur.[T-blur][K-sigma][V-sigma-204]",
         "reason": "",
         "intervals": {"sigma": [1.91, 2.2]},
