@@ -23,9 +23,6 @@ from service.pixels import gray_as, policy_view, to_photo
 from service.reading.engine import ReadCompletion, ReadingActor
 from service.reading.questions import Reading
 
-ANSWERS_KEPT = 256
-"""Restored pictures and tiles that are remembered, at most: each has up to 0.8 MB."""
-
 
 class Unanswered(RuntimeError):  # noqa: N818 - it is an answer that is missing, not a fault of the caller
     """The pool could not restore; the message is its reason."""
@@ -39,7 +36,7 @@ class Service:
         self._config = replace(config, reward=reward)
         self._taxonomy = world_taxonomy(config.world)
         self._rollouts = RolloutPool(self._config, policy_folder(config.policy, config.world), ReadingActor)
-        self._rewards = RewardPool(self._config, memo=ANSWERS_KEPT)
+        self._rewards = RewardPool(self._config, memo=0)  # a pool remembers no pictures
 
     async def start(self) -> None:
         """Returns when the engine and the reward actors answer."""
@@ -68,7 +65,7 @@ class Service:
 
         coding: how the file it came in was written, if as JPEG. Raises Unanswered with the pool's reason.
         """
-        whole, window = completed(picture, degradation)
+        whole, window = await asyncio.to_thread(completed, picture, degradation)
         height, width = whole.shape[:2]
         mosaic = Mosaic(height, width, margin_of(degradation))
         estimated = self._config.reward.noise == "estimated"

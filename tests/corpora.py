@@ -22,3 +22,8 @@ def written(out: Path, count: int, train: int = 0) -> Path:
     card["counts"]["train"] = train or card["counts"]["train"]
     (out / "corpus.json").write_text(json.dumps(card))
     return out
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Reads every file of a folder, by name."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -47,8 +47,8 @@ class AnswerTokens:
         grids = {name: [key.token_of(number) for number in key.grid()] for name, key in taxonomy.keys.items()}
         if not {*names.values(), *(token for grid in grids.values() for token in grid)} <= set(vocabulary):
             return cls({}, {}, ())
-        severities_written = () if taxonomy.evidence else SEVERITY_WORDS
-        words = [tuple(tokenizer.encode(word, add_special_tokens=False)) for word in severities_written]
+        severity_words = () if taxonomy.evidence else SEVERITY_WORDS
+        words = [tuple(tokenizer.encode(word, add_special_tokens=False)) for word in severity_words]
         return cls(
             {vocabulary[token]: name for name, token in names.items()},
             {name: tuple(vocabulary[token] for token in grid) for name, grid in grids.items()},

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import AsyncExitStack
 from typing import Self
 
 from configs.cluster.connect import cluster
 
 
-class Lifetime:
+class Lifetime(ABC):
     """Starts a pool for the time of an `async with` block.
 
     A process that is connected to no Ray cluster joins the one at $RAY_ADDRESS, or starts a local one, and leaves it
     at the end of the block.
     """
 
+    @abstractmethod
     async def start(self) -> None:
-        raise NotImplementedError
+        """Returns when the pool answers."""
 
+    @abstractmethod
     async def close(self) -> None:
-        raise NotImplementedError
+        """Stops what `start` has started."""
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:

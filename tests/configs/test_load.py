@@ -1,9 +1,11 @@
 """Settings: every key is checked, and a wrong one gets one clear message."""
 
 import dataclasses
+import json
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,6 +125,22 @@ def test_a_later_override_wins_and_overrides_win_over_the_track():
     assert load("offline", ["track=qwen3vl_8b"]).world.camera
     assert load("sft", ["track=qwen3vl_8b"]).learner.lr == 1e-5  # the paper's, Section 5.1
     assert not load("offline", ["world.camera=false", "track=qwen3vl_8b"]).world.camera
+
+
+def test_the_world_is_that_of_the_policy_else_of_the_corpus_unless_one_is_named(tmp_path):
+    policy, corpus = ROOT / "learner" / "weights" / "policy_open", tmp_path / "corpus"
+    paper, opened = load("sft").world, load("sft", ["world=open"]).world
+    assert load("evaluate", [f"policy={policy}"]).world == opened
+    assert load("evaluate", [f"policy={policy}", "world=paper"]).world == paper
+    assert load("evaluate", [f"policy={policy}", "world.views=[image]"]).world.views == ["image"]
+    corpus.mkdir()
+    (corpus / "corpus.json").write_text(json.dumps({"size": 48, "world": {"camera": True, "depth": "file"}}))
+    for named in ("corpus", "probe"):
+        assert load("online", [f"{named}={corpus}"]).world == replace(paper, size=48, camera=True, depth="file")
+    both = load("sft", [f"policy={policy}", f"corpus={corpus}"]).world
+    assert both == replace(load("evaluate", [f"policy={policy}"]).world, depth="file")
+    (corpus / "corpus.json").write_text("{")
+    assert load("sft", [f"corpus={corpus}"]).world == paper  # the job that opens it says what is wrong
 
 
 def test_lists_take_known_words_only():

@@ -1,16 +1,12 @@
 """The corpus: same seed same bytes, uniform types, images that follow from their values."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from corpora import contents
 from PIL import Image
 
 from configs import UserError, manifest
@@ -45,10 +41,6 @@ def folder(recipe, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("built") / "corpus"
     build.build(recipe, {}, out)
     return out
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_a_sample_is_a_function_of_seed_split_and_index(recipe):
@@ -294,24 +286,3 @@ def test_a_missing_shard_is_noticed(tmp_path, recipe):
 def test_ray_builds_the_same_bytes(tmp_path, recipe, folder):
     build.run(config(out=str(tmp_path / "ray")))
     assert contents(tmp_path / "ray") == contents(folder)
-
-
-@pytest.mark.chaos
-@pytest.mark.timeout(900)
-def test_a_killed_build_goes_on_and_ends_byte_identical(tmp_path):
-    command = [sys.executable, "duvlm.py", "run", "corpus", "count=1200", "size=64"]
-    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    subprocess.run([*command, f"out={undisturbed}"], cwd=ROOT, check=True, capture_output=True, timeout=300)
-    process = subprocess.Popen([*command, f"out={killed}"], cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
-    records, finished = killed.with_name(".killed.partial"), []
-    while len(finished) < 3:
-        assert process.poll() is None, "it ended before it could be killed"
-        finished = list(records.glob("*/corpus/*.parquet"))
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not killed.exists()
-    again = subprocess.run([*command, f"out={killed}"], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert "continuing: " in again.stdout, again.stderr
-    assert contents(killed) == contents(undisturbed)
-    assert not records.exists()

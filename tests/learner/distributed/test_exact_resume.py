@@ -15,7 +15,7 @@ PROJECT = Path(__file__).parents[3]
 STEPS = 6
 SMALL = [f"steps={STEPS}", "learner.checkpoint_every=2", "learner.micro_tokens=320", "learner.batch=4"]
 SMALL += ["grpo.prompts=2", "rollout.group_size=4"]
-TIMES = {"seconds", "seconds_prepare", "samples_per_second"}  # differ from run to run
+TIMES = {"seconds", "seconds_prepare", "samples_per_second", "mfu"}  # differ from run to run
 
 pytestmark = [pytest.mark.engine, pytest.mark.chaos, pytest.mark.timeout(1500)]
 

@@ -1,28 +1,14 @@
 """`duvlm run offline grpo.estimator=fitted` as a whole, beside the same job with plain rewards."""
 
-import json
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from running import duvlm, rows
 
-PROJECT = Path(__file__).parents[3]
 SMALL = ["world=paper", "policy=shipped", "grpo.prompts=4", "rollout.group_size=8", "steps=2", "grpo.max_staleness=0"]
 SMALL += ["reward.restorer=closed_form", "learner.checkpoint_every=2", "learner.micro_tokens=1000"]
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
-
-
-def duvlm(*arguments: str) -> None:
-    command = [sys.executable, "duvlm.py", "run", *arguments]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-2000:]
-
-
-def rows(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_a_job_learns_from_fitted_rewards(tmp_path):

@@ -1,32 +1,19 @@
 """`duvlm run online` as a whole: on pictures and nothing else, measured on a corpus that it never learns from."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from running import duvlm, rows
 
 from envs.corpus.generate import degrade
 from envs.degradations import sample
 from envs.taxonomy import TAXONOMY
 
-PROJECT = Path(__file__).parents[3]
 SMALL = ["grpo.prompts=2", "rollout.group_size=4", "learner.micro_tokens=320", "steps=2", "learner.checkpoint_every=2"]
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
-
-
-def duvlm(*arguments: str) -> None:
-    command = [sys.executable, "duvlm.py", "run", *arguments]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-2000:]
-
-
-def rows(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
